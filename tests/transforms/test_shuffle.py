@@ -1,0 +1,73 @@
+from collections.abc import Callable
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from apache_beam.testing.util import assert_that
+
+from transforms import blocks, schemas, shuffle
+
+NewPipeline = Callable[[], beam.Pipeline]
+
+
+def _events(num_rows: int, seed: int = 0) -> pa.RecordBatch:
+    rng = np.random.default_rng(seed)
+    return pa.RecordBatch.from_pydict(
+        {"user_id": [f"u{i}" for i in rng.integers(0, 40, num_rows)], "n": np.arange(num_rows)}
+    )
+
+
+@pytest.mark.parametrize(("block_rows", "num_parts"), [(7, 1), (100, 5), (1000, 13)])
+def test_grouped_rows_equal_an_in_memory_group_by(new_pipeline: NewPipeline, block_rows: int, num_parts: int) -> None:
+    events = _events(1000)
+    expected = pa.table(events).group_by("user_id").aggregate([("n", "sum")]).to_pydict()
+
+    def check(parts: list[tuple[int, pa.RecordBatch]]) -> None:
+        assert len({part for part, _ in parts}) == len(parts) <= num_parts
+        sums = {}
+        for _, block in parts:
+            grouped = pa.table(block).group_by("user_id").aggregate([("n", "sum")]).to_pydict()
+            assert not sums.keys() & set(grouped["user_id"])
+            sums |= dict(zip(grouped["user_id"], grouped["n_sum"], strict=True))
+        assert sums == dict(zip(expected["user_id"], expected["n_sum"], strict=True))
+
+    with new_pipeline() as pipeline:
+        parts = (
+            pipeline
+            | beam.Create([0])
+            | beam.FlatMap(lambda _: list(blocks.split_rows(events, block_rows)))
+            | shuffle.GroupBlocks("user_id", num_parts)
+        )
+        assert_that(parts, check, label="SameAsGroupBy")
+
+
+def test_cogroup_joins_and_fills_what_is_missing(new_pipeline: NewPipeline) -> None:
+    users = pa.RecordBatch.from_pylist([{"user_id": "a"}, {"user_id": "z"}], schema=schemas.USERS)
+    events = pa.RecordBatch.from_pylist([{"user_id": "a", "post_id": "p"}] * 3, schema=schemas.INTERACTIONS)
+
+    def check(parts: list[tuple[int, dict[str, pa.RecordBatch]]]) -> None:
+        found = {
+            user: block["events"].num_rows
+            for _, block in parts
+            for user in block["users"].column("user_id").to_pylist()
+        }
+        assert found == {"a": 3, "z": 0}
+        assert all(block["events"].schema.equals(schemas.INTERACTIONS) for _, block in parts)
+
+    with new_pipeline() as pipeline:
+        collections = {
+            "users": pipeline | "Users" >> beam.Create([users]),
+            "events": pipeline | "Events" >> beam.Create([events]),
+        }
+        parts = collections | shuffle.CoGroupBlocks(
+            keys={"users": "user_id", "events": "user_id"},
+            schemas={"users": schemas.USERS, "events": schemas.INTERACTIONS},
+            num_parts=64,
+        )
+        assert_that(parts, check, label="Joined")
+
+
+def test_num_parts_is_checked_when_built() -> None:
+    with pytest.raises(ValueError, match="num_parts must be at least 1, got 0"):
+        shuffle.GroupBlocks("user_id", 0)

