@@ -1,0 +1,1 @@
+"""The stages of fusefeed: one file, one command and one page each."""
