@@ -7,12 +7,12 @@ _rows = 0
 
 
 def advance(rows: int) -> None:
-    """Adds rows that have been read."""
+    """Adds rows that have been worked on."""
     global _rows
     with _lock:
         _rows += rows
 
 
 def rows() -> int:
-    """Rows read by this process since it began."""
+    """Rows worked on by this process since it began."""
     return _rows

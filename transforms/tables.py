@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from transforms import blocks, progress, schemas
+from transforms import blocks, schemas
 
 ROW_GROUP_ROWS = 65_536
 
@@ -117,7 +117,6 @@ def read_file(path: str, columns: Sequence[str] | None = None) -> pa.RecordBatch
         if missing:
             raise ValueError(f"{path} has no column {sorted(missing)[0]}")
         table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)
-    progress.advance(table.num_rows)
     return to_block(table)
 
 

@@ -1,0 +1,84 @@
+"""What a person at the terminal sees: progress (a moving line there, plain lines elsewhere), errors and exit codes."""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+from pipelines.options import UsageError
+
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+PLAIN_SECONDS = 15.0
+
+
+def exit_code(command: str, work: Callable[[], int]) -> int:
+    """Does the work and turns what it raises into an exit code: 2 and one line for bad usage, 1 where the run failed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        return work()
+    except UsageError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{command}: failed: {error}", file=sys.stderr)
+        return FAILED
+
+
+@contextlib.contextmanager
+def progress(name: str, total: int) -> Iterator[None]:
+    """Shows the rows that this process has worked on while the block runs, of `total` where that is known (not 0).
+
+    Workers elsewhere (other processes or machines) are not seen here; then only the time that has passed is told.
+    """
+    from transforms import progress as work_done
+
+    first, began = work_done.rows(), time.monotonic()
+    stop = threading.Event()
+    moving = sys.stderr.isatty()
+
+    def show() -> None:
+        while not stop.wait(0.5 if moving else PLAIN_SECONDS):
+            line = progress_line(name, work_done.rows() - first, total, time.monotonic() - began)
+            print(f"\r\033[K{line}" if moving else line, end="" if moving else "\n", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        if moving:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def progress_line(name: str, rows: int, total: int, seconds: float) -> str:
+    """One line: the stage, its rows of the total, rows a second and the time left, as far as they are known."""
+    line = f"{name}: {duration(seconds)}"
+    if not rows:
+        return line
+    rate = rows / max(seconds, 1e-9)
+    if not total:
+        return f"{line}, {rows:,} rows, {rate:,.0f} rows/s"
+    left = max(total - rows, 0) / rate
+    return f"{line}, {min(rows, total):,} of {total:,} rows, {rate:,.0f} rows/s, {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a reader: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

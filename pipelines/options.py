@@ -1,0 +1,183 @@
+"""Every flag of every stage, declared once: its type, default, range and meaning. Parsed strictly, before any work.
+
+Nothing here imports Beam or TensorFlow, so that `--help` and a usage error are answered at once.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+T = typing.TypeVar("T")
+
+
+def flag(
+    default: T,
+    help: str,
+    *,
+    group: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+) -> T:
+    """A field of Options with what the parser and the check need to know of it."""
+    metadata = {"help": help, "group": group, "low": low, "high": high, "choices": tuple(choices)}
+    field: Any = dataclasses.field(default=default, metadata=metadata)
+    return typing.cast(T, field)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """All flags. Made by `parse`, or directly in tests; a bad value raises ValueError naming the flag."""
+
+    posts: str = flag("", "posts: globs of .jsonl(.gz), .parquet or .csv(.gz) files, comma-separated", group="input")
+    interactions: str = flag("", "interactions: globs, as for --posts", group="input")
+    users: str = flag("", "users (optional): globs, as for --posts", group="input")
+    media_root: tuple[str, ...] = flag((), "folders in which media URIs are looked for, in this order", group="input")
+    output: str = flag("", "where runs/RUN_DATE/ and LATEST are written", group="input")
+    run_date: str = flag("", "name of the run, YYYY-MM-DD (default: today, UTC)", group="input")
+
+    max_line_bytes: int = flag(8 << 20, "longest JSON line", group="ingest", low=1024, high=1 << 30)
+    max_nesting: int = flag(64, "deepest JSON nesting", group="ingest", low=4, high=1000)
+    block_bytes: int = flag(16 << 20, "bytes of input parsed at a time", group="ingest", low=64, high=1 << 30)
+    num_parts: int = flag(0, "files of each table (0: by the size of the input)", group="ingest", low=0, high=65_536)
+
+    image_encoder: str = flag("opencv", "opencv, keras:PATH or none", group="extract")
+    video_encoder: str = flag("opencv", "opencv or none", group="extract", choices=("opencv", "none"))
+    audio_encoder: str = flag("logmel", "logmel or none", group="extract", choices=("logmel", "none"))
+    block_rows: int = flag(256, "posts whose media are held at a time", group="extract", low=1, high=65_536)
+    max_media_bytes: int = flag(64 << 20, "largest media file", group="extract", low=1, high=1 << 40)
+    max_pixels: int = flag(100_000_000, "most pixels of a picture, by its header", group="extract", low=1, high=1 << 40)
+    max_media_seconds: float = flag(120.0, "seconds of a clip or sound that are decoded", group="extract", low=0.1)
+    max_media_per_post: int = flag(16, "media entries of a post that are read", group="extract", low=1, high=1000)
+
+    vocabulary_size: int = flag(50_000, "most terms of the vocabulary", group="fuse", low=1, high=1_000_000)
+    min_document_frequency: int = flag(2, "posts a term must stand in", group="fuse", low=1)
+    max_document_share: float = flag(0.5, "share of posts above which a term is left out", group="fuse", low=0, high=1)
+    text_width: int = flag(128, "numbers of the text vector", group="fuse", low=1, high=1024)
+    pca_width: int = flag(64, "most numbers of any other modality's vector", group="fuse", low=1, high=1024)
+    transform_fn: str = flag("", "reuse this transform_fn directory instead of fitting one", group="fuse")
+
+    latent: int = flag(64, "numbers of the common representation", group="train", low=1, high=4096)
+    epochs: int = flag(0, "most passes over the posts (0: by their number)", group="train", low=0, high=100_000)
+    batch_size: int = flag(256, "posts a training step", group="train", low=1, high=1 << 20)
+    learning_rate: float = flag(1e-3, "of AdamW", group="train", low=1e-8, high=10)
+    seed: int = flag(0, "of everything random", group="train", low=0, high=2**31 - 1)
+
+    kind_weights: str = flag("", "weights of kinds of interaction, as like=1,hide=-1 (see README)", group="embed")
+    half_life_days: float = flag(30.0, "after which an interaction counts half (0: never)", group="embed", low=0)
+
+    k: int = flag(50, "recommendations a user", group="recommend", low=1, high=10_000)
+    similar_k: int = flag(20, "similar posts a post (0: none)", group="recommend", low=0, high=1000)
+    max_age_days: int = flag(0, "oldest post to recommend, from the end of --run_date (0: any)", group="recommend", low=0)
+    max_per_author: int = flag(0, "most posts of one author in a list (0: any number)", group="recommend", low=0)
+    include_seen: bool = flag(False, "recommend posts that the user has interacted with", group="recommend")
+    include_sensitive: bool = flag(False, "recommend posts marked sensitive", group="recommend")
+    exclude_replies: bool = flag(False, "do not recommend replies", group="recommend")
+
+    beam_args: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.metadata:
+                _check(field, getattr(self, field.name))
+        if self.run_date:
+            _check_date(self.run_date)
+        if not (self.image_encoder in ("opencv", "none") or self.image_encoder.startswith("keras:")):
+            raise ValueError(f"--image_encoder must be opencv, none or keras:PATH, got {self.image_encoder!r}")
+
+    @property
+    def run_name(self) -> str:
+        """The run's name: --run_date, or today in UTC."""
+        return self.run_date or datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+
+
+def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
+    low, high, choices = (field.metadata[name] for name in ("low", "high", "choices"))
+    if choices and value not in choices:
+        raise ValueError(f"--{field.name} must be one of {', '.join(choices)}, got {value!r}")
+    if low is not None and not value >= low:
+        raise ValueError(f"--{field.name} must be at least {low:g}, got {value}")
+    if high is not None and not value <= high:
+        raise ValueError(f"--{field.name} must be at most {high:g}, got {value}")
+
+
+def _check_date(value: str) -> None:
+    try:
+        if datetime.date.fromisoformat(value).isoformat() != value:
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"--run_date must be a date YYYY-MM-DD, got {value!r}") from None
+
+
+class UsageError(Exception):
+    """Bad usage, or input that cannot be read at all: exit code 2, one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """The parser of a command; all commands know the same flags, so that one set of flags serves every stage."""
+    made = _Parser(
+        prog=f"fusefeed {command}",
+        description=description,
+        epilog="Flags of Beam and its runners come after --, for example: -- --runner=DataflowRunner --project=P",
+        allow_abbrev=False,
+    )
+    groups: dict[str, Any] = {}
+    for field in dataclasses.fields(Options):
+        if not field.metadata:
+            continue
+        name = field.metadata["group"]
+        if name not in groups:
+            groups[name] = made.add_argument_group(name)
+        groups[name].add_argument(f"--{field.name}", **_argument(field))
+    return made
+
+
+def _argument(field: "dataclasses.Field[Any]") -> dict[str, Any]:
+    text = field.metadata["help"]
+    if field.type is bool:
+        return {"action": "store_true", "help": text}
+    if isinstance(field.type, types.GenericAlias):
+        return {"nargs": "+", "action": "extend", "metavar": "DIR", "help": text}
+    shown = f"{text} (default {field.default})" if field.default not in ("", 0) else text
+    return {"type": field.type, "default": field.default, "metavar": field.name.upper().split("_")[-1], "help": shown}
+
+
+def parse(command: str, description: str, argv: Sequence[str]) -> Options:
+    """The options that the words of a command line ask for.
+
+    Raises:
+      UsageError: an unknown flag or a bad value; the message is one line that names it.
+    """
+    words = list(argv)
+    beam_args: list[str] = []
+    if "--" in words:
+        cut = words.index("--")
+        words, beam_args = words[:cut], words[cut + 1 :]
+    made = parser(command, description)
+    known, unknown = made.parse_known_args(words)
+    if unknown:
+        raise UsageError(_unknown(unknown[0]))
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(known).items() if v is not None}
+    try:
+        return Options(**values, beam_args=tuple(beam_args))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _unknown(word: str) -> str:
+    names = [f"--{field.name}" for field in dataclasses.fields(Options) if field.metadata]
+    name = word.split("=")[0]
+    if not name.startswith("-"):
+        return f"unexpected word {word!r}; every flag begins with --"
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"unknown flag {name}" + (f", did you mean {close[0]}?" if close else "; flags of Beam come after --")

@@ -1,0 +1,261 @@
+"""What all stages have in common: where they read and write, how they are run, and what is left when one fails.
+
+A stage writes its tables into a temporary directory beside the run's tables; only when all of it is there are they
+renamed into place and the stage's report is written, last. A table without a report is not complete.
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipelines import console
+from pipelines.options import Options, UsageError, parse
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+RUNNER_FLAG = "--runner"
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where a stage finds the tables of earlier stages and writes its own."""
+
+    run_dir: str
+    temporary: str
+    local: str
+
+    def input(self, table: str) -> str:
+        """The directory of a table that an earlier stage wrote."""
+        return join(self.run_dir, table)
+
+    def output(self, table: str) -> str:
+        """The directory in which this stage writes a table: temporary until the stage is complete."""
+        return join(self.temporary, table)
+
+    def scratch(self, name: str) -> str:
+        """A directory for what only this stage needs, gone after it; workers on other machines see it too."""
+        return join(self.temporary, "_scratch", name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A verb of the pipeline.
+
+    Attributes:
+      name: the command.
+      reads: tables of earlier stages, without which it cannot run.
+      writes: the tables it leaves.
+      run: does the work, given the options and the places; raises where it fails.
+      work: the table whose rows are the stage's work, for the display of progress ("" where that is not known).
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    run: Callable[[Options, Places], None]
+    work: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a complete stage leaves beside its tables: rows by table, exact counts, and the seconds it took."""
+
+    stage: str
+    seconds: float
+    rows: dict[str, int]
+    counts: dict[str, int]
+
+
+def join(*parts: str) -> str:
+    """A path below a directory of any file system."""
+    return "/".join([parts[0].rstrip("/"), *parts[1:]])
+
+
+def run_dir(options: Options) -> str:
+    """The directory of the run that the options name."""
+    if not options.output:
+        raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")
+    return join(options.output, "runs", options.run_name)
+
+
+def execute(stage: Stage, options: Options) -> Report:
+    """Runs a stage and puts its tables into place.
+
+    Raises:
+      UsageError: a table that it reads is not there, or the output cannot be written.
+    """
+    from transforms import counts, tables
+
+    directory = run_dir(options)
+    _check_inputs(stage, directory)
+    temporary = join(directory, f"_{stage.name}-{uuid.uuid4().hex}")
+    _make(temporary)
+    local = tempfile.mkdtemp(prefix=f"fusefeed-{stage.name}-")
+    began = time.monotonic()
+    try:
+        places = Places(directory, temporary, local)
+        total = tables.count_rows(join(directory, stage.work)) if stage.work else 0
+        with console.progress(stage.name, total):
+            stage.run(options, places)
+        tallies: dict[str, int] = {}
+        rows = {}
+        for table in stage.writes:
+            tallies |= counts.read_counts(places.output(table))
+            if tables.list_files(places.output(table)):
+                rows[table] = tables.count_rows(places.output(table))
+        _delete(report_path(directory, stage.name))
+        for table in stage.writes:
+            move(places.output(table), places.input(table))
+        report = Report(stage.name, round(time.monotonic() - began, 3), rows, tallies)
+        write_json(report_path(directory, stage.name), dataclasses.asdict(report))
+        return report
+    finally:
+        _delete(temporary)
+        shutil.rmtree(local, ignore_errors=True)
+
+
+def _check_inputs(stage: Stage, directory: str) -> None:
+    missing = [table for table in stage.reads if not exists(join(directory, table))]
+    if missing:
+        raise UsageError(f"{join(directory, missing[0])} is not there; run the stage that writes it before {stage.name}")
+
+
+def report_path(directory: str, stage: str) -> str:
+    """Where a stage's report is; it is there if and only if the stage is complete."""
+    return join(directory, "_stages", f"{stage}.json")
+
+
+@contextlib.contextmanager
+def new_pipeline(options: Options) -> "Iterator[beam.Pipeline]":
+    """A Beam pipeline with the runner of the options, run when the block ends.
+
+    The local runner is named explicitly: the default DirectRunner tries Prism first, a binary that it downloads, and
+    which of its runners is used in the end depends on the graph.
+    """
+    import apache_beam as beam
+    from apache_beam.runners.portability import fn_api_runner
+
+    beam_options = beam_pipeline_options(options.beam_args)
+    named = any(word.split("=")[0] == RUNNER_FLAG for word in options.beam_args)
+    pipeline = beam.Pipeline(runner=None if named else fn_api_runner.FnApiRunner(), options=beam_options)
+    yield pipeline
+    pipeline.run().wait_until_finish()
+
+
+def beam_pipeline_options(beam_args: Sequence[str]) -> Any:
+    """Beam's own options, with flags that no part of Beam knows refused: Beam itself ignores a misspelt flag.
+
+    Raises:
+      UsageError: an unknown flag, or a value that Beam does not accept.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    known = _BeamArgumentParser(add_help=False)
+    for cls in PipelineOptions.__subclasses__():
+        cls._add_argparse_args(known)
+    try:
+        _, unknown = known.parse_known_args(list(beam_args))
+        if unknown:
+            raise UsageError(f"unknown flag {unknown[0]} after --: no flag of Beam")
+        return PipelineOptions(list(beam_args))
+    except SystemExit:
+        raise UsageError(f"Beam does not accept its flags: {' '.join(beam_args)}") from None
+
+
+def main(stage: Stage, description: str, argv: Sequence[str] | None) -> int:
+    """The command of one stage: parses, runs, prints the rows of its tables. Returns the exit code."""
+    import sys
+
+    def work() -> int:
+        options = parse(stage.name, description, sys.argv[1:] if argv is None else argv)
+        report = execute(stage, options)
+        for table, rows in report.rows.items():
+            print(f"{join(run_dir(options), table)}: {rows:,} rows")
+        return 0
+
+    return console.exit_code(f"fusefeed {stage.name}", work)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or directory at a path of any file system."""
+    from apache_beam.io.filesystems import FileSystems
+
+    if FileSystems.get_scheme(path) is None:
+        return FileSystems.exists(path)
+    return FileSystems.exists(path) or bool(FileSystems.match([join(path, "**")], limits=[1])[0].metadata_list)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the new one, whole."""
+    from apache_beam.io.filesystems import FileSystems
+
+    directory = path.rsplit("/", 1)[0]
+    _make(directory)
+    temporary = join(directory, f"_{uuid.uuid4().hex}.tmp")
+    with FileSystems.create(temporary, compression_type="uncompressed") as file:
+        file.write(json.dumps(value, indent=1, sort_keys=True).encode())
+    FileSystems.rename([temporary], [path])
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a small text file so that a reader finds the old one or the new one, whole."""
+    from apache_beam.io.filesystems import FileSystems
+
+    temporary = join(path.rsplit("/", 1)[0], f"_{uuid.uuid4().hex}.tmp")
+    with FileSystems.create(temporary, compression_type="uncompressed") as file:
+        file.write(text.encode())
+    FileSystems.rename([temporary], [path])
+
+
+def read_json(path: str) -> Any:
+    """The value in a JSON file of any file system."""
+    from apache_beam.io.filesystems import FileSystems
+
+    with FileSystems.open(path) as file:
+        return json.load(file)
+
+
+def move(source: str, target: str) -> None:
+    """Puts a directory in the place of another: a rename locally, object by object elsewhere."""
+    from apache_beam.io.filesystems import FileSystems
+
+    if not exists(source):
+        return
+    _delete(target)
+    if FileSystems.get_scheme(source) is None:
+        _make(target.rsplit("/", 1)[0])
+        FileSystems.rename([source], [target])
+        return
+    found = [m.path for match in FileSystems.match([join(source, "**")]) for m in match.metadata_list]
+    FileSystems.rename(found, [target + path[len(source) :] for path in found])
+
+
+def _delete(path: str) -> None:
+    from apache_beam.io.filesystems import FileSystems
+
+    if exists(path):
+        FileSystems.delete([path])
+
+
+def _make(directory: str) -> None:
+    import os
+
+    from apache_beam.io.filesystems import FileSystems
+
+    if FileSystems.get_scheme(directory) is not None:
+        return
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written: {error.strerror}") from None
+
+
+logging.getLogger("apache_beam").setLevel(logging.ERROR)
