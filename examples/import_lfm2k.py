@@ -3,7 +3,7 @@
     python examples/import_lfm2k.py SOURCE_DIR OUTPUT_DIR [--split train]
 
 SOURCE_DIR holds lfm2k.inter (tab-separated: userID, itemID, rating, x_label) and three arrays whose row i belongs to
-item i: all-MiniLM-L6-v2.npy (384), vggish.npy (128) and whisper.npy (512). Writes OUTPUT_DIR/posts.parquet, with the arrays
+item i: all-MiniLM-L6-v2.npy (384), vggish.npy (128), whisper.npy (512). Writes OUTPUT_DIR/posts.parquet, the arrays
 as `vectors` named minilm, vggish and whisper, and OUTPUT_DIR/interactions.parquet (kind "like"; nothing has a time).
 
 `--split` keeps only the interactions of one part of the split that the file carries (x_label 0 train, 1 valid, 2 test);

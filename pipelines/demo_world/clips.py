@@ -61,6 +61,6 @@ def _mp4(frames: np.ndarray, samples: np.ndarray | None) -> bytes:
         for pixels in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
         container.mux(video.encode(None))
-        if audio is not None:
+        if audio is not None and samples is not None:
             add_samples(container, audio, samples)
     return out.getvalue()

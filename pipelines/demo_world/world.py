@@ -66,7 +66,7 @@ def make_world(output_dir: str, *, num_posts: int = 600, num_users: int = 200, s
     for name, value, least in (("num_posts", num_posts, 100), ("num_users", num_users, 20), ("seed", seed, 0)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # the pictures are small, and a process that may fork must not have threads of OpenCV
     out = Path(output_dir)
     posts = make_posts(seed, num_posts, author_topics(num_users))
     users = make_users(seed, num_users)
