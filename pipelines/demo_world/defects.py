@@ -64,13 +64,13 @@ def broken_media(seed: int) -> list[BrokenMedia]:
     return [
         BrokenMedia("image", "images/broken-truncated.jpg", "image_truncated", picture[: len(picture) // 3]),
         BrokenMedia("image", "images/broken-empty.jpg", "media_empty", b""),
-        BrokenMedia("image", "images/broken-text.png", "image_undecodable", b"<html>404 not found</html>\n" * 9),
+        BrokenMedia("image", "images/broken-text.png", "image_undecodable", b"no picture, only words\n" * 9),
         BrokenMedia("image", "images/broken-missing.jpg", "media_missing", None),
         BrokenMedia("image", "images/broken-huge.png", "image_too_large", huge_png()),
         BrokenMedia("image", "images/broken-clip.jpg", "media_wrong_kind", clip_file(rng, "jazz")[1]),
         BrokenMedia("image", "../../etc/passwd", "media_outside_root", None),
         BrokenMedia("image", "http://example.org/cat.jpg", "media_scheme_not_allowed", None),
-        BrokenMedia("hologram", "images/broken-hologram.jpg", "media_kind_unknown", picture),
+        BrokenMedia("hologram", "images/broken-hologram.holo", "media_kind_unknown", picture),
         BrokenMedia("video", "clips/broken-noise.mp4", "video_undecodable", noise),
         BrokenMedia("audio", "tones/broken-noise.ogg", "audio_undecodable", noise[::-1]),
     ]
