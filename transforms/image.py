@@ -39,8 +39,9 @@ class OpenCvImageEncoder:
 def decode_image(data: bytes, limits: MediaLimits) -> np.ndarray:
     """The picture as a viewer shows it, [h, w, 3] uint8 BGR.
 
-    It is scaled down by 1, 2, 4 or 8, to a shorter side of 256 pixels or more. The size is checked by the header before anything is decoded. Orientation (EXIF, TIFF, AVIF/HEIC) is applied,
-    transparency laid on white, 16 bits cut to 8; of an animation it is the first frame.
+    It is scaled down by 1, 2, 4 or 8, to a shorter side of 256 pixels or more. The size is checked by the header before
+    anything is decoded. Orientation (EXIF, TIFF, AVIF/HEIC) is applied, transparency laid on white, 16 bits cut to 8;
+    of an animation it is the first frame.
 
     Raises:
       MediaError: media_empty, media_wrong_kind, image_unsupported, image_too_large, image_truncated or

@@ -45,7 +45,6 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Inside the coded data FF is followed by 00, a restart marker or more FFs; anything else is a marker.
 _JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 
 
@@ -62,6 +61,12 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             return
         end = begin + int.from_bytes(data[begin : begin + 2], "big")
         yield marker, begin + 2, end
+        if marker == 0xDA:
+            # Inside the coded data FF D9 cannot be anything but the end: FF is followed by 00 or a restart marker.
+            found_at = data.find(b"\xff\xd9", end)
+            if found_at >= 0:
+                yield 0xD9, found_at, found_at
+            return
         at = max(end, begin)
 
 
@@ -177,10 +182,13 @@ def _read_pnm(data: bytes) -> ImageHeader:
 
 # None, CCITT, LZW, JPEG, Deflate, PackBits.
 _TIFF_COMPRESSIONS = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946))
+# Size, bits, compression, strips and tiles, palette, JPEG tables.
+_TIFF_ESSENTIAL = frozenset((256, 257, 258, 259, 262, 273, 279, 320, 324, 325, 347))
 
 
 def _read_tiff(data: bytes) -> ImageHeader:
-    tags = {tag: values[0] for tag, values in (all_tags := _tiff_tags(data)).items() if values}
+    all_tags = _tiff_tags(data)
+    tags = {tag: values[0] for tag, values in all_tags.items()}
     is_rare = tags.get(259, 1) not in _TIFF_COMPRESSIONS or tags.get(339, 1) == 3
     # Strips (273, 279) or tiles (324, 325): where they are and how long.
     places = [(all_tags.get(at, ()), all_tags.get(size, ())) for at, size in ((273, 279), (324, 325))]
@@ -258,10 +266,15 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
     tags: dict[int, tuple[int, ...]] = {}
     for entry in range(begin, begin + min(count, 512) * (head + room), head + room):
         tag, kind, length = struct.unpack_from(entry_format, data, entry)
-        letter, value_at = {3: "H", 4: "I", 16: "Q"}.get(kind), entry + head
+        letter, value_at = {3: "H", 4: "I", 7: "B", 16: "Q"}.get(kind), entry + head
         if letter is None or not 1 <= length <= 1 << 20:
             continue
-        if length * struct.calcsize(order + letter) > room:
-            (value_at,) = struct.unpack_from(order + word, data, value_at)
-        tags[tag] = struct.unpack_from(f"{order}{length}{letter}", data, value_at)
+        try:
+            if length * struct.calcsize(order + letter) > room:
+                (value_at,) = struct.unpack_from(order + word, data, value_at)
+            tags[tag] = struct.unpack_from(f"{order}{length}{letter}", data, value_at)
+        except struct.error:
+            # A stray tag of EXIF does no harm; without one of these there is no picture.
+            if tag in _TIFF_ESSENTIAL:
+                raise
     return tags

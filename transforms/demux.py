@@ -1,0 +1,90 @@
+"""Opening media with PyAV (FFmpeg) so that broken files neither end a process nor hold it: packet by packet."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import av
+
+from transforms.media import MediaError, MediaLimits, read_media
+from transforms.media_formats import FORMATS, sniff
+
+av.logging.set_level(None)
+
+# What PyAV raises for broken files, its own errors apart: metadata that is no text, absurd sizes, missing decoders.
+BROKEN = (av.FFmpegError, ValueError, MemoryError, UnicodeError, IndexError, AttributeError, OverflowError, EOFError)
+# Pictures that may move.
+_MOVING = frozenset(("gif", "avif", "webp", "png"))
+_MAX_PACKETS = 1_000_000
+
+
+def load(source: str | bytes, kind: str, limits: MediaLimits) -> bytes:
+    """The bytes of `source` (a path, or the bytes themselves), refused when they are not of `kind` (video or audio).
+
+    Raises:
+      MediaError: media_wrong_kind, media_empty, and what `read_media` raises.
+    """
+    data = read_media(source, limits) if isinstance(source, str) else source
+    if not data:
+        raise MediaError("media_empty", "the file has no bytes")
+    found = sniff(data)
+    is_picture = FORMATS[found] == "image" and not (kind == "video" and found in _MOVING)
+    if is_picture or found in ("html", "pdf", "zip", "gzip"):
+        raise MediaError("media_wrong_kind", f"expected {kind}, found {found}")
+    return data
+
+
+@contextlib.contextmanager
+def opened(data: bytes, kind: str) -> Iterator[Any]:
+    """The container.
+
+    Raises:
+      MediaError: media_encrypted, video_undecodable or audio_undecodable.
+    """
+    try:
+        container = av.open(io.BytesIO(data), metadata_errors="replace")
+    except BROKEN as error:
+        raise failure(data, f"{kind}_undecodable", f"the file cannot be opened ({type(error).__name__})") from error
+    with container:
+        yield container
+
+
+def failure(data: bytes, code: str, message: str) -> MediaError:
+    """The error for media that gave nothing: media_encrypted when an MP4 says that it is, else `code`."""
+    # `encv` and `enca` are the sample entries of encrypted tracks (ISO/IEC 23001-7).
+    if sniff(data) == "mp4" and (b"encv" in data or b"enca" in data) and b"sinf" in data:
+        return MediaError("media_encrypted", "the media is encrypted")
+    return MediaError(code, message)
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a video stream is a picture that belongs to a sound file. Seeking one can end the process (FFmpeg)."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def decoded_frames(container: Any, stream: Any, max_pixels: int) -> Iterator[Any]:
+    """The frames that can be decoded, in order. A broken packet costs only itself: the next ones are tried as well.
+
+    Decodes with one thread: workers are processes already, and which frames of a broken file come out must not depend
+    on timing.
+    """
+    context = stream.codec_context
+    if context is None:
+        return
+    context.thread_count = 1
+    if stream.type == "video":
+        context.options = {"max_pixels": str(max_pixels)}
+    packets = container.demux(stream)
+    for _ in range(_MAX_PACKETS):
+        try:
+            packet = next(packets, None)
+        except BROKEN:
+            packet = None
+        if packet is None:
+            return
+        try:
+            frames = packet.decode()
+        except BROKEN:
+            continue
+        yield from frames
