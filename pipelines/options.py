@@ -73,7 +73,9 @@ class Options:
 
     k: int = flag(50, "recommendations a user", group="recommend", low=1, high=10_000)
     similar_k: int = flag(20, "similar posts a post (0: none)", group="recommend", low=0, high=1000)
-    max_age_days: int = flag(0, "oldest post to recommend, from the end of --run_date (0: any)", group="recommend", low=0)
+    max_age_days: int = flag(
+        0, "oldest post to recommend, from the end of --run_date (0: any)", group="recommend", low=0
+    )
     max_per_author: int = flag(0, "most posts of one author in a list (0: any number)", group="recommend", low=0)
     include_seen: bool = flag(False, "recommend posts that the user has interacted with", group="recommend")
     include_sensitive: bool = flag(False, "recommend posts marked sensitive", group="recommend")

@@ -13,9 +13,9 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipelines import console
+from pipelines import console, memory
 from pipelines.options import Options, UsageError, parse
 
 if TYPE_CHECKING:
@@ -66,10 +66,14 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a complete stage leaves beside its tables: rows by table, exact counts, and the seconds it took."""
+    """What a complete stage leaves beside its tables: rows by table, exact counts, and what it took.
+
+    `peak_memory_bytes` is of the driver's process: with the local runner in one process that is all of it.
+    """
 
     stage: str
     seconds: float
+    peak_memory_bytes: int
     rows: dict[str, int]
     counts: dict[str, int]
 
@@ -100,6 +104,7 @@ def execute(stage: Stage, options: Options) -> Report:
     _make(temporary)
     local = tempfile.mkdtemp(prefix=f"fusefeed-{stage.name}-")
     began = time.monotonic()
+    memory.reset_peak()
     try:
         places = Places(directory, temporary, local)
         total = tables.count_rows(join(directory, stage.work)) if stage.work else 0
@@ -114,7 +119,7 @@ def execute(stage: Stage, options: Options) -> Report:
         _delete(report_path(directory, stage.name))
         for table in stage.writes:
             move(places.output(table), places.input(table))
-        report = Report(stage.name, round(time.monotonic() - began, 3), rows, tallies)
+        report = Report(stage.name, round(time.monotonic() - began, 3), memory.peak_bytes(), rows, tallies)
         write_json(report_path(directory, stage.name), dataclasses.asdict(report))
         return report
     finally:
@@ -125,7 +130,9 @@ def execute(stage: Stage, options: Options) -> Report:
 def _check_inputs(stage: Stage, directory: str) -> None:
     missing = [table for table in stage.reads if not exists(join(directory, table))]
     if missing:
-        raise UsageError(f"{join(directory, missing[0])} is not there; run the stage that writes it before {stage.name}")
+        raise UsageError(
+            f"{join(directory, missing[0])} is not there; run the stage that writes it before {stage.name}"
+        )
 
 
 def report_path(directory: str, stage: str) -> str:
@@ -158,16 +165,17 @@ def beam_pipeline_options(beam_args: Sequence[str]) -> Any:
     """
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
-    known = _BeamArgumentParser(add_help=False)
+    class Parser(_BeamArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"after --: {message.removeprefix('argument ')}")
+
+    known = Parser(add_help=False)
     for cls in PipelineOptions.__subclasses__():
         cls._add_argparse_args(known)
-    try:
-        _, unknown = known.parse_known_args(list(beam_args))
-        if unknown:
-            raise UsageError(f"unknown flag {unknown[0]} after --: no flag of Beam")
-        return PipelineOptions(list(beam_args))
-    except SystemExit:
-        raise UsageError(f"Beam does not accept its flags: {' '.join(beam_args)}") from None
+    _, unknown = known.parse_known_args(list(beam_args))
+    if unknown:
+        raise UsageError(f"unknown flag {unknown[0]} after --: no flag of Beam")
+    return PipelineOptions(list(beam_args))
 
 
 def main(stage: Stage, description: str, argv: Sequence[str] | None) -> int:
@@ -184,6 +192,22 @@ def main(stage: Stage, description: str, argv: Sequence[str] | None) -> int:
     return console.exit_code(f"fusefeed {stage.name}", work)
 
 
+def check_writable(directory: str) -> None:
+    """Makes a directory and writes a file in it, to find out before the work whether that can be done.
+
+    Raises:
+      UsageError: it cannot.
+    """
+    from apache_beam.io.filesystems import FileSystems
+
+    path = join(directory, f"_{uuid.uuid4().hex}.tmp")
+    try:
+        write_text(path, "")
+        FileSystems.delete([path])
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written: {error.strerror or error}") from None
+
+
 def exists(path: str) -> bool:
     """Whether there is a file or directory at a path of any file system."""
     from apache_beam.io.filesystems import FileSystems
@@ -194,22 +218,17 @@ def exists(path: str) -> bool:
 
 
 def write_json(path: str, value: Any) -> None:
-    """Writes JSON so that a reader finds the old file or the new one, whole."""
+    """Writes JSON as `write_text` writes text."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a small text file so that a reader finds the old file or the new one, whole."""
     from apache_beam.io.filesystems import FileSystems
 
     directory = path.rsplit("/", 1)[0]
     _make(directory)
     temporary = join(directory, f"_{uuid.uuid4().hex}.tmp")
-    with FileSystems.create(temporary, compression_type="uncompressed") as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True).encode())
-    FileSystems.rename([temporary], [path])
-
-
-def write_text(path: str, text: str) -> None:
-    """Writes a small text file so that a reader finds the old one or the new one, whole."""
-    from apache_beam.io.filesystems import FileSystems
-
-    temporary = join(path.rsplit("/", 1)[0], f"_{uuid.uuid4().hex}.tmp")
     with FileSystems.create(temporary, compression_type="uncompressed") as file:
         file.write(text.encode())
     FileSystems.rename([temporary], [path])

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import apache_beam as beam
 import pyarrow as pa
 
-from transforms import schemas
+from transforms import blocks, schemas, shuffle, tables
 
 # code -> (what it means, what to do about it)
 CODES: Mapping[str, tuple[str, str]] = {
@@ -27,6 +28,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "media_uri_invalid": ("the URI is empty, too long or has characters no path has", "mend the URI"),
     "media_scheme_not_allowed": ("the URI's scheme is not allowed (http, say)", "download the file first"),
     "media_kind_unknown": ("the kind is not image, video or audio and the ending does not tell", "set media.kind"),
+    "media_too_many": ("the post has more media than --max_media_per_post", "raise the limit if that is real"),
     "media_empty": ("the file has no bytes", "fetch the file again"),
     "media_too_large": ("the file has more bytes than --max_media_bytes", "raise the limit or shrink the file"),
     "media_wrong_kind": ("the bytes are something else than the post says", "mend media.kind or the file"),
@@ -82,3 +84,24 @@ def _column(values: Iterable[object] | pa.Array | None, kind: pa.DataType, num_r
     if values is None:
         return pa.nulls(num_rows, kind)
     return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+class WriteRejects(beam.PTransform):
+    """Writes blocks of rejects to a directory: rows of one source together, by line and record."""
+
+    def __init__(self, directory: str, num_parts: int = 1) -> None:
+        super().__init__()
+        self.directory = directory
+        self.num_parts = num_parts
+
+    def expand(self, rejects: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[str, int]]:
+        return (
+            rejects
+            | "GroupBySource" >> shuffle.GroupBlocks("source", self.num_parts)
+            | "Sort" >> beam.MapTuple(_sort_part)
+            | "Write" >> tables.WriteParts(self.directory, schemas.REJECTS)
+        )
+
+
+def _sort_part(part: int, rows: pa.RecordBatch) -> tuple[int, pa.RecordBatch]:
+    return part, blocks.sort(rows, "source", "line", "id", "record", "code")

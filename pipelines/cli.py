@@ -1,0 +1,39 @@
+"""The command `fusefeed`: finds the stage and hands it the words that follow."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from pipelines import console
+
+COMMANDS = {
+    "run": "all stages in order, from raw posts to published recommendation tables",
+    "demo": "makes a small world with a known answer and runs everything on it",
+    "ingest": "raw posts, interactions and users -> one canonical form",
+    "extract": "posts -> features of every modality",
+    "fuse": "features -> one fused vector a post, and the transform that makes it",
+    "train": "fused vectors -> the multimodal autoencoder",
+    "embed": "fused vectors and interactions -> embeddings of posts and users",
+    "recommend": "embeddings -> recommendations and similar posts",
+}
+
+USAGE = "usage: fusefeed COMMAND [flags] [-- Beam flags]\n\n{commands}\n\nfusefeed COMMAND --help tells a command's flags.\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that the words name. Returns the exit code: 0 done, 1 failed, 2 bad usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        commands = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
+        print(USAGE.format(commands=commands), end="")
+        return console.DONE if words else console.BAD_USAGE
+    if words[0] not in COMMANDS:
+        print(f"fusefeed: unknown command {words[0]!r}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return console.BAD_USAGE
+    module = importlib.import_module(f"pipelines.{words[0]}")
+    code: int = module.main(words[1:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

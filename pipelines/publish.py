@@ -1,0 +1,102 @@
+"""What is written when all tables are there: metrics, the manifest and, last, LATEST."""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipelines import stage
+from pipelines.options import Options
+from pipelines.stage import Report
+
+PACKAGES = ("apache-beam", "tensorflow", "keras", "tensorflow-transform", "pyarrow", "opencv-python-headless", "av")
+
+
+def publish(options: Options, reports: Sequence[Report]) -> None:
+    """Writes metrics.json, metrics.prom and manifest.json, and then names the run in OUTPUT/LATEST.
+
+    Raises:
+      ValueError: the counts of an input do not reconcile; nothing is published.
+    """
+    directory = stage.run_dir(options)
+    reconcile(reports)
+    values = metrics(options, reports)
+    stage.write_json(stage.join(directory, "metrics.json"), values)
+    stage.write_text(stage.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
+    stage.write_json(stage.join(directory, "manifest.json"), manifest(options, reports))
+    stage.write_text(stage.join(options.output, "LATEST"), options.run_name + "\n")
+
+
+def metrics(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
+    """Every counter and measure of the run."""
+    measures: dict[str, Any] = {
+        "run": options.run_name,
+        "stages": {report.stage: dataclasses.asdict(report) for report in reports},
+    }
+    model = stage.join(stage.run_dir(options), "model", "model.json")
+    if stage.exists(model):
+        measures["model"] = stage.read_json(model)
+    return measures
+
+
+def prometheus(values: dict[str, Any]) -> Iterator[str]:
+    """The counters in Prometheus' text format (version 0.0.4)."""
+    run = values["run"]
+    families = {
+        "fusefeed_stage_seconds": lambda r: {"": r["seconds"]},
+        "fusefeed_stage_peak_memory_bytes": lambda r: {"": r["peak_memory_bytes"]},
+        "fusefeed_table_rows": lambda r: {f'table="{table}"': rows for table, rows in r["rows"].items()},
+        "fusefeed_count": lambda r: {f"name={json.dumps(name)}": number for name, number in r["counts"].items()},
+    }
+    for family, of_report in families.items():
+        yield f"# TYPE {family} gauge"
+        for name, report in values["stages"].items():
+            for label, value in of_report(report).items():
+                labels = ",".join(part for part in (f'run="{run}"', f'stage="{name}"', label) if part)
+                yield f"{family}{{{labels}}} {value}"
+
+
+def manifest(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
+    """What the run was made from: inputs, configuration, versions, rows of every table, times."""
+    return {
+        "run": options.run_name,
+        "inputs": {name: fingerprints(getattr(options, name)) for name in ("posts", "interactions", "users")},
+        "configuration": dataclasses.asdict(options),
+        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        "rows": {table: rows for report in reports for table, rows in report.rows.items()},
+        "seconds": {report.stage: report.seconds for report in reports},
+    }
+
+
+def fingerprints(patterns: str) -> list[dict[str, Any]]:
+    """Path, size and time of the last change of every file of an input."""
+    from apache_beam.io.filesystems import FileSystems
+
+    from transforms import formats
+
+    found = [FileSystems.match([file.path])[0].metadata_list[0] for file in formats.find_files(patterns)]
+    return [{"path": each.path, "bytes": each.size_in_bytes, "changed": each.last_updated_in_seconds} for each in found]
+
+
+def reconcile(reports: Sequence[Report]) -> None:
+    """Checks that nothing was lost: rows read = written + rejected + duplicates, media = features + missing + rejected.
+
+    Raises:
+      ValueError: naming the input and the numbers.
+    """
+    counts: dict[str, int] = {}
+    for report in reports:
+        counts |= report.counts
+    sums = [(name, "read", ("written", "rejected", "duplicates")) for name in ("posts", "interactions", "users")]
+    sums += [(f"media.{kind}", "referenced", ("features", "missing", "rejected")) for kind in MEDIA_KINDS]
+    for name, whole, parts in sums:
+        total = counts.get(f"{name}.{whole}", 0)
+        numbers = {part: counts.get(f"{name}.{part}", 0) for part in parts}
+        if total != sum(numbers.values()):
+            shown = " + ".join(f"{number} {part}" for part, number in numbers.items())
+            raise ValueError(f"{name} do not reconcile: {total} {whole}, but {shown} = {sum(numbers.values())}")
+
+
+MEDIA_KINDS = ("image", "video", "audio", "unknown")

@@ -1,0 +1,76 @@
+"""All stages in order: raw posts, interactions and users -> published embeddings and recommendation tables.
+
+Reads the globs of --posts, --interactions and --users; writes OUTPUT/runs/RUN_DATE/ and, last, OUTPUT/LATEST.
+
+    fusefeed run --posts 'posts/*.jsonl.gz' --interactions 'events/*.parquet' --users users.csv \
+        --media_root media --output out
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from pipelines import console, publish, stage, summary
+from pipelines.options import Options, UsageError, parse
+
+DESCRIPTION = "All stages in order, from raw posts to published recommendation tables."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code: 0 done, 1 failed, 2 bad usage or unreadable input."""
+    return console.exit_code(
+        "fusefeed run", lambda: run(parse("run", DESCRIPTION, sys.argv[1:] if argv is None else argv))
+    )
+
+
+def run(options: Options) -> int:
+    """Runs every stage, publishes and prints the summary. Returns the exit code.
+
+    Raises:
+      UsageError: an input is missing or cannot be read, or the output cannot be written.
+    """
+    began = time.monotonic()
+    check(options)
+    reports = []
+    stages = all_stages()
+    for number, each in enumerate(stages, 1):
+        print(f"[{number}/{len(stages)}] {each.name}", file=sys.stderr, flush=True)
+        reports.append(stage.execute(each, options))
+    publish.publish(options, reports)
+    print(summary.text(options, reports, time.monotonic() - began))
+    return console.DONE
+
+
+def all_stages() -> list[stage.Stage]:
+    """The stages in their order."""
+    from pipelines import embed, extract, fuse, ingest, recommend, train
+
+    return [ingest.STAGE, extract.STAGE, fuse.STAGE, train.STAGE, embed.STAGE, recommend.STAGE]
+
+
+def check(options: Options) -> None:
+    """Finds what would make the run fail, before any work.
+
+    Raises:
+      UsageError: naming the flag and what is wrong with it.
+    """
+    from transforms import formats
+
+    for name in ("posts", "interactions"):
+        if not getattr(options, name):
+            raise UsageError(f"--{name} is missing: globs of files to read")
+    for name in ("posts", "interactions", "users"):
+        try:
+            formats.find_files(getattr(options, name))
+        except (ValueError, OSError) as error:
+            raise UsageError(f"--{name}: {error}") from None
+    for root in options.media_root:
+        if not stage.exists(root):
+            raise UsageError(f"--media_root: {root} is not there")
+    if options.transform_fn and not stage.exists(options.transform_fn):
+        raise UsageError(f"--transform_fn: {options.transform_fn} is not there")
+    stage.check_writable(stage.run_dir(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The short summary that a run ends with. It shows ids, numbers and reasons, never the text of a post."""
+
+from collections.abc import Iterator, Sequence
+
+from pipelines import stage
+from pipelines.console import duration
+from pipelines.options import Options
+from pipelines.publish import MEDIA_KINDS
+from pipelines.stage import Report
+
+NUM_EXAMPLES = 5
+RESULT_TABLES = ("item_embeddings", "user_embeddings", "recommendations", "similar_posts", "rejects")
+
+
+def text(options: Options, reports: Sequence[Report], seconds: float) -> str:
+    """The summary: rows in and out, rejects by code, time and memory a stage, where the tables are, some examples."""
+    counts: dict[str, int] = {}
+    rejected: dict[str, int] = {}
+    for report in reports:
+        counts |= report.counts
+        for name, number in report.counts.items():
+            if name.startswith("rejects."):
+                code = name.removeprefix("rejects.")
+                rejected[code] = rejected.get(code, 0) + number
+    sections = [
+        [f"run {options.run_name} done in {duration(seconds)}"],
+        list(_inputs(counts)),
+        list(_media(counts)),
+        list(_rejects(rejected)),
+        list(_stages(reports)),
+        list(_tables(options, reports)),
+        list(_examples(options)),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+def _inputs(counts: dict[str, int]) -> Iterator[str]:
+    columns = ("read", "written", "rejected", "duplicates")
+    yield f"{'input':<16}" + "".join(f"{column:>12}" for column in columns)
+    for name in ("posts", "interactions", "users"):
+        yield f"{name:<16}" + "".join(f"{counts.get(f'{name}.{column}', 0):>12,}" for column in columns)
+
+
+def _media(counts: dict[str, int]) -> Iterator[str]:
+    columns = ("referenced", "features", "missing", "rejected")
+    kinds = [kind for kind in MEDIA_KINDS if counts.get(f"media.{kind}.referenced")]
+    if kinds:
+        yield f"{'media':<16}" + "".join(f"{column:>12}" for column in columns)
+    for kind in kinds:
+        yield f"{kind:<16}" + "".join(f"{counts.get(f'media.{kind}.{column}', 0):>12,}" for column in columns)
+
+
+def _rejects(rejected: dict[str, int]) -> Iterator[str]:
+    from transforms import rejects
+
+    if rejected:
+        yield "rejects by code"
+    for code, number in sorted(rejected.items(), key=lambda item: (-item[1], item[0])):
+        yield f"  {code:<26}{number:>8,}  {rejects.CODES[code][0]}"
+
+
+def _stages(reports: Sequence[Report]) -> Iterator[str]:
+    yield f"{'stage':<16}{'time':>14}{'peak memory':>14}"
+    for report in reports:
+        yield f"{report.stage:<16}{duration(report.seconds):>14}{report.peak_memory_bytes / 2**20:>10,.0f} MiB"
+
+
+def _tables(options: Options, reports: Sequence[Report]) -> Iterator[str]:
+    rows: dict[str, int] = {}
+    for report in reports:
+        for table, number in report.rows.items():
+            name = table.split("/")[0]
+            rows[name] = rows.get(name, 0) + number
+    yield f"tables in {stage.run_dir(options)}"
+    for table in RESULT_TABLES:
+        yield f"  {table + '/':<20}{rows.get(table, 0):>12,} rows"
+
+
+def _examples(options: Options) -> Iterator[str]:
+    """The first recommendation of five users, spread over the first file of the table."""
+    import pyarrow.compute as pc
+
+    from transforms import tables
+
+    files = tables.list_files(stage.join(stage.run_dir(options), "recommendations"))
+    best = tables.read_file(files[0]) if files else None
+    if best is None or not best.num_rows:
+        return
+    best = best.filter(pc.equal(best.column("rank"), 1))
+    yield "examples"
+    for index in range(0, best.num_rows, max(1, -(-best.num_rows // NUM_EXAMPLES))):
+        row = best.slice(index, 1).to_pylist()[0]
+        because = f" of {row['because_post_id']}" if row["because_post_id"] else ""
+        yield f"  {row['user_id']} gets {row['post_id']} (score {row['score']:.4g}, because of {row['reason']}{because})"

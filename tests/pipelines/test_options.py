@@ -1,0 +1,59 @@
+import dataclasses
+import datetime
+
+import pytest
+
+from pipelines.options import Options, UsageError, parse
+
+
+def _parse(*words: str) -> Options:
+    return parse("run", "d", words)
+
+
+def test_words_become_options() -> None:
+    options = _parse("--posts", "a,b", "--media_root", "m", "n", "--k=3", "--include_seen", "--", "--runner=X", "--k=9")
+    assert options.posts == "a,b"
+    assert options.media_root == ("m", "n")
+    assert options.k == 3 and options.include_seen and not options.include_sensitive
+    assert options.beam_args == ("--runner=X", "--k=9")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pots", "x"], "unknown flag --pots, did you mean --posts?"),
+        (["--quux"], "unknown flag --quux; flags of Beam come after --"),
+        (["--post", "x"], "unknown flag --post, did you mean --posts?"),
+        (["x"], "unexpected word 'x'; every flag begins with --"),
+        (["--k", "0"], "--k must be at least 1, got 0"),
+        (["--k", "10001"], "--k must be at most 10000, got 10001"),
+        (["--k", "many"], "--k: invalid int value: 'many'"),
+        (["--k"], "--k: expected one argument"),
+        (["--max_document_share", "nan"], "--max_document_share must be at least 0, got nan"),
+        (["--run_date", "2026-02-30"], "--run_date must be a date YYYY-MM-DD, got '2026-02-30'"),
+        (["--run_date", "../x"], "--run_date must be a date YYYY-MM-DD, got '../x'"),
+        (["--video_encoder", "keras"], "--video_encoder must be one of opencv, none, got 'keras'"),
+        (["--image_encoder", "resnet"], "--image_encoder must be opencv, none or keras:PATH, got 'resnet'"),
+    ],
+)
+def test_bad_words_are_named_in_one_line(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        _parse(*words)
+    assert str(error.value) == message
+
+
+def test_options_are_checked_however_they_are_made() -> None:
+    with pytest.raises(ValueError, match="--latent must be at least 1, got 0"):
+        Options(latent=0)
+    with pytest.raises(ValueError, match="--seed must be at least 0, got -1"):
+        dataclasses.replace(Options(), seed=-1)
+
+
+def test_every_flag_says_what_it_is_for() -> None:
+    flags = [field for field in dataclasses.fields(Options) if field.name != "beam_args"]
+    assert all(field.metadata["help"] and field.metadata["group"] for field in flags)
+
+
+def test_the_run_is_named_by_the_day() -> None:
+    assert Options(run_date="2026-01-31").run_name == "2026-01-31"
+    assert datetime.date.fromisoformat(Options().run_name)

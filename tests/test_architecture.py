@@ -1,0 +1,43 @@
+"""The rule of the tree: pipelines import transforms and model; these import only themselves and never each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = {"pipelines", "transforms", "model", "tests", "examples", "benchmarks"}
+MAY_IMPORT = {"transforms": {"transforms"}, "model": {"model"}, "pipelines": {"pipelines", "transforms", "model"}}
+
+
+def _imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_packages_import_only_what_they_may(package: str) -> None:
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    for path in files:
+        assert _imported(path) & OURS <= MAY_IMPORT[package], path
+
+
+def test_the_model_knows_no_beam_and_beam_transforms_no_keras_2() -> None:
+    for path in (ROOT / "model").rglob("*.py"):
+        assert not _imported(path) & {"apache_beam", "tensorflow_transform"}, path
+    for path in (ROOT / "model").rglob("*.py"):
+        assert "tf.keras" not in path.read_text(encoding="utf-8"), path
+
+
+def test_no_machine_path_is_written_anywhere() -> None:
+    for folder in (*MAY_IMPORT, "tests", "examples", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert "/" + "work/" not in text and "/" + "root/" not in text, path

@@ -1,0 +1,51 @@
+"""Encoders of dense modalities, picked by a flag: a name, a width and `encode`."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+KERAS_PREFIX = "keras:"
+
+
+class Encoder(Protocol):
+    """What every encoder of a dense modality is.
+
+    Attributes:
+      name: which encoder it is; features of different encoders are never mixed.
+      width: numbers of a vector.
+    """
+
+    name: str
+    width: int
+
+    def encode(self, batch: Sequence[Any]) -> np.ndarray:
+        """Vectors of a batch of decoded media: [n, width] float32, the same whatever else is in the batch."""
+        ...
+
+
+def make_encoder(kind: str, spec: str) -> Encoder | None:
+    """The encoder of a kind of media (image, video, audio) that a flag names, None for `none`.
+
+    Raises:
+      ValueError: the flag names no encoder of that kind, or its model cannot be loaded.
+    """
+    if spec == "none":
+        return None
+    if kind == "image" and spec.startswith(KERAS_PREFIX):
+        from transforms.keras_image import KerasImageEncoder
+
+        return KerasImageEncoder(spec.removeprefix(KERAS_PREFIX))
+    if (kind, spec) == ("image", "opencv"):
+        from transforms.image import OpenCvImageEncoder
+
+        return OpenCvImageEncoder()
+    if (kind, spec) == ("video", "opencv"):
+        from transforms.video import OpenCvVideoEncoder
+
+        return OpenCvVideoEncoder()
+    if (kind, spec) == ("audio", "logmel"):
+        from transforms.audio import LogMelAudioEncoder
+
+        return LogMelAudioEncoder()
+    raise ValueError(f"no {kind} encoder is called {spec!r}")
