@@ -17,7 +17,12 @@ COMMANDS = {
     "recommend": "embeddings -> recommendations and similar posts",
 }
 
-USAGE = "usage: fusefeed COMMAND [flags] [-- Beam flags]\n\n{commands}\n\nfusefeed COMMAND --help tells a command's flags.\n"
+USAGE = """usage: fusefeed COMMAND [flags] [-- Beam flags]
+
+{commands}
+
+fusefeed COMMAND --help tells the flags of a command.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ PLAIN_SECONDS = 15.0
 
 
 def exit_code(command: str, work: Callable[[], int]) -> int:
-    """Does the work and turns what it raises into an exit code: 2 and one line for bad usage, 1 where the run failed."""
+    """Does the work; what it raises becomes an exit code: 2 and one line for bad usage, 1 where the run failed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:

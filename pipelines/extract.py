@@ -13,7 +13,7 @@ import apache_beam as beam
 from pipelines import stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
-from transforms import counts, ready_made, schemas, tables
+from transforms import counts, ready_made, tables
 from transforms.extract import ExtractFeatures, feature_schema
 from transforms.media import MediaLimits
 from transforms.rejects import WriteRejects

@@ -169,7 +169,9 @@ def parse(command: str, description: str, argv: Sequence[str]) -> Options:
     known, unknown = made.parse_known_args(words)
     if unknown:
         raise UsageError(_unknown(unknown[0]))
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(known).items() if v is not None}
+    values: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in vars(known).items() if v is not None
+    }
     try:
         return Options(**values, beam_args=tuple(beam_args))
     except ValueError as error:

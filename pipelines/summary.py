@@ -90,5 +90,5 @@ def _examples(options: Options) -> Iterator[str]:
     yield "examples"
     for index in range(0, best.num_rows, max(1, -(-best.num_rows // NUM_EXAMPLES))):
         row = best.slice(index, 1).to_pylist()[0]
-        because = f" of {row['because_post_id']}" if row["because_post_id"] else ""
-        yield f"  {row['user_id']} gets {row['post_id']} (score {row['score']:.4g}, because of {row['reason']}{because})"
+        because = f", because of {row['because_post_id']}" if row["because_post_id"] else ""
+        yield f"  {row['user_id']} gets {row['post_id']} (score {row['score']:.4g}, by {row['reason']}{because})"

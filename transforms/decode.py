@@ -10,7 +10,7 @@ MEDIA_KINDS = ("image", "video", "audio")
 
 
 class DecodeError(Exception):
-    """An entry that gives no sample: a reject code, a message without post content, and its kind where that is known."""
+    """An entry that gives no sample: a reject code, a message without post content, and its kind where known."""
 
     def __init__(self, code: str, message: str, kind: str | None = None) -> None:
         super().__init__(code, message)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from apache_beam import pvalue
 
 from transforms import blocks, progress, ready_made, schemas
-from transforms.decode import MEDIA_KINDS, DecodeError, Decoded, decode_entry
+from transforms.decode import MEDIA_KINDS, Decoded, DecodeError, decode_entry
 from transforms.encoders import Encoder, make_encoder
 from transforms.media import MediaLimits
 from transforms.rejects import reject_block
@@ -33,8 +33,8 @@ class Extracted(NamedTuple):
 class ExtractFeatures(beam.PTransform):
     """(part, posts) -> (part, features), rejects and counts.
 
-    A medium that gives no features becomes a reject; its post goes on with what else it has. No bytes of media leave the
-    function that decodes them.
+    A medium that gives no features becomes a reject; its post goes on with what else it has. No bytes of media leave
+    the function that decodes them.
 
     Attributes:
       encoders: the flag of each kind of media: {"image": "opencv", "video": "opencv", "audio": "logmel"}, or "none".
@@ -166,7 +166,7 @@ class Extractor:
 
 class _Failure(NamedTuple):
     row: int
-    index: int
+    position: int
     uri: str | None
     code: str
     message: str
@@ -231,7 +231,7 @@ def _media_rejects(posts: pa.RecordBatch, failures: Sequence[_Failure]) -> pa.Re
     ids = posts.column("post_id")
     return reject_block(
         source=[(failure.uri or "")[:512] for failure in failures],
-        record=[f"media[{failure.index}]" for failure in failures],
+        record=[f"media[{failure.position}]" for failure in failures],
         id=[ids[failure.row].as_py() for failure in failures],
         stage=STAGE,
         code=[failure.code for failure in failures],
