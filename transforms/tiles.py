@@ -1,0 +1,164 @@
+"""The catalogue of posts as tiles: blocks of candidates, streamed from disk, and who may not be shown which of them."""
+
+import dataclasses
+import datetime
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import blocks, tables
+
+# Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalogue that is small is decoded once a process.
+CACHED_ROWS = 250_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Eligibility:
+    """Which posts may be recommended at all, whoever asks.
+
+    With `created_after` a post without a time is left out: nothing says that it is young enough.
+    """
+
+    include_sensitive: bool = False
+    include_reposts: bool = False
+    exclude_replies: bool = False
+    created_after: datetime.datetime | None = None
+    needs_embedding: bool = True
+
+    def mask(self, candidates: pa.RecordBatch) -> np.ndarray:
+        """Whether each candidate is eligible: [n] bool."""
+        eligible = np.ones(candidates.num_rows, bool)
+        if not self.include_sensitive:
+            eligible &= ~_flags(candidates, "sensitive")
+        if not self.include_reposts:
+            eligible &= ~_flags(candidates, "is_repost")
+        if self.exclude_replies:
+            eligible &= ~_flags(candidates, "is_reply")
+        if self.created_after is not None:
+            cut = pa.scalar(self.created_after, candidates.schema.field("created_at").type)
+            young = pc.fill_null(pc.greater_equal(candidates.column("created_at"), cut), False)
+            eligible &= young.to_numpy(zero_copy_only=False)
+        if self.needs_embedding:
+            eligible &= blocks.vectors_to_numpy(candidates.column("embedding")).any(axis=1)
+        return eligible
+
+
+def _flags(candidates: pa.RecordBatch, name: str) -> np.ndarray:
+    return candidates.column(name).to_numpy(zero_copy_only=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """Some candidates: their ids, authors (null where not known) and vectors [num_posts, d] float32."""
+
+    post_id: pa.Array
+    author_id: pa.Array
+    vectors: np.ndarray
+
+    @staticmethod
+    def of(candidates: pa.RecordBatch, column: str = "embedding") -> "Tile":
+        """A tile of candidates; with `column="popularity"` its vectors are of one number, the popularity."""
+        values = candidates.column(column)
+        if pa.types.is_fixed_size_list(values.type):
+            vectors = blocks.vectors_to_numpy(values)
+        else:
+            vectors = values.to_numpy(zero_copy_only=False).astype(np.float32)[:, None]
+        return Tile(candidates.column("post_id"), candidates.column("author_id"), vectors)
+
+
+def read_candidates(directory: str, tile_rows: int) -> Iterator[pa.RecordBatch]:
+    """The candidates in blocks of at most `tile_rows`; a small catalogue is decoded once a process and kept."""
+    files = tuple(tables.list_files(directory))
+    if tables.count_rows(directory) > CACHED_ROWS:
+        parts: Iterator[pa.RecordBatch] = (tables.read_file(path) for path in files)
+    else:
+        parts = iter(_cached(files))
+    for part in parts:
+        yield from blocks.split_rows(part, tile_rows)
+
+
+@functools.lru_cache(maxsize=1)
+def _cached(files: tuple[str, ...]) -> list[pa.RecordBatch]:
+    return [tables.read_file(path) for path in files]
+
+
+class Exclusions:
+    """Pairs (query, post) and (query, author) that may not be recommended.
+
+    Args:
+      post_query: [p] int64, which query each of `post_id` (string) is excluded for.
+      author_query: [a] int64, likewise for `author_id`.
+    """
+
+    def __init__(
+        self, post_query: np.ndarray, post_id: pa.Array, author_query: np.ndarray, author_id: pa.Array
+    ) -> None:
+        self._post_query, self._post_code, self._post_ids = _encode_pairs(post_query, post_id)
+        self._author_query, self._author_code, self._author_ids = _encode_pairs(author_query, author_id)
+
+    @staticmethod
+    def none() -> "Exclusions":
+        """Nothing is excluded."""
+        nothing, strings = np.empty(0, np.int64), pa.array([], pa.string())
+        return Exclusions(nothing, strings, nothing, strings)
+
+    def in_tile(self, tile: Tile) -> "TileExclusions":
+        """The pairs that meet a tile."""
+        column = _positions(self._post_ids, tile.post_id)[self._post_code]
+        met = column >= 0
+        author = _positions(tile.author_id, self._author_ids)
+        by_author = np.argsort(author, kind="stable")
+        starts = np.searchsorted(author[by_author], np.arange(len(self._author_ids) + 1))
+        wrote = np.diff(starts)[self._author_code] > 0
+        return TileExclusions(
+            self._post_query[met],
+            column[met],
+            self._author_query[wrote],
+            self._author_code[wrote],
+            by_author,
+            starts,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TileExclusions:
+    """Exclusions of one tile; both lists are sorted by query."""
+
+    post_query: np.ndarray
+    post_column: np.ndarray
+    author_query: np.ndarray
+    author_code: np.ndarray
+    by_author: np.ndarray
+    starts: np.ndarray
+
+    def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """What is excluded for the queries start..stop: ([m] row from 0, [m] column of the tile)."""
+        low, high = np.searchsorted(self.post_query, [start, stop])
+        rows, columns = self.post_query[low:high], self.post_column[low:high]
+        low, high = np.searchsorted(self.author_query, [start, stop])
+        codes = self.author_code[low:high]
+        if len(codes):
+            sizes = self.starts[codes + 1] - self.starts[codes]
+            firsts = np.repeat(self.starts[codes] - (np.cumsum(sizes) - sizes), sizes)
+            rows = np.concatenate([rows, np.repeat(self.author_query[low:high], sizes)])
+            columns = np.concatenate([columns, self.by_author[firsts + np.arange(len(firsts))]])
+        return rows - start, columns
+
+
+def _encode_pairs(query: np.ndarray, ids: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
+    """(query sorted, code of each id, the ids in the order of their codes); pairs whose id is null are left out."""
+    known = blocks.valid(ids)
+    encoded = ids.drop_null().dictionary_encode()
+    query = np.asarray(query, np.int64)[known]
+    order = np.argsort(query, kind="stable")
+    codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return query[order], codes[order], encoded.dictionary
+
+
+def _positions(ids: pa.Array, among: pa.Array) -> np.ndarray:
+    """Where each id stands in `among`: [n] int64, -1 where it does not (or is null)."""
+    found = pc.index_in(ids, value_set=among, skip_nulls=True)
+    return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -1,0 +1,338 @@
+"""Primitive 3, top-K: blocks of queries times tiles of posts, one matrix product a tile, only what can win is kept.
+
+The tiles are streamed, so memory does not grow with the catalogue. A float32 product finds what can be among the k
+best (what is nearer to the k-th score than float32 errs stays), and the survivors' scores are computed anew in float64
+and rounded to float32. So neither the sizes of tiles and blocks nor the library that multiplies shows in the result.
+"""
+
+import concurrent.futures
+import dataclasses
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import blocks, selection
+from transforms.tiles import Eligibility, Exclusions, Tile, TileExclusions
+
+TILE_ROWS = 4096
+_QUERY_ROWS = 512
+_RESCORED_AT_ONCE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """The k best of every query, by query and rank.
+
+    Attributes:
+      query: [m] int64, ascending.
+      rank: [m] int32, from 1 without gaps within a query.
+      score: [m] float32, the inner product; descending within a query, ties by post_id.
+      item: [m] int64, row of `items`.
+      items: the posts that were ranked, each once.
+    """
+
+    query: np.ndarray
+    rank: np.ndarray
+    score: np.ndarray
+    item: np.ndarray
+    items: Tile
+
+    @property
+    def post_id(self) -> pa.Array:
+        """The post of each entry: [m] string."""
+        return self.items.post_id.take(pa.array(self.item))
+
+
+def top_k(
+    queries: np.ndarray,
+    candidates: Iterable[pa.RecordBatch],
+    k: int,
+    *,
+    eligibility: Eligibility,
+    exclusions: Exclusions | None = None,
+    max_per_author: int | None = None,
+    column: str = "embedding",
+    num_threads: int = 1,
+) -> Ranked:
+    """The k eligible candidates with the largest inner product with each query (fewer where fewer are eligible).
+
+    Args:
+      queries: [n, d] float32.
+      candidates: blocks of schemas.candidates, streamed once.
+      k: how many a query.
+      eligibility: which candidates anybody may be shown.
+      exclusions: which pairs of query and candidate are left out besides.
+      max_per_author: at most so many posts of one author a query; posts without an author count as nobody's.
+      column: what a query is multiplied with; "popularity" makes it a vector of one number.
+      num_threads: threads that work on rows of the queries side by side.
+
+    Raises:
+      ValueError: k or max_per_author is less than 1.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if max_per_author is not None and max_per_author < 1:
+        raise ValueError(f"max_per_author must be at least 1, got {max_per_author}")
+    search = _Search(queries, k, exclusions or Exclusions.none(), max_per_author)
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        for block in candidates:
+            kept = block.filter(pa.array(eligibility.mask(block)))
+            for piece in blocks.split_rows(kept, TILE_ROWS):
+                search.scan(Tile.of(piece, column), pool)
+    return search.finish()
+
+
+class _Search:
+    """The running result of a block of queries."""
+
+    def __init__(self, queries: np.ndarray, k: int, exclusions: Exclusions, cap: int | None) -> None:
+        starts = range(0, len(queries), _QUERY_ROWS)
+        self._rows = [_Rows(queries[start : start + _QUERY_ROWS], start, k, cap) for start in starts]
+        self._exclusions = exclusions
+        self._kept = _Kept()
+        self._max_norm = 0.0
+        self._num_scanned = 0
+
+    def scan(self, tile: Tile, pool: concurrent.futures.Executor) -> None:
+        """Takes the best of a tile in."""
+        if not len(tile.post_id):
+            return
+        prepared = _PreparedTile(tile, self._exclusions.in_tile(tile), self._num_scanned)
+        self._max_norm = max(self._max_norm, float(np.linalg.norm(prepared.exact, axis=1).max()))
+        found = np.zeros(len(tile.post_id), bool)
+        for columns in pool.map(lambda rows: rows.scan(prepared, self._max_norm), self._rows):
+            found[columns] = True
+        self._kept.add(tile, np.flatnonzero(found), self._num_scanned)
+        self._num_scanned += len(tile.post_id)
+        for _ in pool.map(lambda rows: rows.merge_if_due(self._kept), self._rows):
+            pass
+        self._kept.forget_losers(self._rows)
+
+    def finish(self) -> Ranked:
+        """What is left when all tiles have been scanned."""
+        for rows in self._rows:
+            rows.merge(self._kept)
+        ends = [rows.ranked(self._kept) for rows in self._rows]
+        query, rank, score, number = (
+            np.concatenate([end[i] for end in ends]) if ends else np.empty(0, kind)
+            for i, kind in enumerate((np.int64, np.int32, np.float32, np.int64))
+        )
+        return Ranked(query, rank, score, self._kept.places(number), self._kept.tile())
+
+
+class _PreparedTile:
+    """A tile with what all rows of queries need of it, computed once."""
+
+    def __init__(self, tile: Tile, exclusions: TileExclusions, first: int) -> None:
+        num_posts, width = tile.vectors.shape
+        self.num_posts, self.first, self.exclusions = num_posts, first, exclusions
+        self.padded = np.zeros((-(-num_posts // 8) * 8, width), np.float32)
+        self.padded[:num_posts] = tile.vectors
+        self.exact = tile.vectors.astype(np.float64)
+        self.authors = author_codes(tile.author_id)
+
+
+class _Rows:
+    """The k best so far of some queries, and those that came after the last merge."""
+
+    _scratch = threading.local()
+
+    def __init__(self, queries: np.ndarray, start: int, k: int, cap: int | None) -> None:
+        self._start, self._k, self._cap = start, k, cap
+        self._queries = np.ascontiguousarray(queries, np.float32)
+        self._exact = self._queries.astype(np.float64)
+        self._norms = np.linalg.norm(self._exact, axis=1)
+        self._score = np.full((len(queries), k), -np.inf, np.float32)
+        self._number = np.full((len(queries), k), -1, np.int64)
+        self._kth = np.full(len(queries), -np.inf, np.float32)
+        self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def scan(self, tile: _PreparedTile, max_norm: float) -> np.ndarray:
+        """Puts what can win in a tile on the pending list and gives its columns."""
+        scores, mask = self._scratch_of(len(self._queries), len(tile.padded))
+        np.matmul(self._queries, tile.padded.T, out=scores)
+        scores[:, tile.num_posts :] = -np.inf
+        scores[tile.exclusions.pairs(self._start, self._start + len(self._queries))] = -np.inf
+        error = selection.score_error(tile.exact.shape[1], self._norms, max_norm)
+        row, column = self._survivors(scores, mask, tile, error)
+        score = self._rescore(tile, row, column)
+        wins = score >= self._kth[row]
+        row, column, score = row[wins], column[wins], score[wins]
+        self._pending.append((row, score, column + tile.first))
+        return column
+
+    def _survivors(
+        self, scores: np.ndarray, mask: np.ndarray, tile: _PreparedTile, error: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        bound = self._kth - 2 * error
+        unbound = np.flatnonzero(np.isneginf(self._kth))
+        if len(unbound):
+            bound[unbound] = self._bound_in_tile(scores, unbound, tile, error)
+        row, column = selection.survivors(scores, _at_least_lowest(bound), mask)
+        if self._cap is not None and len(row) > 4 * self._k * len(self._queries):
+            keep = selection.within_cap(row, tile.authors[column], scores[row, column], self._cap, 2 * error)
+            row, column = row[keep], column[keep]
+        return row, column
+
+    def _bound_in_tile(
+        self, scores: np.ndarray, unbound: np.ndarray, tile: _PreparedTile, error: np.ndarray
+    ) -> np.ndarray:
+        """The k-th score within the tile, less the error, of rows that have no k-th score yet: [len(unbound)]."""
+        if self._cap is None:
+            return selection.kth_largest(scores[unbound], self._k) - 2 * error[unbound]
+        best = scores[unbound]
+        enough = _at_least_lowest(selection.kth_largest(best, min(best.shape[1], 4 * self._k)))
+        row, column = selection.survivors(best, enough, np.empty(best.shape, bool))
+        score = best[row, column]
+        group = row * (int(tile.authors.max()) + 1) + tile.authors[column]
+        capped = selection.rank_in_group(group, score, column, lambda columns: pa.array(columns)) < self._cap
+        (matrix,) = selection.to_matrix(row[capped], (score[capped],), len(unbound), (-np.inf,))
+        return selection.kth_largest(matrix, self._k) - 2 * error[unbound]
+
+    def _rescore(self, tile: _PreparedTile, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The scores of entries in float64, rounded: [m] float32."""
+        score = np.empty(len(row), np.float32)
+        for start in range(0, len(row), _RESCORED_AT_ONCE):
+            part = slice(start, start + _RESCORED_AT_ONCE)
+            score[part] = np.einsum("ij,ij->i", self._exact[row[part]], tile.exact[column[part]])
+        return score
+
+    def merge_if_due(self, kept: "_Kept") -> None:
+        """Merges when some row has no k-th score yet or as many are pending as the rows hold."""
+        num_pending = sum(len(row) for row, _, _ in self._pending)
+        if num_pending >= self._score.size or np.isneginf(self._kth).any():
+            self.merge(kept)
+
+    def merge(self, kept: "_Kept") -> None:
+        """Takes the pending entries in and finds the new k-th scores."""
+        if not self._pending:
+            return
+        row, score, number = (np.concatenate([entry[i] for entry in self._pending]) for i in range(3))
+        self._pending = []
+        order = np.argsort(row.astype(np.uint16), kind="stable")
+        row, values = row[order], (score[order], number[order])
+        new_score, new_number = selection.to_matrix(row, values, len(self._score), (-np.inf, -1))
+        score = np.concatenate([self._score, new_score], axis=1)
+        number = np.concatenate([self._number, new_number], axis=1)
+        if self._cap is not None:
+            self._drop_over_cap(score, number, kept)
+        best = np.argpartition(score, score.shape[1] - self._k, axis=1)[:, -self._k :]
+        self._score, self._number = np.take_along_axis(score, best, 1), np.take_along_axis(number, best, 1)
+        self._kth = self._score.min(axis=1)
+        self._break_ties(score, number, kept)
+
+    def _break_ties(self, score: np.ndarray, number: np.ndarray, kept: "_Kept") -> None:
+        """Where more than k entries reach the k-th score, takes those with the smallest ids among the tied."""
+        reach = (score >= self._kth[:, None]) & (score > -np.inf)
+        tied = np.flatnonzero(reach.sum(axis=1) > self._k)
+        if len(tied):
+            row, column = np.nonzero(reach[tied])
+            entries = score[tied][row, column], number[tied][row, column]
+            first = selection.rank_in_group(row, *entries, kept.ids_of) < self._k
+            self._score[tied] = entries[0][first].reshape(len(tied), self._k)
+            self._number[tied] = entries[1][first].reshape(len(tied), self._k)
+
+    def _drop_over_cap(self, score: np.ndarray, number: np.ndarray, kept: "_Kept") -> None:
+        row, column = np.nonzero(score > -np.inf)
+        entries = score[row, column], number[row, column]
+        authors = kept.authors_of(entries[1])
+        group = row * (int(authors.max(initial=0)) + 1) + authors
+        over = selection.rank_in_group(group, *entries, kept.ids_of) >= (self._cap or 1)
+        score[row[over], column[over]] = -np.inf
+
+    def ranked(self, kept: "_Kept") -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(query, rank from 1, score, number), by query and rank."""
+        row, column = np.nonzero(self._score > -np.inf)
+        score, number = self._score[row, column], self._number[row, column]
+        rank = selection.rank_in_group(row, score, number, kept.ids_of)
+        order = np.lexsort((rank, row))
+        return row[order] + self._start, (rank[order] + 1).astype(np.int32), score[order], number[order]
+
+    def numbers(self) -> np.ndarray:
+        """The posts that are still in the race."""
+        return np.unique(np.concatenate([self._number.ravel(), *(number for _, _, number in self._pending)]))
+
+    @classmethod
+    def _scratch_of(cls, num_rows: int, num_columns: int) -> tuple[np.ndarray, np.ndarray]:
+        size = num_rows * num_columns
+        held = getattr(cls._scratch, "scores", None)
+        if held is None or held.size < size:
+            cls._scratch.scores, cls._scratch.mask = np.empty(size, np.float32), np.empty(size, bool)
+        shape = num_rows, num_columns
+        return cls._scratch.scores[:size].reshape(shape), cls._scratch.mask[:size].reshape(shape)
+
+
+class _Kept:
+    """The posts that are, or were, among somebody's best; numbers count the scanned posts from 0."""
+
+    def __init__(self) -> None:
+        self._numbers = np.empty(0, np.int64)
+        self._tiles: list[Tile] = []
+        self._authors: np.ndarray | None = None
+        self._limit = 1 << 16
+
+    def add(self, tile: Tile, columns: np.ndarray, first: int) -> None:
+        self._numbers = np.concatenate([self._numbers, columns + first])
+        self._tiles.append(_take(tile, columns))
+        self._authors = None
+
+    def forget_losers(self, rows: list[_Rows]) -> None:
+        """Drops the posts that are in no row's race any more, now and then."""
+        if len(self._numbers) <= self._limit:
+            return
+        alive = np.unique(np.concatenate([part.numbers() for part in rows]))
+        places = np.flatnonzero(np.isin(self._numbers, alive))
+        self._tiles = [_take(self.tile(), places)]
+        self._numbers = self._numbers[places]
+        self._authors = None
+        self._limit = 2 * len(places) + (1 << 16)
+
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        """The rows of `tile()` with these numbers."""
+        return np.searchsorted(self._numbers, numbers)
+
+    def ids_of(self, numbers: np.ndarray) -> pa.Array:
+        ids = pa.chunked_array([tile.post_id for tile in self._tiles], pa.string())
+        return ids.take(pa.array(self.places(numbers))).combine_chunks()
+
+    def authors_of(self, numbers: np.ndarray) -> np.ndarray:
+        """A number for the author of each post: [n] int64."""
+        if self._authors is None:
+            self._authors = author_codes(pa.concat_arrays([tile.author_id for tile in self._tiles]))
+        return self._authors[self.places(numbers)]
+
+    def tile(self) -> Tile:
+        """The posts in the order of their numbers."""
+        if len(self._tiles) > 1:
+            self._tiles = [_concat(self._tiles)]
+        strings = pa.array([], pa.string())
+        return self._tiles[0] if self._tiles else Tile(strings, strings, np.empty((0, 0), np.float32))
+
+
+def author_codes(author_id: pa.Array) -> np.ndarray:
+    """A number for each author, the same for the same author, and one of its own where there is none: [n] int64."""
+    codes = author_id.dictionary_encode().indices
+    unknown = len(author_id) + np.arange(len(author_id))
+    return pc.coalesce(codes.cast(pa.int64()), pa.array(unknown)).to_numpy(zero_copy_only=False)
+
+
+def _at_least_lowest(bound: np.ndarray) -> np.ndarray:
+    """The bounds, rounded down to float32 and finite: what is excluded has -inf and is below every bound."""
+    rounded = np.maximum(bound, selection.LOWEST).astype(np.float32)
+    return np.nextafter(rounded, np.float32(-np.inf))
+
+
+def _take(tile: Tile, rows: np.ndarray) -> Tile:
+    index = pa.array(rows)
+    return Tile(tile.post_id.take(index), tile.author_id.take(index), tile.vectors[rows])
+
+
+def _concat(tiles: list[Tile]) -> Tile:
+    return Tile(
+        pa.concat_arrays([tile.post_id for tile in tiles]),
+        pa.concat_arrays([tile.author_id for tile in tiles]),
+        np.concatenate([tile.vectors for tile in tiles]),
+    )
