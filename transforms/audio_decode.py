@@ -5,7 +5,7 @@ from typing import Any
 import av
 import numpy as np
 
-from transforms.demux import BROKEN, decoded_frames, failure, load, opened
+from transforms.demux import BROKEN, decoded_frames, load, opened
 from transforms.media import MediaError, MediaLimits
 
 RATE = 16_000
@@ -42,7 +42,7 @@ def read_audio(source: str | bytes, limits: MediaLimits) -> np.ndarray:
             return listener.wave()
     if not is_finite:
         raise MediaError("audio_not_finite", "no sample is a finite number")
-    raise failure(data, "audio_no_samples", "no sound can be decoded" if streams else "the file has no sound")
+    raise MediaError("audio_no_samples", "no sound can be decoded" if streams else "the file has no sound")
 
 
 class _Listener:

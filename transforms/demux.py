@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,13 +18,18 @@ BROKEN = (av.FFmpegError, ValueError, MemoryError, UnicodeError, IndexError, Att
 # Pictures that may move.
 _MOVING = frozenset(("gif", "avif", "webp", "png"))
 _MAX_PACKETS = 1_000_000
+# An encrypted track says so in its first sample entry (ISO/IEC 14496-12, 8.12). Decoders make noise of it, not errors.
+_ENCRYPTED = {
+    "video": re.compile(rb"stsd.{12}encv", re.DOTALL),
+    "audio": re.compile(rb"stsd.{12}enca", re.DOTALL),
+}
 
 
 def load(source: str | bytes, kind: str, limits: MediaLimits) -> bytes:
     """The bytes of `source` (a path, or the bytes themselves), refused when they are not of `kind` (video or audio).
 
     Raises:
-      MediaError: media_wrong_kind, media_empty, and what `read_media` raises.
+      MediaError: media_wrong_kind, media_encrypted, media_empty, and what `read_media` raises.
     """
     data = read_media(source, limits) if isinstance(source, str) else source
     if not data:
@@ -32,6 +38,8 @@ def load(source: str | bytes, kind: str, limits: MediaLimits) -> bytes:
     is_picture = FORMATS[found] == "image" and not (kind == "video" and found in _MOVING)
     if is_picture or found in ("html", "pdf", "zip", "gzip"):
         raise MediaError("media_wrong_kind", f"expected {kind}, found {found}")
+    if found == "mp4" and _ENCRYPTED[kind].search(data):
+        raise MediaError("media_encrypted", f"the {kind} is encrypted")
     return data
 
 
@@ -40,22 +48,14 @@ def opened(data: bytes, kind: str) -> Iterator[Any]:
     """The container.
 
     Raises:
-      MediaError: media_encrypted, video_undecodable or audio_undecodable.
+      MediaError: video_undecodable or audio_undecodable.
     """
     try:
         container = av.open(io.BytesIO(data), metadata_errors="replace")
     except BROKEN as error:
-        raise failure(data, f"{kind}_undecodable", f"the file cannot be opened ({type(error).__name__})") from error
+        raise MediaError(f"{kind}_undecodable", f"the file cannot be opened ({type(error).__name__})") from error
     with container:
         yield container
-
-
-def failure(data: bytes, code: str, message: str) -> MediaError:
-    """The error for media that gave nothing: media_encrypted when an MP4 says that it is, else `code`."""
-    # `encv` and `enca` are the sample entries of encrypted tracks (ISO/IEC 23001-7).
-    if sniff(data) == "mp4" and (b"encv" in data or b"enca" in data) and b"sinf" in data:
-        return MediaError("media_encrypted", "the media is encrypted")
-    return MediaError(code, message)
 
 
 def is_cover(stream: Any) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from transforms import image_descriptors
-from transforms.demux import BROKEN, decoded_frames, failure, is_cover, load, opened
+from transforms.demux import BROKEN, decoded_frames, is_cover, load, opened
 from transforms.image_descriptors import image_features
-from transforms.media import MediaLimits
+from transforms.media import MediaError, MediaLimits
 
 _SHORT_SIDE = 256  # Sampled frames are scaled down to this.
 _GLANCE = 32  # Every frame is glanced at with so many points a side, to see what moves.
@@ -71,7 +71,7 @@ def read_video(source: str | bytes, limits: MediaLimits) -> VideoSample:
                     break
         if sampler.frames:
             return sampler.sample()
-    raise failure(data, "video_no_frames", "no video frame can be decoded")
+    raise MediaError("video_no_frames", "no video frame can be decoded")
 
 
 class _Sampler:
