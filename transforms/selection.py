@@ -75,9 +75,7 @@ def rank_in_group(group: np.ndarray, score: np.ndarray, item: np.ndarray, ids_of
     return ranks
 
 
-def within_cap(
-    row: np.ndarray, author: np.ndarray, score: np.ndarray, cap: int, slack: np.ndarray
-) -> np.ndarray:
+def within_cap(row: np.ndarray, author: np.ndarray, score: np.ndarray, cap: int, slack: np.ndarray) -> np.ndarray:
     """Which entries can be among the `cap` best of their row and author: [m] bool.
 
     Args:

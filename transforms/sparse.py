@@ -117,36 +117,40 @@ def multiply(entries: pa.RecordBatch, dense: pa.RecordBatch) -> tuple[pa.Array, 
     num_unknown = found.null_count
     if num_unknown:
         entries, found = entries.filter(found.is_valid()), found.drop_null()
-    rows = entries.column("row").dictionary_encode()
-    weights = entries.column("weight").to_numpy()
-    columns = found.to_numpy()
-    order, starts = _by_row_and_column(rows.indices.to_numpy(), columns, weights)
+    row, rows = sorted_codes(entries.column("row"))
+    weights, columns = entries.column("weight").to_numpy(), found.to_numpy()
+    order, starts = _by_row_and_column(row, columns, weights)
     matrix = scipy.sparse.csr_matrix(
-        (weights[order], columns[order], np.append(starts, len(order))), shape=(len(rows.dictionary), dense.num_rows)
+        (weights[order], columns[order], np.append(starts, len(order))), shape=(len(rows), dense.num_rows)
     )
-    return rows.dictionary, matrix @ blocks.vectors_to_numpy(dense.column("vector")).astype(np.float64), num_unknown
+    return rows, matrix @ blocks.vectors_to_numpy(dense.column("vector")).astype(np.float64), num_unknown
 
 
 def _by_row_and_column(row: np.ndarray, column: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The order in which a row's terms are added, which only depends on ids and weights, and where rows begin."""
-    key = row.astype(np.int64) * (int(column.max(initial=0)) + 1) + column
+    key = row * (int(column.max(initial=0)) + 1) + column
     order = np.argsort(key, kind="stable")
     if (np.diff(key[order]) == 0).any():
         order = np.lexsort((weight, key))
     return order, np.flatnonzero(np.diff(row[order], prepend=-1))
 
 
+def sorted_codes(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Where each value stands among the distinct ones in their order: ([n] int64, distinct values sorted)."""
+    encoded = column.dictionary_encode()
+    by_value = pc.sort_indices(encoded.dictionary).to_numpy()
+    place = np.empty(len(by_value), np.int64)
+    place[by_value] = np.arange(len(by_value))
+    return place[encoded.indices.to_numpy()], encoded.dictionary.take(pa.array(by_value))
+
+
 def sum_by_row(partial: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
     """Sums of (row, vector, part) by row, in the order of the parts: (rows sorted, [num_rows, width] float64)."""
-    rows = partial.column("row").dictionary_encode()
-    by_id = pc.sort_indices(rows.dictionary).to_numpy()
-    place = np.empty(len(by_id), np.int64)
-    place[by_id] = np.arange(len(by_id))
-    row = place[rows.indices.to_numpy()]
+    row, rows = sorted_codes(partial.column("row"))
     order = np.lexsort((partial.column("part").to_numpy(), row))
     starts = np.flatnonzero(np.diff(row[order], prepend=-1))
     sums = np.add.reduceat(blocks.vectors_to_numpy(partial.column("vector"))[order], starts, axis=0)
-    return rows.dictionary.take(pa.array(by_id)), sums
+    return rows, sums
 
 
 def vectors_of(values: np.ndarray) -> pa.FixedSizeListArray:

@@ -77,9 +77,7 @@ def test_only_unknown_columns_give_no_rows() -> None:
 def test_float64_vectors_keep_their_precision(new_pipeline: NewPipeline) -> None:
     value = 1 + 1e-12
     entries = pa.RecordBatch.from_pylist([{"row": "r", "column": "c", "weight": 1.0}], schema=sparse.ENTRIES)
-    dense = pa.RecordBatch.from_pylist(
-        [{"key": "c", "vector": [value]}], schema=sparse.dense_schema(1, pa.float64())
-    )
+    dense = pa.RecordBatch.from_pylist([{"key": "c", "vector": [value]}], schema=sparse.dense_schema(1, pa.float64()))
     with new_pipeline() as pipeline:
         product = {
             "entries": pipeline | "Entries" >> beam.Create([entries]),

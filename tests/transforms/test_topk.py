@@ -94,7 +94,9 @@ def test_equals_brute_force(
     )
     by_author = [(q, a) for q, a in [(4, "a1"), (20, "a2")]]
     excluded = set(pairs) | {
-        (q, p) for q, a in by_author for p, b in zip(*map(pa.Array.to_pylist, candidates.columns[0:3:2]), strict=True)
+        (q, p)
+        for q, a in by_author
+        for p, b in zip(*map(pa.Array.to_pylist, candidates.columns[0:3:2]), strict=True)
         if a == b
     }
     ranked = topk.top_k(

@@ -1,0 +1,97 @@
+"""The catalogue that top-K scans: each post with its embedding, its flags and how popular it is."""
+
+import dataclasses
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import blocks, schemas, shuffle
+from transforms.reposts import is_pure_repost
+
+COLUMNS = ("post_id", "author_id", "created_at", "text", "media", "reply_to", "repost_of", "sensitive")
+
+_FLAGS = ("author_id", "created_at", "sensitive", "is_repost", "is_reply")
+_POSTS = pa.schema([schemas.candidates(1).field(name) for name in ("post_id", *_FLAGS)])
+# Sums of weights as whole numbers of this unit: they do not depend on the order in which they are added.
+_UNIT = 2.0**-32
+_POPULARITY = pa.schema(
+    [pa.field("post_id", pa.string(), nullable=False), pa.field("units", pa.int64(), nullable=False)]
+)
+
+
+@dataclasses.dataclass
+class MakeCandidates(beam.PTransform):
+    """{"posts" (COLUMNS), "items", "history": blocks} -> (part, block of schemas.candidates), a row a post.
+
+    Popularity is the sum of the positive weights of all histories; a post without an embedding has zeros.
+    """
+
+    width: int
+    num_parts: int
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        shuffle.check_num_parts(self.num_parts)
+
+    def expand(
+        self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]
+    ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+        vectors = pa.schema([schemas.candidates(self.width).field(name) for name in ("post_id", "embedding")])
+        joined = {
+            "posts": inputs["posts"] | "Flags" >> beam.Map(flags),
+            "items": inputs["items"] | "Vectors" >> beam.Map(lambda block: block.select(["post_id", "embedding"])),
+            "popularity": inputs["history"] | "SumPositive" >> beam.Map(popularity),
+        } | "JoinByPost" >> shuffle.CoGroupBlocks(
+            keys={"posts": "post_id", "items": "post_id", "popularity": "post_id"},
+            schemas={"posts": _POSTS, "items": vectors, "popularity": _POPULARITY},
+            num_parts=self.num_parts,
+        )
+        return joined | "MakePart" >> beam.Map(_make_part, width=self.width)
+
+
+def flags(posts: pa.RecordBatch) -> pa.RecordBatch:
+    """What decides whether a post may be recommended, without its content."""
+    return pa.RecordBatch.from_arrays(
+        [
+            posts.column("post_id"),
+            posts.column("author_id"),
+            posts.column("created_at"),
+            posts.column("sensitive"),
+            pa.array(is_pure_repost(posts)),
+            posts.column("reply_to").is_valid(),
+        ],
+        schema=_POSTS,
+    )
+
+
+def popularity(history: pa.RecordBatch) -> pa.RecordBatch:
+    """The sums of positive weights of a block by post, in units of 2^-32."""
+    weight = history.column("weight").to_numpy().astype(np.float64)
+    units = pa.array(np.rint(np.maximum(weight, 0) / _UNIT).astype(np.int64))
+    return _sum_units(pa.RecordBatch.from_arrays([history.column("post_id"), units], schema=_POPULARITY))
+
+
+def _sum_units(rows: pa.RecordBatch) -> pa.RecordBatch:
+    sums = pa.table(rows).group_by("post_id").aggregate([("units", "sum")])
+    return pa.RecordBatch.from_arrays(
+        [sums.column(name).combine_chunks() for name in ("post_id", "units_sum")], schema=_POPULARITY
+    )
+
+
+def _make_part(numbered: tuple[int, dict[str, pa.RecordBatch]], width: int) -> tuple[int, pa.RecordBatch]:
+    part, joined = numbered
+    posts = blocks.sort(joined["posts"], "post_id")
+    ids = posts.column("post_id")
+    found = pc.index_in(ids, value_set=joined["items"].column("post_id"))
+    embedding = np.zeros((len(ids), width), np.float32)
+    have = blocks.valid(found)
+    embedding[have] = blocks.vectors_to_numpy(joined["items"].column("embedding"))[found.drop_null().to_numpy()]
+    sums = _sum_units(joined["popularity"])
+    units = sums.column("units").take(pc.index_in(ids, value_set=sums.column("post_id")))
+    popular = pc.multiply(pc.fill_null(units, 0).cast(pa.float64(), safe=False), _UNIT)
+    columns = {name: posts.column(name) for name in posts.schema.names}
+    columns |= {"embedding": blocks.numpy_to_vectors(embedding), "popularity": popular}
+    schema = schemas.candidates(width)
+    return part, pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
