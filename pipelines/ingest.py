@@ -1,0 +1,84 @@
+"""Raw posts, interactions and users (JSONL, CSV, Parquet) -> one canonical form, every input row accounted for.
+
+Reads --posts, --interactions and --users; writes posts/, interactions/, users/ and rejects/ingest/.
+
+    fusefeed ingest --posts 'posts/*.jsonl.gz' --interactions interactions.csv --users users.parquet --output out
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pipelines import stage
+from pipelines.options import Options, UsageError
+from pipelines.stage import Places, Stage
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+    from transforms.formats import InputFile
+
+TABLES = ("posts", "interactions", "users")
+REJECTS = "rejects/ingest"
+
+
+def find_inputs(options: Options) -> dict[str, "list[InputFile]"]:
+    """The files of each table; none where an optional one is not given.
+
+    Raises:
+      UsageError: --posts is missing, a glob matches nothing or a file has no known ending.
+    """
+    from transforms import formats
+
+    if not options.posts:
+        raise UsageError("--posts is missing: globs of .jsonl(.gz), .parquet or .csv(.gz) files")
+    found = {}
+    for name in TABLES:
+        try:
+            found[name] = formats.find_files(globs) if (globs := getattr(options, name)) else []
+        except ValueError as error:
+            raise UsageError(f"--{name}: {error}") from None
+    return found
+
+
+def build(root: "beam.Pipeline", options: Options, places: Places, files: Mapping[str, "list[InputFile]"]) -> None:
+    """Wires the stage."""
+    import apache_beam as beam
+
+    from transforms import canonical, counts, ingest, schemas, tables
+    from transforms.parse_lines import Limits
+
+    limits = Limits(options.max_line_bytes, options.max_nesting)
+    done = {
+        name: root | f"Ingest {name}" >> ingest.IngestTable(name, files[name], options.num_parts, options.block_bytes, limits)
+        for name in TABLES
+    }
+    for name, ingested in done.items():
+        schema = canonical.TABLES[name].schema
+        _ = ingested.parts | f"Write {name}" >> tables.WriteParts(places.output(name), schema)
+    rejects = [ingested.rejects for ingested in done.values()] | "AllRejects" >> beam.Flatten()
+    _ = rejects | ingest.SortRejects() | "WriteRejects" >> tables.WriteParts(places.output(REJECTS), schemas.REJECTS)
+    tallies = [ingested.counts for ingested in done.values()] | "AllCounts" >> beam.Flatten()
+    _ = tallies | counts.WriteCounts(places.output("posts"))
+
+
+def run(options: Options, places: Places) -> None:
+    """Runs the stage and checks that all rows are accounted for."""
+    from transforms import counts, ingest
+
+    files = find_inputs(options)
+    with stage.new_pipeline(options) as root:
+        build(root, options, places, files)
+    ingest.reconcile(counts.read_counts(places.output("posts")))
+
+
+STAGE = Stage("ingest", reads=(), writes=(*TABLES, REJECTS), run=run)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command. Returns the exit code."""
+    return stage.main(STAGE, "Raw posts, interactions and users -> one canonical form.", argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Files of raw posts, interactions or users -> one canonical form, every input row accounted for."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam import pvalue
+from apache_beam.typehints import decorators
+
+from transforms import blocks, canonical, formats, read, schemas, shuffle
+from transforms.canonical import Table
+from transforms.dedupe import dedupe
+from transforms.formats import InputFile, Split
+from transforms.parse_lines import Limits
+
+BLOCK_BYTES = 16 << 20
+REJECTS, COUNTS = "rejects", "counts"
+# What a function with side outputs gives: Beam would take the hint `X | TaggedOutput` for the type of the main output.
+Emitted = Any
+_REJECT_ORDER = ("source", "line", "_record", "code")
+
+
+class Ingested(NamedTuple):
+    """parts: (part, block of the table's schema, sorted by time and id); rejects: blocks; counts: (name, number)."""
+
+    parts: beam.PCollection[tuple[int, pa.RecordBatch]]
+    rejects: beam.PCollection[pa.RecordBatch]
+    counts: beam.PCollection[tuple[str, int]]
+
+
+@dataclasses.dataclass
+class IngestTable(beam.PTransform):
+    """Reads the files of one table ("posts", "interactions" or "users").
+
+    Every row is written, rejected with a code, or a duplicate; see `reconcile`. What crosses the first shuffle are
+    splits (a few numbers each), what crosses the second are blocks.
+    """
+
+    table: str
+    files: Sequence[InputFile]
+    num_parts: int = 0
+    block_bytes: int = BLOCK_BYTES
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if self.table not in canonical.TABLES:
+            raise ValueError(f"table must be one of {', '.join(canonical.TABLES)}, got {self.table!r}")
+        if self.block_bytes < 1:
+            raise ValueError(f"block_bytes must be at least 1, got {self.block_bytes}")
+        self.num_parts = self.num_parts or formats.choose_num_parts(self.files)
+        shuffle.check_num_parts(self.num_parts)
+
+    @decorators.no_annotations
+    def expand(self, root: beam.Pipeline) -> Ingested:
+        table = canonical.TABLES[self.table]
+        found = (
+            root
+            | "Files" >> beam.Create(list(self.files))
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "PlanSplits" >> beam.FlatMap(formats.plan_splits, block_bytes=self.block_bytes)
+            | "SpreadSplits" >> beam.Reshuffle()
+            | "ReadSplit"
+            >> beam.FlatMap(_read, table=table, block_bytes=self.block_bytes, limits=self.limits).with_outputs(
+                REJECTS, COUNTS, main="rows"
+            )
+        )
+        written = (
+            found.rows
+            | "ShuffleById" >> shuffle.GroupBlocks(table.key, self.num_parts)
+            | "Dedupe" >> beam.FlatMap(_dedupe, table=table).with_outputs(COUNTS, main="parts")
+        )
+        counts = (found[COUNTS], written[COUNTS]) | "AllCounts" >> beam.Flatten()
+        return Ingested(written.parts, found[REJECTS], counts)
+
+
+def _read(split: Split, table: Table, block_bytes: int, limits: Limits) -> Iterator[Emitted]:
+    held: list[read.Judged] = []
+    size = 0
+    for judged in read.read_split(table, split, block_bytes, limits):
+        held.append(judged)
+        size += judged.block.nbytes
+        if size >= BLOCK_BYTES:
+            yield from _outputs(read.concat(held))
+            held, size = [], 0
+    if held:
+        yield from _outputs(read.concat(held))
+
+
+def _outputs(judged: read.Judged) -> Iterator[Emitted]:
+    if judged.block.num_rows:
+        yield judged.block
+    if judged.rejects.num_rows:
+        yield pvalue.TaggedOutput(REJECTS, judged.rejects)
+    yield from _counts(judged.counts)
+
+
+def _counts(counts: Mapping[str, int]) -> Iterable[pvalue.TaggedOutput]:
+    return [pvalue.TaggedOutput(COUNTS, count) for count in counts.items() if count[1]]
+
+
+def _dedupe(numbered: tuple[int, pa.RecordBatch], table: Table) -> Iterator[Emitted]:
+    part, rows = numbered
+    block = dedupe(table, rows)
+    yield part, block
+    counts = Counter(
+        {f"{table.name}.written": block.num_rows, f"{table.name}.duplicates": rows.num_rows - block.num_rows}
+    )
+    if "vectors" in table.roles:
+        counts.update(vector_widths(table.name, block.column("vectors")))
+    yield from _counts(counts)
+
+
+def vector_widths(table: str, vectors: pa.MapArray) -> Counter[str]:
+    """How many ready-made vectors of each name and width there are: TABLE.vectors.NAME.WIDTH -> number."""
+    names, items = vectors.keys, vectors.items
+    if not len(names):
+        return Counter()
+    pairs = (
+        pa.table({"name": names, "width": pc.list_value_length(items)})
+        .group_by(["name", "width"])
+        .aggregate([([], "count_all")])
+    )
+    return Counter({f"{table}.vectors.{row['name']}.{row['width']}": row["count_all"] for row in pairs.to_pylist()})
+
+
+@dataclasses.dataclass
+class SortRejects(beam.PTransform):
+    """Blocks of rejects -> (part, block sorted by source, then line or record)."""
+
+    num_parts: int = 1
+
+    def expand(self, rejects: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+        return rejects | shuffle.GroupBlocks("source", self.num_parts) | "Sort" >> beam.Map(_sort_rejects)
+
+
+def _sort_rejects(numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
+    part, block = numbered
+    keyed = block.append_column("_record", block.column("record").cast(pa.int64()))
+    ordered = blocks.sort(keyed, *_REJECT_ORDER)
+    return part, ordered.select(schemas.REJECTS.names)
+
+
+def reconcile(counts: Mapping[str, int]) -> None:
+    """Checks that every row of the input is accounted for.
+
+    Raises:
+      ValueError: rows read are not rows written + rejected + duplicates.
+    """
+    for table in canonical.TABLES:
+        read_rows, *parts = (counts.get(f"{table}.{what}", 0) for what in ("read", "written", "rejected", "duplicates"))
+        if read_rows != sum(parts):
+            raise ValueError(
+                f"{table} do not reconcile: {read_rows} rows read, but {parts[0]} written + {parts[1]} rejected + "
+                f"{parts[2]} duplicates = {sum(parts)}; please report this, the tables are not to be trusted"
+            )
