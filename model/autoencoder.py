@@ -1,0 +1,152 @@
+"""The multimodal autoencoder: one common representation of all modalities, h = f(x), y = g(h)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from model.layers import Corruption, ResidualEncoder, Standardise, register
+from model.layout import Layout
+from model.statistics import Moments
+
+
+@register
+class Autoencoder(keras.Model):
+    """{"fused": [n, D], "mask": [n, M]} -> {"latent": [n, L], "decoded": [n, D] standardised, "kept": [n, M]}.
+
+    `kept` is the mask of what the encoder saw: less than `mask` where modality dropout hid something. The loss of a batch
+    is the mean, over every modality of every row that has it, of the squared error of the standardised block, whose total
+    variance is 1. Whoever answers with the mean has a loss of about 1; modalities that were hidden from the encoder count
+    like the others.
+
+    Args:
+      layout: the blocks of the fused vector, as `Layout.to_dict` gives it.
+      latent: L.
+      hidden: width of the encoder's nonlinear part, 0 for none.
+      dropout: share of that part's units dropped while training.
+      noise: standard deviation of the input noise while training, in those of a modality's average column.
+      modality_dropout: [M] probabilities with which modalities are hidden while training.
+      modality_weights: [M] weights of the modalities' losses.
+      seed: of all that is random.
+    """
+
+    def __init__(
+        self,
+        layout: Mapping[str, Any],
+        latent: int,
+        hidden: int,
+        dropout: float,
+        noise: float,
+        modality_dropout: Sequence[float],
+        modality_weights: Sequence[float],
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.layout = Layout.from_dict(layout)
+        self.settings = {
+            "layout": self.layout.to_dict(),
+            "latent": latent,
+            "hidden": hidden,
+            "dropout": dropout,
+            "noise": noise,
+            "modality_dropout": list(modality_dropout),
+            "modality_weights": list(modality_weights),
+            "seed": seed,
+        }
+        self.standardise = Standardise(layout, name="standardise")
+        self.corruption = Corruption(layout, modality_dropout, noise, seed, name="corruption")
+        self.encoder = ResidualEncoder(layout, latent, hidden, dropout, seed + 1, name="encoder")
+        # The linear decoders of all modalities side by side: each is a slice of columns, see `decoder_weights`.
+        self.decoder = keras.layers.Dense(self.layout.width, name="decoder")
+        self.decoder.build((None, latent))
+        self.errors = ModalityErrors(self.layout.names, name="errors")
+        self.built = True
+
+    def start_from(self, moments: Moments, components: np.ndarray) -> None:
+        """Sets the standardisation, and makes the model principal component analysis: training begins there.
+
+        Args:
+          moments: of the training rows.
+          components: [L, D], orthonormal rows.
+        """
+        self.standardise.mean.assign(moments.mean)
+        self.standardise.scale.assign(moments.scale @ self.layout.membership)
+        self.encoder.usual.assign(moments.present)
+        self.encoder.linear.assign(components.T)
+        self.decoder.kernel.assign(components)
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        rows = self.standardise(inputs["fused"], inputs["mask"])
+        rows, kept = self.corruption(rows, inputs["mask"], training=training)
+        latent = self.encoder(rows, kept, training=training)
+        return {"latent": latent, "decoded": self.decoder(latent), "kept": kept}
+
+    def encode(self, fused: Any, mask: Any) -> Any:
+        """fused [n, D], mask [n, M] -> latent [n, L]."""
+        return self.encoder(self.standardise(fused, mask), mask)
+
+    def decode(self, latent: Any) -> Any:
+        """Latent [n, L] -> fused vectors [n, D] as the decoders believe them to be, no modality missing."""
+        return self.standardise.inverse(self.decoder(latent))
+
+    def decoder_weights(self, modality: str) -> tuple[np.ndarray, np.ndarray]:
+        """The linear decoder of one modality, kernel [L, width] and bias [width]: latent @ kernel + bias is its block."""
+        columns = self.layout.modalities[self.layout.names.index(modality)].columns
+        scale, mean = (ops.convert_to_numpy(v)[columns] for v in (self.standardise.scale, self.standardise.mean))
+        kernel, bias = (ops.convert_to_numpy(v) for v in (self.decoder.kernel, self.decoder.bias))
+        return kernel[:, columns] * scale, bias[columns] * scale + mean
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The loss of a batch, scalar; see the class."""
+        errors, _ = self._squares(y, y_pred)
+        weights = y["mask"] * np.array(self.settings["modality_weights"], np.float32)
+        return ops.sum(errors * weights) / ops.maximum(ops.sum(weights), 1e-9)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        errors, totals = self._squares(y, y_pred)
+        self.errors.update_state(errors, totals, y["mask"], y_pred["kept"])
+        results: dict[str, Any] = self.get_metrics_result()
+        return results
+
+    def _squares(self, y: Mapping[str, Any], y_pred: Mapping[str, Any]) -> tuple[Any, Any]:
+        target = self.standardise(y["fused"], y["mask"])
+        columns = ops.transpose(self.layout.membership)
+        return ops.matmul(ops.square(y_pred["decoded"] - target), columns), ops.matmul(ops.square(target), columns)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.settings}
+
+
+@register
+class ModalityErrors(keras.metrics.Metric):
+    """Share of each modality's variance that is not explained: {"error_NAME": ..., "predicted_error_NAME": ...}.
+
+    The first over the rows where the encoder saw the modality, the second over those where it was hidden and came from the
+    others alone. NaN where there was no such row.
+    """
+
+    def __init__(self, modalities: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.modalities = list(modalities)
+        shape = (2, len(self.modalities))
+        self.error_sums = self.add_variable(shape=shape, initializer="zeros", name="error_sums")
+        self.totals = self.add_variable(shape=shape, initializer="zeros", name="totals")
+
+    def update_state(self, errors: Any, totals: Any, mask: Any, kept: Any) -> None:
+        """Adds a batch: squared errors, squares of the target, what was there, what the encoder saw; all [n, M]."""
+        for values, sums in ((errors, self.error_sums), (totals, self.totals)):
+            seen, hidden = ops.sum(values * kept, axis=0), ops.sum(values * (mask - kept), axis=0)
+            sums.assign_add(ops.stack([seen, hidden]))
+
+    def result(self) -> dict[str, Any]:
+        ratios = ops.where(self.totals > 0, self.error_sums / ops.maximum(self.totals, 1e-30), np.nan)
+        names = [f"{kind}_{name}" for kind in ("error", "predicted_error") for name in self.modalities]
+        return dict(zip(names, ops.unstack(ops.reshape(ratios, (-1,)), len(names)), strict=True))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "modalities": self.modalities}

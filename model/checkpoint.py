@@ -1,0 +1,164 @@
+"""What happens at the end of an epoch: the best weights are kept, the state is saved, the course is reported.
+
+Keras' own BackupAndRestore does not save what EarlyStopping remembers, nor the state of random generators, so that a
+resumed training would end elsewhere than one that was never interrupted.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from model.dataset import TrainBatches
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochReport:
+    """An epoch, counted from 1: losses (the one that is monitored: of the rows held out), speed, and what may follow.
+
+    `seconds_left` is an upper bound: training may stop early.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    validation_loss: float | None
+    rows: int
+    rows_per_second: float
+    seconds_left: float
+
+
+@dataclasses.dataclass
+class Course:
+    """How far training has come."""
+
+    epochs_done: int = 0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    losses: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves everything that training needs to go on after a kill, in one file, and stops it when it gets no better.
+
+    Args:
+      path: the file; it is replaced atomically after every epoch.
+      fingerprint: of the rows and settings. A checkpoint with another one is not resumed.
+      batches: the training rows; told which epoch comes.
+      epochs: the most there may be.
+      patience: epochs without a new best loss after which training stops.
+      seed: of the random generators, which start anew in every epoch.
+      on_epoch: called after an epoch is saved.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        fingerprint: str,
+        batches: TrainBatches,
+        epochs: int,
+        patience: int,
+        seed: int,
+        on_epoch: Callable[[EpochReport], None] | None,
+    ) -> None:
+        super().__init__()
+        self.path, self.fingerprint, self.batches = path, fingerprint, batches
+        self.epochs, self.patience, self.seed, self.on_epoch = epochs, patience, seed, on_epoch
+        self.course = Course()
+        self.best_weights: list[np.ndarray] = []
+        self._began = 0.0
+
+    def restore(self, model: keras.Model) -> int:
+        """Puts a built and compiled model where a checkpoint left it. Returns the epochs already done, 0 where none."""
+        if not os.path.exists(self.path):
+            return 0
+        with np.load(self.path) as saved:
+            state = json.loads(str(saved["state"]))
+            if state.pop("fingerprint") != self.fingerprint:
+                logger.info("a checkpoint of other rows or settings is not resumed")
+                return 0
+            for index, variable in enumerate(_variables(model)):
+                variable.assign(saved[f"variable_{index}"])
+            self.best_weights = [saved[f"best_{index}"] for index in range(len(model.weights))]
+        self.course = Course(**state)
+        logger.info("resumed after epoch %d", self.course.epochs_done)
+        return self.course.epochs_done
+
+    @property
+    def finished(self) -> bool:
+        """Whether no epoch is left, or the last ones brought nothing."""
+        course = self.course
+        return course.epochs_done >= self.epochs or course.epochs_done - course.best_epoch >= self.patience
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.batches.epoch = epoch
+        generators = (self.model.corruption.seed_generator, *_dropout_generators(self.model))
+        for index, generator in enumerate(generators):
+            generator.state.assign(np.random.SeedSequence([self.seed, epoch, index]).generate_state(2))
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        course, values = self.course, {name: float(value) for name, value in (logs or {}).items()}
+        monitored = values.get("val_loss", values["loss"])
+        if not np.isfinite(monitored):
+            raise ValueError(f"the loss is {monitored} after epoch {epoch + 1}; lower learning_rate")
+        course.epochs_done = epoch + 1
+        course.losses.append({name: values[name] for name in ("loss", "val_loss") if name in values})
+        if monitored < course.best_loss:
+            course.best_loss, course.best_epoch = monitored, epoch + 1
+            self.best_weights = self.model.get_weights()
+        self._save()
+        self._report(epoch + 1, values)
+        self.model.stop_training = self.finished
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.use_best(self.model)
+
+    def use_best(self, model: keras.Model) -> None:
+        """Gives the model the weights of its best epoch."""
+        model.set_weights(self.best_weights)
+
+    def _save(self) -> None:
+        state = {**dataclasses.asdict(self.course), "fingerprint": self.fingerprint}
+        arrays = {f"variable_{i}": np.array(v) for i, v in enumerate(_variables(self.model))}
+        arrays |= {f"best_{i}": value for i, value in enumerate(self.best_weights)}
+        with open(f"{self.path}.new", "wb") as out:
+            np.savez(out, state=json.dumps(state), **arrays)
+        os.replace(f"{self.path}.new", self.path)
+
+    def _report(self, epoch: int, values: dict[str, float]) -> None:
+        seconds = time.monotonic() - self._began
+        rows = self.batches.num_batches * self.batches.batch_rows
+        report = EpochReport(
+            epoch=epoch,
+            epochs=self.epochs,
+            loss=values["loss"],
+            validation_loss=values.get("val_loss"),
+            rows=rows,
+            rows_per_second=rows / max(seconds, 1e-9),
+            seconds_left=seconds * (self.epochs - epoch),
+        )
+        validation = "none" if report.validation_loss is None else f"{report.validation_loss:.5f}"
+        logger.info(
+            "epoch %d of at most %d: loss %.5f, validation loss %s, %.0f rows/s, at most %.0f s left",
+            *(epoch, report.epochs, report.loss, validation, report.rows_per_second, report.seconds_left),
+        )
+        if self.on_epoch is not None:
+            self.on_epoch(report)
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _dropout_generators(model: keras.Model) -> list[Any]:
+    layers = model._flatten_layers(include_self=False)
+    return [layer.seed_generator for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate > 0]

@@ -1,0 +1,96 @@
+"""How well a model gives back each modality, beside principal component analysis of the same size."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from model.autoencoder import Autoencoder
+from model.layout import Layout
+from model.statistics import Moments, standardise
+
+MAX_ROWS = 100_000
+_CHUNK_ROWS = 4096
+
+# (fused [n, D], mask [n, M] of what may be looked at) -> standardised rows [n, D], no modality missing.
+Reconstruct = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModalityReport:
+    """Shares of a modality's variance that are not explained, 0 is perfect; None where no row could be measured.
+
+    Attributes:
+      name: of the modality.
+      width: numbers of its block.
+      rows: measured rows that have it.
+      error: of the autoencoder, which sees the whole row.
+      pca_error: of principal component analysis of the same latent size, fitted on the training rows (missing: zeros).
+      predicted_error: of the autoencoder when the modality is hidden, over rows that have others to tell it from.
+      pca_predicted_error: of principal component analysis on the same rows.
+    """
+
+    name: str
+    width: int
+    rows: int
+    error: float | None
+    pca_error: float | None
+    predicted_error: float | None
+    pca_predicted_error: float | None
+
+
+def modality_reports(
+    model: Autoencoder, components: np.ndarray, moments: Moments, rows: np.ndarray
+) -> tuple[ModalityReport, ...]:
+    """Measures a model and principal components on rows [n, D + M], at most the first MAX_ROWS."""
+    layout = model.layout
+    rows = rows[:MAX_ROWS]
+
+    def by_pca(fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return standardise(fused, mask, moments, layout) @ components.T @ components
+
+    model_errors = _unexplained(_by_model(model), rows, moments, layout)
+    pca_errors = _unexplained(by_pca, rows, moments, layout)
+    counts = rows[:, layout.width :].sum(axis=0, dtype=np.float64)
+    return tuple(
+        ModalityReport(m.name, m.width, int(counts[i]), *(e[k][i] for k in (0, 1) for e in (model_errors, pca_errors)))
+        for i, m in enumerate(layout.modalities)
+    )
+
+
+def _by_model(model: Autoencoder) -> Reconstruct:
+    @tf.function(reduce_retracing=True)
+    def decoded(fused: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        return model({"fused": fused, "mask": mask}, training=False)["decoded"]
+
+    def reconstruct(fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        given = (tf.constant(values, tf.float32) for values in (fused, mask))
+        return np.asarray(ops.convert_to_numpy(decoded(*given)), np.float64)
+
+    return reconstruct
+
+
+def _unexplained(
+    reconstruct: Reconstruct, rows: np.ndarray, moments: Moments, layout: Layout
+) -> list[list[float | None]]:
+    """Per modality: unexplained shares with the whole row shown, and with the modality itself hidden."""
+    num_modalities = len(layout.modalities)
+    errors, totals = np.zeros((2, num_modalities)), np.zeros((2, num_modalities))
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        chunk = np.asarray(rows[start : start + _CHUNK_ROWS], np.float64)
+        fused, mask = chunk[:, : layout.width], chunk[:, layout.width :]
+        target = standardise(fused, mask, moments, layout)
+        whole = reconstruct(fused, mask)
+        for index, modality in enumerate(layout.modalities):
+            hidden = mask.copy()
+            hidden[:, index] = 0
+            here = mask[:, index] > 0
+            told = here & hidden.any(axis=1)
+            guesses = [whole[here], reconstruct(fused, hidden)[told] if told.any() else whole[told]]
+            for kind, (wanted, guess) in enumerate(zip((target[here], target[told]), guesses, strict=True)):
+                errors[kind, index] += ((wanted - guess)[:, modality.columns] ** 2).sum()
+                totals[kind, index] += (wanted[:, modality.columns] ** 2).sum()
+    shares = [errors[kind] / np.where(totals[kind] > 0, totals[kind], np.nan) for kind in (0, 1)]
+    return [[None if np.isnan(share) else float(share) for share in kind] for kind in shares]

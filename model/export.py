@@ -1,0 +1,102 @@
+"""A trained autoencoder as files that anything with TensorFlow can load, without Keras and without this package."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from model.autoencoder import Autoencoder
+
+ENCODER = "encoder"
+DECODERS = "decoders"
+DESCRIPTION = "model.json"
+
+
+def export(
+    model: Autoencoder, output_dir: str, description: Mapping[str, Any], tensorboard_dir: str | None = None
+) -> None:
+    """Writes a model directory: it appears whole, under its name, or not at all.
+
+    - encoder/: SavedModel, signature serving_default: fused [n, D] float32, mask [n, M] float32 -> latent [n, L] float32.
+    - decoders/NAME/: SavedModel, serving_default: latent [n, L] float32 -> values [n, width] float32, in the units of
+      the fused vector. NAME is percent-encoded where it has characters that a file system may not take.
+    - autoencoder.keras: the whole model for Keras 3 (import model.autoencoder before loading it).
+    - model.json: the description.
+    - tensorboard/: a copy of the logs.
+
+    Args:
+      model: the model.
+      output_dir: local. An empty directory or an earlier model is replaced.
+      description: what model.json holds besides the paths.
+      tensorboard_dir: logs to copy.
+
+    Raises:
+      ValueError: the directory holds something else.
+    """
+    output_dir = os.path.abspath(output_dir)
+    check_replaceable(output_dir)
+    os.makedirs(os.path.dirname(output_dir), exist_ok=True)
+    temporary = f"{output_dir}-{uuid.uuid4().hex}.tmp"
+    try:
+        _write(model, temporary, description)
+        if tensorboard_dir is not None and os.path.isdir(tensorboard_dir):
+            shutil.copytree(tensorboard_dir, os.path.join(temporary, "tensorboard"))
+        shutil.rmtree(output_dir, ignore_errors=True)
+        os.rename(temporary, output_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_replaceable(output_dir: str) -> None:
+    """Raises ValueError where a model directory could not be put: something else is there."""
+    if not os.path.exists(output_dir):
+        return
+    if not os.path.isdir(output_dir) or (os.listdir(output_dir) and DESCRIPTION not in os.listdir(output_dir)):
+        raise ValueError(f"output_dir must be new, empty or an earlier model, got {output_dir} with other content")
+
+
+def _write(model: Autoencoder, directory: str, description: Mapping[str, Any]) -> None:
+    os.makedirs(directory)
+    _save(_encoder(model), os.path.join(directory, ENCODER))
+    decoders = {}
+    for modality in model.layout.modalities:
+        decoders[modality.name] = f"{DECODERS}/{modality.directory}"
+        kernel, bias = model.decoder_weights(modality.name)
+        _save(_linear(kernel, bias), os.path.join(directory, decoders[modality.name]))
+    model.save(os.path.join(directory, "autoencoder.keras"))
+    paths = {"encoder": ENCODER, "decoders": decoders, "autoencoder": "autoencoder.keras"}
+    with open(os.path.join(directory, DESCRIPTION), "w", encoding="utf-8") as out:
+        json.dump({**description, "paths": paths}, out, indent=1, sort_keys=True, allow_nan=False)
+        out.write("\n")
+
+
+def _encoder(model: Autoencoder) -> tf.Module:
+    # Holds the variables alone: Keras objects in a SavedModel would be looked at by whichever Keras loads it.
+    module = tf.Module()
+    layers = (model.standardise, model.encoder)
+    module.kept = [variable.value for layer in layers for variable in layer.variables]
+    layout = model.layout
+    specs = (
+        tf.TensorSpec((None, layout.width), tf.float32, name="fused"),
+        tf.TensorSpec((None, len(layout.modalities)), tf.float32, name="mask"),
+    )
+    module.serve = tf.function(lambda fused, mask: {"latent": model.encode(fused, mask)}, input_signature=specs)
+    return module
+
+
+def _linear(kernel: Any, bias: Any) -> tf.Module:
+    module = tf.Module()
+    module.kernel, module.bias = tf.Variable(kernel, trainable=False), tf.Variable(bias, trainable=False)
+    specs = (tf.TensorSpec((None, kernel.shape[0]), tf.float32, name="latent"),)
+    module.serve = tf.function(
+        lambda latent: {"values": tf.linalg.matmul(latent, module.kernel) + module.bias}, input_signature=specs
+    )
+    return module
+
+
+def _save(module: tf.Module, path: str) -> None:
+    tf.saved_model.save(module, path, signatures={"serving_default": module.serve})

@@ -1,0 +1,88 @@
+"""What the training rows look like: moments, and principal components as the yardstick of the autoencoder."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from model.layout import Layout
+from model.spool import Spool
+
+# The spool's buckets are random samples of the rows; past this many the covariance does not get visibly better.
+MAX_COVARIANCE_ROWS = 1_000_000
+_CHUNK_ROWS = 16_384
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Moments of the training rows, each modality's over the rows that have it.
+
+    Attributes:
+      mean: [D] float64, 0 where a modality is nowhere present.
+      scale: [M] float64, the root of a modality's total variance (the sum over its columns), 1 where that is 0.
+      counts: [M] int64, rows that have the modality.
+      present: how many modalities a row has on average.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    counts: np.ndarray
+    present: float
+
+
+def moments(spool: Spool, layout: Layout) -> Moments:
+    """The moments of all training rows, in two passes (a single one loses the variance next to a large mean)."""
+    membership = layout.membership.astype(np.float64)
+    sums, counts = np.zeros(layout.width), np.zeros(len(layout.modalities))
+    for fused, mask in _chunks(spool, layout):
+        sums += (fused * (mask @ membership)).sum(axis=0)
+        counts += mask.sum(axis=0)
+    mean = sums / np.maximum(counts @ membership, 1)
+    squares = np.zeros(len(layout.modalities))
+    for fused, mask in _chunks(spool, layout):
+        squares += (((fused - mean) * (mask @ membership)) ** 2).sum(axis=0) @ membership.T
+    variance = squares / np.maximum(counts, 1)
+    # What is left of constant columns is rounding, which must not be blown up to look like data.
+    noise = (mean**2) @ membership.T * 1e-13
+    scale = np.sqrt(np.where(variance > noise, variance, 1.0))
+    return Moments(mean, scale, counts.astype(np.int64), float(counts.sum() / spool.num_train))
+
+
+def standardise(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: Layout) -> np.ndarray:
+    """[n, D] float64: centred, each modality of total variance 1, zeros where a modality is missing.
+
+    This is what the autoencoder sees of a row.
+    """
+    membership = layout.membership.astype(np.float64)
+    return (fused - moments.mean) / (moments.scale @ membership) * (mask @ membership)
+
+
+def principal_components(spool: Spool, layout: Layout, moments: Moments, count: int) -> np.ndarray:
+    """The first components of the standardised training rows: [count, D] float64, orthonormal rows.
+
+    A component is zeros where the rows have no variance left. Its largest entry is positive.
+    """
+    covariance = np.zeros((layout.width, layout.width))
+    num_rows = 0
+    for fused, mask in _chunks(spool, layout, MAX_COVARIANCE_ROWS):
+        rows = standardise(fused, mask, moments, layout)
+        covariance += rows.T @ rows
+        num_rows += len(rows)
+    values, vectors = np.linalg.eigh(covariance / num_rows)
+    components = vectors.T[::-1][:count]
+    components = components * (values[::-1][:count, None] > 1e-10 * max(values[-1], 0))
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
+    return components * np.where(largest < 0, -1, 1)
+
+
+def _chunks(spool: Spool, layout: Layout, max_rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(fused, mask) of the training rows in the spool's order, float64; whole buckets until there are enough."""
+    seen = 0
+    for index in range(len(spool.bucket_rows)):
+        if max_rows is not None and seen >= max_rows:
+            return
+        bucket = spool.bucket(index)
+        seen += len(bucket)
+        for start in range(0, len(bucket), _CHUNK_ROWS):
+            rows = np.asarray(bucket[start : start + _CHUNK_ROWS], np.float64)
+            yield rows[:, : layout.width], rows[:, layout.width :]
