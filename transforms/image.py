@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from transforms.image_descriptors import WIDTH, image_features
-from transforms.image_header import ImageHeader, read_header
+from transforms.image_header import ImageHeader, read_header, still_png
 from transforms.media import MediaError, MediaLimits
 from transforms.media_formats import FORMATS
 from transforms.orientation import orient
@@ -20,7 +20,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _ENOUGH = 256  # The shorter side, in pixels, that is kept: networks want some 224, the descriptors 128.
 _BY_OPENCV = frozenset(("jpeg", "png", "gif", "webp", "bmp", "tiff", "avif", "pnm", "pfm", "jp2"))
-_BY_PYAV = frozenset(("png", "tiff", "heic", "psd", "gif", "webp", "bmp"))
+_BY_PYAV = frozenset(("tiff", "heic", "psd"))
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
@@ -49,6 +49,8 @@ def decode_image(data: bytes, limits: MediaLimits) -> np.ndarray:
     """
     header = _checked_header(data, limits)
     scale = next((scale for scale in (8, 4, 2) if min(header.width, header.height) >= scale * _ENOUGH), 1)
+    if header.format == "png":
+        data = still_png(data)
     picture = _decode_with_opencv(data, header, scale) if header.format in _BY_OPENCV else None
     if picture is not None:
         # libtiff turns the picture itself.
@@ -107,7 +109,7 @@ def _decode_with_opencv(data: bytes, header: ImageHeader, scale: int) -> np.ndar
 
 
 def _decode_with_pyav(data: bytes, header: ImageHeader, limits: MediaLimits) -> np.ndarray | None:
-    """The coded picture in BGR, None when PyAV cannot: HEIC, PSD, and some PNG and TIFF that OpenCV refuses."""
+    """The coded picture in BGR, None when PyAV cannot: HEIC, PSD, and some TIFF that OpenCV refuses."""
     import av
 
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from transforms.isobmff import read_picture_box
 from transforms.media_formats import sniff
+from transforms.tiff_tags import exif_orientation, tiff_tags, valid_orientation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,27 +90,47 @@ def _read_jpeg(data: bytes) -> ImageHeader:
     return ImageHeader("jpeg", width, height, orientation, is_cut=last != 0xD9)
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, begin, end) of a PNG's chunks, each with its length and checksum, as far as they are there."""
+    at = 8
+    while at + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if at + 12 + size > len(data):
+            return
+        yield kind, at, at + 12 + size
+        at += 12 + size
+
+
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_SHOWN = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+
+
+def still_png(data: bytes) -> bytes:
+    """The PNG with nothing in it but its still picture.
+
+    OpenCV 5.0 crashes on damaged animations and refuses some whole ones; texts, profiles and EXIF are not needed.
+    """
+    return data[:8] + b"".join(data[begin:end] for kind, begin, end in png_chunks(data) if kind in _PNG_SHOWN)
+
+
 def _read_png(data: bytes) -> ImageHeader:
     if data[12:16] != b"IHDR":
         raise ValueError("a PNG begins with IHDR")
-    width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
-    has_alpha, orientation, is_cut, at = colour in (4, 6), 1, True, 8
-    while at + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"IEND":
-            is_cut = False
-            break
-        if kind == b"tRNS":
-            has_alpha = True
-        elif kind == b"eXIf":
-            orientation = exif_orientation(data[at + 8 : at + 8 + size])
-        at += 12 + size
-    return ImageHeader("png", width, height, orientation, has_alpha, is_cut)
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    kinds = {kind: (begin, end) for kind, begin, end in png_chunks(data)}
+    # Deflate packs 1032 bytes into one at best: a header that claims more is a trap.
+    row = 1 + (width * depth * _PNG_CHANNELS.get(colour, 4) + 7) // 8
+    is_cut = b"IEND" not in kinds or row * height > 1032 * len(data)
+    begin, end = kinds.get(b"eXIf", (0, 0))
+    orientation = exif_orientation(data[begin + 8 : end])
+    return ImageHeader("png", width, height, orientation, colour in (4, 6) or b"tRNS" in kinds, is_cut)
 
 
 def _read_gif(data: bytes) -> ImageHeader:
     width, height = struct.unpack_from("<HH", data, 6)
-    return ImageHeader("gif", width, height, has_alpha=True, is_cut=_is_cut_gif(data))
+    # LZW's longest code stands for 4096 pixels.
+    is_cut = _is_cut_gif(data) or width * height > 4096 * len(data)
+    return ImageHeader("gif", width, height, has_alpha=True, is_cut=is_cut)
 
 
 def _is_cut_gif(data: bytes) -> bool:
@@ -182,18 +203,16 @@ def _read_pnm(data: bytes) -> ImageHeader:
 
 # None, CCITT, LZW, JPEG, Deflate, PackBits.
 _TIFF_COMPRESSIONS = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946))
-# Size, bits, compression, strips and tiles, palette, JPEG tables.
-_TIFF_ESSENTIAL = frozenset((256, 257, 258, 259, 262, 273, 279, 320, 324, 325, 347))
 
 
 def _read_tiff(data: bytes) -> ImageHeader:
-    all_tags = _tiff_tags(data)
+    all_tags = tiff_tags(data)
     tags = {tag: values[0] for tag, values in all_tags.items()}
     is_rare = tags.get(259, 1) not in _TIFF_COMPRESSIONS or tags.get(339, 1) == 3
     # Strips (273, 279) or tiles (324, 325): where they are and how long.
     places = [(all_tags.get(at, ()), all_tags.get(size, ())) for at, size in ((273, 279), (324, 325))]
     is_cut = any(at + size > len(data) for ats, sizes in places for at, size in zip(ats, sizes, strict=False))
-    orientation = _orientation(tags.get(274, 1))
+    orientation = valid_orientation(tags.get(274, 1))
     return ImageHeader("tiff", tags.get(256, 0), tags.get(257, 0), orientation, is_cut=is_cut, is_rare=is_rare)
 
 
@@ -234,47 +253,3 @@ _READERS: Mapping[str, Callable[[bytes], ImageHeader]] = {
     "avif": _read_isobmff,
     "heic": _read_isobmff,
 }
-
-
-def exif_orientation(exif: bytes) -> int:
-    """EXIF's orientation, 1 to 8; 1 where it is missing or makes no sense."""
-    try:
-        return _orientation(_tiff_tags(exif).get(274, (1,))[0])
-    except (struct.error, IndexError, ValueError):
-        return 1
-
-
-def _orientation(value: int) -> int:
-    return value if 1 <= value <= 8 else 1
-
-
-def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
-    """The values of the short and long tags in a TIFF's first directory (EXIF is a TIFF).
-
-    Raises:
-      ValueError, struct.error: no TIFF, or its directory is cut off.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        raise ValueError("no TIFF")
-    is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    word = "Q" if is_big else "I"
-    (at,) = struct.unpack_from(order + word, data, 8 if is_big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if is_big else "H"), data, at)
-    entry_format, begin = order + ("HHQ" if is_big else "HHI"), at + (8 if is_big else 2)
-    head, room = struct.calcsize(entry_format), 8 if is_big else 4
-    tags: dict[int, tuple[int, ...]] = {}
-    for entry in range(begin, begin + min(count, 512) * (head + room), head + room):
-        tag, kind, length = struct.unpack_from(entry_format, data, entry)
-        letter, value_at = {3: "H", 4: "I", 7: "B", 16: "Q"}.get(kind), entry + head
-        if letter is None or not 1 <= length <= 1 << 20:
-            continue
-        try:
-            if length * struct.calcsize(order + letter) > room:
-                (value_at,) = struct.unpack_from(order + word, data, value_at)
-            tags[tag] = struct.unpack_from(f"{order}{length}{letter}", data, value_at)
-        except struct.error:
-            # A stray tag of EXIF does no harm; without one of these there is no picture.
-            if tag in _TIFF_ESSENTIAL:
-                raise
-    return tags

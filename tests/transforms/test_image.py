@@ -1,6 +1,7 @@
 import struct
 import time
 import tracemalloc
+import zlib
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from tests.transforms import media_fixtures as made
 from transforms.image import OpenCvImageEncoder, decode_image, image_features
-from transforms.image_header import read_header
+from transforms.image_header import png_chunks, read_header, still_png
 from transforms.isobmff import read_picture_box
 from transforms.media import MediaError, MediaLimits
 from transforms.orientation import CORNER, orient, orientation_of
@@ -171,7 +172,8 @@ def test_earlier_pictures_never_show_through() -> None:
         (made.bmp_header(8000, 8000) + b"\0" * 200, "image_truncated"),
         (made.bmp_header(6, 2**31 - 1), "image_too_large"),
         (made.png_header(60_000, 60_000) + made.png_chunk(b"IEND", b""), "image_too_large"),
-        (made.png_header(9000, 9000) + made.png_chunk(b"IEND", b""), "image_undecodable"),
+        (made.png_header(9000, 9000) + made.png_chunk(b"IEND", b""), "image_truncated"),
+        (b"GIF89a" + b"\x10\x27\x10\x27\0\0\0,\0\0\0\0\1\0\1\0\0\2\1\0\0;", "image_truncated"),
         (b"GIF89a\0\0\x10\0\0\0\0;", "image_undecodable"),
         (b"P6\n-5 10\n255\n", "image_undecodable"),
         (b"\xff\xd8\xff\xd9", "image_undecodable"),
@@ -187,6 +189,30 @@ def test_hostile_bytes_are_refused_at_once(data: bytes, code: str) -> None:
     assert caught.value.code == code
     assert time.perf_counter() - begin < 2
     assert peak < 20_000_000
+
+
+def test_png_whose_data_are_short_or_damaged_is_refused() -> None:
+    png = made.encoded(made.clouds(), ".png")
+    chunks = {kind: png[begin + 8 : end - 4] for kind, begin, end in png_chunks(png)}
+    rows = zlib.decompress(b"".join(png[b + 8 : e - 4] for kind, b, e in png_chunks(png) if kind == b"IDAT"))
+    half = len(rows) // 2
+    for damaged in (zlib.compress(rows[:half]), zlib.compress(rows[:half] + b"\t" * (len(rows) - half))):
+        data = png[:8] + made.png_chunk(b"IHDR", chunks[b"IHDR"]) + made.png_chunk(b"IDAT", damaged)
+        with pytest.raises(MediaError, match="image_undecodable"):
+            decode_image(data + made.png_chunk(b"IEND", b""), LIMITS)
+
+
+def test_damaged_animation_does_not_end_the_process() -> None:
+    # OpenCV 5.0 crashes on animated PNGs whose later frames are damaged: only the still picture may reach it.
+    png = made.encoded(made.corners(), ".png")
+    animation = made.png_chunk(b"acTL", struct.pack(">II", 2, 0))
+    control = struct.pack(">IIIIIHHBB", 0, 64, 48, 0, 0, 1, 10, 0, 0)
+    frame = made.png_chunk(b"fcTL", control[:3] + b"\1" + control[4:])
+    data = made.png_chunk(b"fdAT", b"\0\0\0\2" + zlib.compress(b"\t" * (48 * 193)))
+    end = made.png_chunk(b"IEND", b"")
+    animated = png[:33] + animation + made.png_chunk(b"fcTL", control) + png[33 : -len(end)] + frame + data + end
+    assert still_png(animated) == png
+    assert np.array_equal(decode_image(animated, LIMITS), made.corners())
 
 
 def test_pixel_limit_is_by_the_header() -> None:
