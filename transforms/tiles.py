@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.io.filesystems import FileSystems
 
 from transforms import blocks, tables
 
 # Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalogue that is small is decoded once a process.
-CACHED_ROWS = 250_000
+CACHED_BYTES = 128 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,21 +69,44 @@ class Tile:
             vectors = values.to_numpy(zero_copy_only=False).astype(np.float32)[:, None]
         return Tile(candidates.column("post_id"), candidates.column("author_id"), vectors)
 
+    def take(self, rows: np.ndarray) -> "Tile":
+        """The tile of these rows, in their order."""
+        index = pa.array(rows)
+        return Tile(self.post_id.take(index), self.author_id.take(index), self.vectors[rows])
 
-def read_candidates(directory: str, tile_rows: int) -> Iterator[pa.RecordBatch]:
-    """The candidates in blocks of at most `tile_rows`; a small catalogue is decoded once a process and kept."""
-    files = tuple(tables.list_files(directory))
-    if tables.count_rows(directory) > CACHED_ROWS:
-        parts: Iterator[pa.RecordBatch] = (tables.read_file(path) for path in files)
-    else:
-        parts = iter(_cached(files))
-    for part in parts:
-        yield from blocks.split_rows(part, tile_rows)
+
+class Catalogue:
+    """The candidates in a directory, streamed as often as wanted.
+
+    Args:
+      directory: parts of schemas.candidates.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def read(self, tile_rows: int) -> Iterator[pa.RecordBatch]:
+        """The candidates in blocks of at most `tile_rows`; a small catalogue is decoded once a process and kept."""
+        width = tables.read_schema(self.directory).field("embedding").type.list_size
+        if tables.count_rows(self.directory) * width * 4 > CACHED_BYTES:
+            return tables.read_blocks(self.directory, tile_rows)
+        return (piece for part in _cached(_files(self.directory)) for piece in blocks.split_rows(part, tile_rows))
+
+    def read_without_embedding(self, tile_rows: int) -> Iterator[pa.RecordBatch]:
+        """The candidates without the column that is nearly all of their bytes."""
+        names = [name for name in tables.read_schema(self.directory).names if name != "embedding"]
+        return tables.read_blocks(self.directory, tile_rows, names)
+
+
+def _files(directory: str) -> tuple[tuple[str, int, float], ...]:
+    """The files with their sizes and times, so that one that is written anew is not taken for the old one."""
+    found = FileSystems.match(tables.list_files(directory))
+    return tuple((f.path, f.size_in_bytes, f.last_updated_in_seconds) for match in found for f in match.metadata_list)
 
 
 @functools.lru_cache(maxsize=1)
-def _cached(files: tuple[str, ...]) -> list[pa.RecordBatch]:
-    return [tables.read_file(path) for path in files]
+def _cached(files: tuple[tuple[str, int, float], ...]) -> list[pa.RecordBatch]:
+    return [tables.read_file(path) for path, _, _ in files]
 
 
 class Exclusions:

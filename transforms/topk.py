@@ -276,7 +276,7 @@ class _Kept:
 
     def add(self, tile: Tile, columns: np.ndarray, first: int) -> None:
         self._numbers = np.concatenate([self._numbers, columns + first])
-        self._tiles.append(_take(tile, columns))
+        self._tiles.append(tile.take(columns))
         self._authors = None
 
     def forget_losers(self, rows: list[_Rows]) -> None:
@@ -285,7 +285,7 @@ class _Kept:
             return
         alive = np.unique(np.concatenate([part.numbers() for part in rows]))
         places = np.flatnonzero(np.isin(self._numbers, alive))
-        self._tiles = [_take(self.tile(), places)]
+        self._tiles = [self.tile().take(places)]
         self._numbers = self._numbers[places]
         self._authors = None
         self._limit = 2 * len(places) + (1 << 16)
@@ -323,11 +323,6 @@ def _at_least_lowest(bound: np.ndarray) -> np.ndarray:
     """The bounds, rounded down to float32 and finite: what is excluded has -inf and is below every bound."""
     rounded = np.maximum(bound, selection.LOWEST).astype(np.float32)
     return np.nextafter(rounded, np.float32(-np.inf))
-
-
-def _take(tile: Tile, rows: np.ndarray) -> Tile:
-    index = pa.array(rows)
-    return Tile(tile.post_id.take(index), tile.author_id.take(index), tile.vectors[rows])
 
 
 def _concat(tiles: list[Tile]) -> Tile:

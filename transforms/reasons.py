@@ -1,0 +1,177 @@
+"""Why a post is recommended: the user's history or interests, and which post of the history speaks most for it."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import blocks
+from transforms.latent import unit_rows
+from transforms.selection import to_matrix
+from transforms.topk import Ranked
+
+# Of a longer history only so many posts are asked for reasons: those of the largest weights, then the newest.
+MAX_LIKED = 100
+_USERS_AT_ONCE = 256
+
+
+class Reasons(NamedTuple):
+    """Of every recommendation: `reason` and `because_post_id`, as in schemas.RECOMMENDATIONS."""
+
+    reason: pa.Array
+    because_post_id: pa.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Liked:
+    """The positive part of users' histories.
+
+    Attributes:
+      user: [m] int64, place of the user, ascending.
+      post_id: [m] string, within a user by weight descending, then newest, then id.
+      weight: [m] float64.
+    """
+
+    user: np.ndarray
+    post_id: pa.Array
+    weight: np.ndarray
+
+
+def strongest(user_id: pa.Array, history: pa.RecordBatch) -> Liked:
+    """The MAX_LIKED posts that say most of each user of `user_id`."""
+    user = pc.index_in(history.column("user_id"), value_set=user_id)
+    chosen = pc.and_(user.is_valid(), pc.greater(history.column("weight"), 0))
+    table = pa.table({"user": user, **{name: history.column(name) for name in ("post_id", "weight", "created_at")}})
+    table = table.filter(chosen).sort_by(
+        [("user", "ascending"), ("weight", "descending"), ("created_at", "descending"), ("post_id", "ascending")]
+    )
+    users = table.column("user").to_numpy().astype(np.int64)
+    starts = np.flatnonzero(np.diff(users, prepend=-1))
+    place = np.arange(len(users)) - np.repeat(starts, np.diff(np.append(starts, len(users))))
+    kept = table.filter(pa.array(place < MAX_LIKED))
+    return Liked(
+        kept.column("user").to_numpy().astype(np.int64),
+        kept.column("post_id").combine_chunks(),
+        kept.column("weight").to_numpy().astype(np.float64),
+    )
+
+
+class GatheredVectors:
+    """Embeddings of some posts, picked up as the candidates stream by.
+
+    Args:
+      post_id: [m] string, the posts that are wanted; `codes` [m] numbers their distinct ids.
+    """
+
+    def __init__(self, post_id: pa.Array) -> None:
+        encoded = post_id.dictionary_encode()
+        self._ids, self.codes = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
+        self._vectors: np.ndarray | None = None
+
+    def watch(self, candidates: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The same blocks."""
+        for block in candidates:
+            vectors = blocks.vectors_to_numpy(block.column("embedding"))
+            if self._vectors is None:
+                self._vectors = np.zeros((len(self._ids), vectors.shape[1]), np.float32)
+            found = pc.index_in(self._ids, value_set=block.column("post_id"))
+            self._vectors[blocks.valid(found)] = vectors[found.drop_null().to_numpy()]
+            yield block
+
+    def codes_of(self, post_id: pa.Array) -> np.ndarray:
+        """The number of each post among those that are wanted: [n] int64, -1 where it is not."""
+        return pc.fill_null(pc.index_in(post_id, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
+
+    def of(self, places: np.ndarray) -> np.ndarray:
+        """The vectors of `post_id[places]`: [..., d] float32, zeros for those that have not been met."""
+        if self._vectors is None:
+            raise ValueError("no candidates have been read")
+        return self._vectors[self.codes[places]]
+
+
+def explain(ranked: Ranked, queries: np.ndarray, source: pa.Array, liked: Liked, vectors: GatheredVectors) -> Reasons:
+    """The reasons of every row of `ranked`.
+
+    Where a user has both history and interests, the reason is the history if at least half of the score lies in the
+    direction of what was liked. The post that speaks most for a recommendation has the largest weight x dot product
+    with it; none does where no product is positive, and none for itself.
+
+    Args:
+      ranked: the lists.
+      queries: [n, d] the users' embeddings.
+      source: [n] string, history, interests or both.
+      liked: of these users.
+      vectors: of `liked.post_id`.
+    """
+    num_users, num_rows = len(queries), len(ranked.query)
+    share, because = np.zeros(num_rows), np.full(num_rows, -1, np.int64)
+    starts = np.append(np.arange(0, num_users, _USERS_AT_ONCE), num_users)
+    row_cuts, liked_cuts = np.searchsorted(ranked.query, starts), np.searchsorted(liked.user, starts)
+    item_code = vectors.codes_of(ranked.items.post_id)
+    for i, start in enumerate(starts[:-1]):
+        rows, entries = np.arange(*row_cuts[i : i + 2]), np.arange(*liked_cuts[i : i + 2])
+        if len(rows) and len(entries):
+            users = queries[start : starts[i + 1]].astype(np.float64)
+            item = ranked.item[rows]
+            speech = _Speech(liked.user[entries] - start, liked.weight[entries], vectors.of(entries), len(users))
+            share[rows], spoke = speech.judge(
+                users, ranked.query[rows] - start, ranked.items.vectors[item], item_code[item], vectors.codes[entries]
+            )
+            because[rows] = np.where(spoke >= 0, entries[spoke], -1)
+    sources = source.to_numpy(zero_copy_only=False)[ranked.query]
+    by_history = (sources == "history") | ((sources == "both") & (share >= 0.5))
+    reason = pa.array(np.where(by_history, "history", "interests"), pa.string())
+    return Reasons(reason, liked.post_id.take(pa.array(because, mask=~by_history | (because < 0))))
+
+
+class _Speech:
+    """The liked posts of some users as a padded cube, and what they say of recommendations.
+
+    Args:
+      user: [m] place of the user, ascending.
+      weight: [m] float64.
+      vector: [m, d] float32.
+      num_users: n.
+    """
+
+    def __init__(self, user: np.ndarray, weight: np.ndarray, vector: np.ndarray, num_users: int) -> None:
+        self._entry, self._weight = to_matrix(user, (np.arange(len(user)), weight), num_users, (-1, 0.0))
+        self._cube = _cube(self._entry, vector)
+        self._direction = unit_rows(np.einsum("nh,nhd->nd", self._weight, self._cube)).astype(np.float64)
+
+    def judge(
+        self, users: np.ndarray, query: np.ndarray, vector: np.ndarray, code: np.ndarray, liked_code: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """([r] float64 share of the score in the direction of the history, [r] which liked entry speaks most or -1).
+
+        Args:
+          users: [n, d] float64.
+          query: [r] place of the user, ascending.
+          vector: [r, d] float32 of the recommended posts.
+          code: [r] their numbers among the liked posts' ids, -1 where there is none.
+          liked_code: [m] the same of the liked posts.
+        """
+        (row,) = to_matrix(query, (np.arange(len(query)),), len(users), (-1,))
+        place = np.nonzero(row >= 0)
+        cube = _cube(row, vector)
+        score = np.einsum("nd,nkd->nk", users, cube)
+        along = np.einsum("nd,nd->n", users, self._direction)[:, None] * np.einsum("nd,nkd->nk", self._direction, cube)
+        share = along / np.where(score == 0, 1, score)
+        # Rounded, so that copies of a post speak equally loud whatever the order of the sums; the first one is taken.
+        loud = (np.matmul(cube, self._cube.transpose(0, 2, 1)) * self._weight[:, None, :]).astype(np.float32)
+        itself = code[row][:, :, None] == np.where(self._entry >= 0, liked_code[self._entry], -2)[:, None, :]
+        loud[itself] = -np.inf
+        best = loud.argmax(axis=2)
+        speaks = np.take_along_axis(loud, best[:, :, None], 2)[:, :, 0] > 0
+        entry = np.where(speaks, np.take_along_axis(self._entry, best, 1), -1)
+        return share[place], entry[place]
+
+
+def _cube(index: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """vectors[index] as float64, zeros where the index is -1: [n, w] -> [n, w, d]."""
+    cube: np.ndarray = vectors.astype(np.float64)[index]
+    cube[index < 0] = 0
+    return cube

@@ -1,0 +1,214 @@
+"""Recommendations: the posts that each user gets, with their scores and why."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import blocks, schemas, shuffle
+from transforms.popular import popular
+from transforms.reasons import GatheredVectors, Reasons, explain, strongest
+from transforms.tiles import Catalogue, Eligibility, Exclusions
+from transforms.topk import Ranked, top_k
+
+# Users whose lists are held at a time; each such block scans the catalogue once.
+USER_ROWS = 8192
+# Rows of the catalogue that are read at a time.
+READ_ROWS = 65_536
+_BLOCKED = pa.schema([pa.field("user_id", pa.string(), nullable=False), schemas.USERS.field("blocked_authors")])
+
+
+@dataclasses.dataclass(frozen=True)
+class RecommendConfig:
+    """What a list may hold.
+
+    Attributes:
+      k: most posts a user.
+      eligibility: which posts anybody may get.
+      include_seen: also posts that the user has interacted with, if not against (hidden, reported).
+      max_per_author: most posts of one author in a list; None for any number.
+      num_threads: threads of the scan.
+    """
+
+    k: int = 50
+    eligibility: Eligibility = Eligibility()
+    include_seen: bool = False
+    max_per_author: int | None = None
+    num_threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1, got {self.k}")
+        if self.max_per_author is not None and self.max_per_author < 1:
+            raise ValueError(f"max_per_author must be at least 1, got {self.max_per_author}")
+
+
+@dataclasses.dataclass
+class Recommend(beam.PTransform):
+    """{"embeddings": user_embeddings, "history", "users": blocks} -> (part, block of schemas.RECOMMENDATIONS).
+
+    A user's list is the exact top k by inner product with what is in `candidates`; a user of whom nothing is known
+    gets the popular posts. Left out are posts seen, the user's own, and those of blocked authors. A part is sorted by
+    user and rank.
+
+    Attributes:
+      candidates: the directory of schemas.candidates, complete when this runs.
+      width: the numbers of an embedding.
+    """
+
+    candidates: str
+    width: int
+    num_parts: int
+    config: RecommendConfig = RecommendConfig()
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        shuffle.check_num_parts(self.num_parts)
+
+    def expand(
+        self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]
+    ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+        blocked = inputs["users"] | "Blocked" >> beam.Map(lambda block: block.select(_BLOCKED.names))
+        met = {
+            "embeddings": inputs["embeddings"],
+            "history": inputs["history"],
+            "blocked": blocked,
+        } | "GroupByUser" >> shuffle.CoGroupBlocks(
+            keys={"embeddings": "user_id", "history": "user_id", "blocked": "user_id"},
+            schemas={
+                "embeddings": schemas.user_embeddings(self.width),
+                "history": schemas.HISTORY,
+                "blocked": _BLOCKED,
+            },
+            num_parts=self.num_parts,
+        )
+        catalogue = Catalogue(self.candidates)
+        return met | "RankPart" >> beam.Map(_rank_part, catalogue=catalogue, config=self.config)
+
+
+def _rank_part(
+    numbered: tuple[int, dict[str, pa.RecordBatch]], catalogue: Catalogue, config: RecommendConfig
+) -> tuple[int, pa.RecordBatch]:
+    part, met = numbered
+    users = blocks.sort(met["embeddings"], "user_id")
+    made = [
+        recommend(piece, met["history"], met["blocked"], catalogue, config)
+        for piece in blocks.split_rows(users, USER_ROWS)
+    ]
+    return part, blocks.concat(made) if made else schemas.empty(schemas.RECOMMENDATIONS)
+
+
+def recommend(
+    users: pa.RecordBatch,
+    history: pa.RecordBatch,
+    blocked: pa.RecordBatch,
+    catalogue: Catalogue,
+    config: RecommendConfig,
+) -> pa.RecordBatch:
+    """The lists of some users, a block of schemas.RECOMMENDATIONS by user (in their order) and rank.
+
+    Args:
+      users: user_embeddings, each user once.
+      history: of these users, and perhaps of others.
+      blocked: user_id, blocked_authors: likewise.
+      catalogue: the candidates.
+      config: what a list may hold.
+    """
+    unknown = pc.equal(users.column("source"), "none").to_numpy(zero_copy_only=False)
+    lists = []
+    for is_popular in (False, True):
+        places = np.flatnonzero(unknown == is_popular)
+        if len(places):
+            chosen = users.take(pa.array(places))
+            exclusions = exclusions_of(chosen.column("user_id"), history, blocked, config.include_seen)
+            rank = _popular_lists if is_popular else _own_lists
+            lists.append((places, *rank(chosen, history, exclusions, catalogue, config)))
+    return _to_block(users.column("user_id"), lists)
+
+
+def _own_lists(
+    users: pa.RecordBatch,
+    history: pa.RecordBatch,
+    exclusions: Exclusions,
+    catalogue: Catalogue,
+    config: RecommendConfig,
+) -> tuple[Ranked, Reasons]:
+    liked = strongest(users.column("user_id"), history)
+    vectors = GatheredVectors(liked.post_id)
+    queries = blocks.vectors_to_numpy(users.column("embedding"))
+    ranked = top_k(
+        queries,
+        vectors.watch(catalogue.read(READ_ROWS)),
+        config.k,
+        eligibility=config.eligibility,
+        exclusions=exclusions,
+        max_per_author=config.max_per_author,
+        num_threads=config.num_threads,
+    )
+    return ranked, explain(ranked, queries, users.column("source"), liked, vectors)
+
+
+def _popular_lists(
+    users: pa.RecordBatch,
+    history: pa.RecordBatch,
+    exclusions: Exclusions,
+    catalogue: Catalogue,
+    config: RecommendConfig,
+) -> tuple[Ranked, Reasons]:
+    ranked = popular(
+        users.num_rows,
+        catalogue,
+        config.k,
+        eligibility=config.eligibility,
+        exclusions=exclusions,
+        max_per_author=config.max_per_author,
+    )
+    num_rows = len(ranked.query)
+    return ranked, Reasons(pa.array(["popular"] * num_rows, pa.string()), pa.nulls(num_rows, pa.string()))
+
+
+def exclusions_of(
+    user_id: pa.Array, history: pa.RecordBatch, blocked: pa.RecordBatch, include_seen: bool
+) -> Exclusions:
+    """Which posts and authors these users do not get; a query is a place in `user_id`."""
+    if include_seen:
+        history = history.filter(pc.less(history.column("weight"), 0))
+    seen_by, seen = _of_users(user_id, history.column("user_id"), history.column("post_id"))
+    authors = blocked.column("blocked_authors")
+    of_row = blocked.column("user_id").take(pc.list_parent_indices(authors))
+    blocked_by, blocked_author = _of_users(user_id, of_row, pc.list_flatten(authors))
+    own = np.arange(len(user_id))
+    return Exclusions(seen_by, seen, np.concatenate([own, blocked_by]), pa.concat_arrays([user_id, blocked_author]))
+
+
+def _of_users(user_id: pa.Array, row_user: pa.Array, values: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """The rows of these users: (the user's place in `user_id` [m] int64, value [m])."""
+    found = pc.index_in(row_user, value_set=user_id)
+    return found.drop_null().to_numpy().astype(np.int64), values.filter(found.is_valid())
+
+
+def _to_block(user_id: pa.Array, lists: Iterable[tuple[np.ndarray, Ranked, Reasons]]) -> pa.RecordBatch:
+    rows = [_to_rows(user_id, *entry) for entry in lists]
+    if not rows:
+        return schemas.empty(schemas.RECOMMENDATIONS)
+    block = blocks.concat([block for _, block in rows])
+    place = np.concatenate([place for place, _ in rows])
+    return block.take(pa.array(np.lexsort((block.column("rank").to_numpy(), place))))
+
+
+def _to_rows(
+    user_id: pa.Array, places: np.ndarray, ranked: Ranked, reasons: Reasons
+) -> tuple[np.ndarray, pa.RecordBatch]:
+    place = places[ranked.query]
+    arrays = [
+        user_id.take(pa.array(place)),
+        pa.array(ranked.rank),
+        ranked.post_id,
+        pa.array(ranked.score),
+        reasons.reason,
+        reasons.because_post_id,
+    ]
+    return place, pa.RecordBatch.from_arrays(arrays, schema=schemas.RECOMMENDATIONS)
