@@ -1,0 +1,228 @@
+"""A saved transform_fn: what it makes of which modalities, and its use on blocks of posts or users."""
+
+import functools
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.io.filesystems import FileSystems
+
+from transforms import blocks, preprocessing, schemas
+from transforms.preprocessing import TEXT, Modality
+
+LAYOUT_FILE = "_layout.json"
+# Rows that go through the graph at a time, always so many (padded): a matrix product may round a row differently when
+# there are more or fewer rows beside it.
+BATCH_ROWS = 1024
+
+
+class Layout(NamedTuple):
+    """The blocks of the fused vector, side by side in their order."""
+
+    modalities: tuple[Modality, ...]
+
+    @property
+    def width(self) -> int:
+        """Numbers of the fused vector."""
+        return sum(modality.width for modality in self.modalities)
+
+    @property
+    def dense(self) -> dict[str, int]:
+        """The dense modalities and the widths of their columns in features/."""
+        return {modality.name: modality.input_width for modality in self.modalities if modality.name != TEXT}
+
+    def schema(self) -> pa.Schema:
+        """The schema of fused/."""
+        return schemas.fused(self.width, len(self.modalities))
+
+
+def write_layout(layout: Layout, directory: str) -> None:
+    """Writes DIRECTORY/_layout.json: {"modalities": [{"name", "offset", "width", "input_width"}, ...], "width"}."""
+    if FileSystems.get_scheme(directory) is None:
+        os.makedirs(directory, exist_ok=True)
+    value = {"modalities": [vars(modality) for modality in layout.modalities], "width": layout.width}
+    path = FileSystems.join(directory, LAYOUT_FILE)
+    if FileSystems.exists(path):
+        FileSystems.delete([path])
+    with FileSystems.create(path, compression_type="uncompressed") as file:
+        file.write(json.dumps(value, indent=1).encode())
+
+
+def read_layout(directory: str) -> Layout:
+    """The layout that `write_layout` wrote into fused/ or transform_fn/.
+
+    Raises:
+      FileNotFoundError: there is none: no transform_fn of ours, or not a complete one.
+    """
+    path = FileSystems.join(directory, LAYOUT_FILE)
+    if not FileSystems.exists(path):
+        raise FileNotFoundError(f"{path} is not there: {directory} was not written by fusefeed, or not to the end")
+    with FileSystems.open(path) as file:
+        return Layout(tuple(Modality(**entry) for entry in json.load(file)["modalities"]))
+
+
+def check_widths(layout: Layout, features: pa.Schema) -> None:
+    """Raises ValueError where a column of features/ is not as wide as the one that the transform_fn was fitted on.
+
+    A modality that only one of the two knows is no error: it is left out, or missing everywhere.
+    """
+    widths = schemas.widths_of(features)
+    for name, width in layout.dense.items():
+        if widths.get(name, width) != width:
+            raise ValueError(
+                f"{name} has {widths[name]} numbers a post, but transform_fn was fitted on {width}: "
+                "fit a new one, or bring vectors of the same encoder"
+            )
+
+
+@functools.lru_cache(maxsize=2)
+def load(directory: str) -> "TransformApplier":
+    """The transform_fn of a directory; it is loaded once in a process."""
+    return TransformApplier(directory)
+
+
+class TransformApplier:
+    """Applies a saved transform_fn to blocks of features.
+
+    Calling it with a block gives (fused, mask): [n, width] float32 and [n, num_modalities] float32. The block has any of
+    the columns text_terms with text_counts and one nullable list<float32> for each dense modality; a column that is
+    not there is missing in all rows (users have terms only).
+    """
+
+    def __init__(self, directory: str) -> None:
+        import tensorflow as tf
+
+        self.layout = read_layout(directory)
+        self._module = tf.saved_model.load(_local_copy(FileSystems.join(directory, "transform_fn")))
+
+    def __call__(self, block: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+        fused = np.zeros((block.num_rows, self.layout.width), np.float32)
+        mask = np.zeros((block.num_rows, len(self.layout.modalities)), np.float32)
+        for start in range(0, block.num_rows, BATCH_ROWS):
+            rows = block.slice(start, BATCH_ROWS)
+            result = self._module.transform_fn(self._tensors(graph_inputs(rows, self.layout.dense), BATCH_ROWS))
+            fused[start : start + rows.num_rows] = result["fused"].numpy()[: rows.num_rows]
+            mask[start : start + rows.num_rows] = result["mask"].numpy()[: rows.num_rows]
+        return fused, mask
+
+    def _tensors(self, batch: pa.RecordBatch, num_rows: int) -> dict[str, Any]:
+        import tensorflow as tf
+
+        tensors = {
+            "text_terms": _sparse(batch.column("text_terms"), num_rows, tf.string),
+            "text_counts": _sparse(batch.column("text_counts"), num_rows, tf.int64),
+            "is_post": _padded(batch.column("is_post"), num_rows, ()),
+            "vocabulary_terms": _sparse(batch.column("vocabulary_terms"), num_rows, tf.string),
+            "vocabulary_posts": _sparse(batch.column("vocabulary_posts"), num_rows, tf.float32),
+        }
+        for name, width in self.layout.dense.items():
+            dense, present = preprocessing.dense_input(name), preprocessing.present_input(name)
+            tensors[dense] = _padded(batch.column(dense), num_rows, (width,))
+            tensors[present] = _padded(batch.column(present), num_rows, ())
+        return tensors
+
+
+def _sparse(column: pa.Array, num_rows: int, dtype: Any) -> Any:
+    import tensorflow as tf
+
+    lengths = column.value_lengths().to_numpy()
+    rows = np.repeat(np.arange(len(column)), lengths)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    flat = column.flatten()
+    values = flat.cast(pa.binary()).to_numpy(zero_copy_only=False) if dtype == tf.string else flat.to_numpy()
+    indices = np.stack([rows, places], axis=1).astype(np.int64).reshape(-1, 2)
+    return tf.SparseTensor(indices, tf.constant(values, dtype), (num_rows, int(lengths.max(initial=0))))
+
+
+def _padded(column: pa.Array, num_rows: int, shape: tuple[int, ...]) -> Any:
+    import tensorflow as tf
+
+    values = column.flatten().to_numpy().reshape(len(column), *shape)
+    padded = np.zeros((num_rows, *shape), values.dtype)
+    padded[: len(column)] = values
+    return tf.constant(padded)
+
+
+def graph_inputs(block: pa.RecordBatch, dense: Mapping[str, int]) -> pa.RecordBatch:
+    """A block of features as the graph reads it (preprocessing.input_schema). A vector that is not finite is missing."""
+    schema = preprocessing.input_schema(dense)
+    num_rows = block.num_rows
+    names = block.schema.names
+    columns: dict[str, pa.Array] = {"is_post": _single(np.ones(num_rows, np.int64))}
+    for name in ("text_terms", "text_counts"):
+        kind = schema.field(name).type
+        columns[name] = _no_nulls(block.column(name).cast(kind)) if name in names else _empty_lists(num_rows, kind)
+    for name in ("vocabulary_terms", "vocabulary_posts"):
+        columns[name] = _empty_lists(num_rows, schema.field(name).type)
+    for name, width in dense.items():
+        values, present = np.zeros((num_rows, width), np.float32), np.zeros(num_rows, bool)
+        if name in names:
+            values, present = blocks.optional_to_numpy(block.column(name), width)
+            present = present & np.isfinite(values).all(axis=1)
+            values[~present] = 0
+        columns[preprocessing.dense_input(name)] = blocks.numpy_to_optional(values, np.ones(num_rows, bool))
+        columns[preprocessing.present_input(name)] = _single(present.astype(np.int64))
+    return pa.RecordBatch.from_arrays([columns[field.name] for field in schema], schema=schema)
+
+
+def vocabulary_inputs(
+    block: pa.RecordBatch, dense: Mapping[str, int], max_terms: int = 4096
+) -> Iterator[pa.RecordBatch]:
+    """A block of vocabulary.SCHEMA as the graph reads it: rows with `max_terms` terms each and nothing else."""
+    schema = preprocessing.input_schema(dense)
+    for piece in blocks.split_rows(block, max_terms):
+        row = {field.name: _empty_lists(1, field.type) for field in schema}
+        row["is_post"] = _single(np.zeros(1, np.int64))
+        row["vocabulary_terms"] = _one_list(piece.column("term"))
+        row["vocabulary_posts"] = _one_list(piece.column("posts").cast(pa.float32()))
+        for name, width in dense.items():
+            row[preprocessing.dense_input(name)] = blocks.numpy_to_optional(np.zeros((1, width)), np.ones(1, bool))
+            row[preprocessing.present_input(name)] = _single(np.zeros(1, np.int64))
+        yield pa.RecordBatch.from_arrays([row[field.name] for field in schema], schema=schema)
+
+
+def _single(values: np.ndarray) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32)), pa.array(values))
+
+
+def _one_list(values: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+
+
+def _empty_lists(num_rows: int, kind: pa.DataType) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(np.zeros(num_rows + 1, np.int32)), pa.array([], kind.value_type))
+
+
+def _no_nulls(column: pa.ListArray) -> pa.ListArray:
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(starts), column.flatten())
+
+
+def _local_copy(directory: str) -> str:
+    """The directory itself where it is local; else a copy of it, as TensorFlow reads fewer file systems than Beam."""
+    if FileSystems.get_scheme(directory) is None:
+        return directory
+    copy = tempfile.mkdtemp(prefix="fusefeed-transform_fn-")
+    copy_directory(directory, copy)
+    return copy
+
+
+def copy_directory(source: str, target: str) -> None:
+    """Copies all files below a directory, between any two file systems."""
+    found = [entry.path for match in FileSystems.match([source.rstrip("/") + "/**"]) for entry in match.metadata_list]
+    for path in found:
+        copy = target.rstrip("/") + path[len(source.rstrip("/")) :]
+        if FileSystems.get_scheme(copy) is None:
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+        with (
+            FileSystems.open(path, compression_type="uncompressed") as read,
+            FileSystems.create(copy, compression_type="uncompressed") as written,
+        ):
+            while data := read.read(1 << 20):
+                written.write(data)
