@@ -79,6 +79,7 @@ def resolve_uri(uri: str, roots: Sequence[str]) -> str:
     Raises:
       MediaError: media_uri_invalid, media_scheme_not_allowed, media_outside_root or media_missing.
     """
+    roots = [_local_root(root) for root in roots]
     path = _path_of(uri, roots)
     outside = False
     for root in roots:
@@ -175,6 +176,10 @@ def _path_of(uri: str, roots: Sequence[str]) -> str:
     if not any(root.lower().startswith(f"{name}://") for root in roots):
         raise MediaError("media_scheme_not_allowed", f"scheme {name} is not allowed")
     return uri
+
+
+def _local_root(root: str) -> str:
+    return urllib.parse.unquote(urllib.parse.urlsplit(root).path) if root.lower().startswith("file://") else root
 
 
 def _check_characters(uri: str) -> None:

@@ -1,10 +1,12 @@
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from apache_beam.io.localfilesystem import LocalFileSystem
 
 from tests.transforms.media_fixtures import corners, encoded, movie, moving_box, tone, wav
 from transforms.audio import LogMelAudioEncoder, audio_features
@@ -248,3 +250,41 @@ def test_sounds_last_as_long_as_they_truly_do(shared_data: Path) -> None:
 def test_encoders_have_the_width_they_say() -> None:
     assert LogMelAudioEncoder().encode([tone()]).shape == (1, LogMelAudioEncoder.width)
     assert cv2.getNumThreads() == 1
+
+
+@pytest.mark.parametrize(
+    "uri", ["../x.jpg", "/etc/passwd", "gs://other/x.jpg", "gs://bucket/dir/../x.jpg", "gs://bucket/dir"]
+)
+def test_uri_outside_a_remote_root_is_refused_without_asking_it(uri: str) -> None:
+    with pytest.raises(MediaError, match="media_outside_root"):
+        resolve_uri(uri, ["gs://bucket/dir"])
+
+
+class DiskFileSystem(LocalFileSystem):
+    """A Beam file system of its own scheme, disk://PATH; Beam finds it because it is a subclass."""
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "disk"
+
+    def exists(self, path: str) -> bool:
+        return super().exists(path.removeprefix("disk:/"))
+
+    def open(self, path: str, *arguments: Any, **options: Any) -> Any:
+        return super().open(path.removeprefix("disk:/"), *arguments, **options)
+
+
+def test_remote_file_is_read_through_beam(tmp_path: Path) -> None:
+    (tmp_path / "a b.gz").write_bytes(b"0123456789")
+    root = f"disk:/{tmp_path}"
+    found = resolve_uri("sub/../a b.gz", ["/nowhere", root])
+    assert found == f"{root}/a b.gz" == resolve_uri(found, [root])
+    assert read_media(found, MediaLimits(max_bytes=10)) == b"0123456789"
+    with pytest.raises(MediaError, match="media_too_large"):
+        read_media(found, MediaLimits(max_bytes=9))
+    with pytest.raises(MediaError, match="media_missing"):
+        resolve_uri("none.jpg", [root])
+
+
+def test_root_may_be_a_file_uri(root: Path) -> None:
+    assert resolve_uri("a.jpg", [f"file://{root}"]) == str(root / "a.jpg")
