@@ -1,6 +1,7 @@
 """What a person at the terminal sees: progress (a moving line there, plain lines elsewhere), errors and exit codes."""
 
 import contextlib
+import importlib
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ from pipelines.options import UsageError
 
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 PLAIN_SECONDS = 15.0
+_told = -PLAIN_SECONDS
 
 
 def exit_code(command: str, work: Callable[[], int]) -> int:
@@ -32,6 +34,32 @@ def exit_code(command: str, work: Callable[[], int]) -> int:
         return FAILED
 
 
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that its libraries write to file descriptor 2 while they load.
+
+    They are written before TensorFlow's own setting (TF_CPP_MIN_LOG_LEVEL) is read. Errors are exceptions, not lines.
+    """
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def tell(line: str) -> None:
+    """Prints a line of progress: in the place of the last at a terminal, at most one every PLAIN_SECONDS elsewhere."""
+    global _told
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    elif time.monotonic() - _told >= PLAIN_SECONDS:
+        _told = time.monotonic()
+        print(line, file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def progress(name: str, total: int) -> Iterator[None]:
     """Shows the rows that this process has worked on while the block runs, of `total` where that is known (not 0).
@@ -42,12 +70,12 @@ def progress(name: str, total: int) -> Iterator[None]:
 
     first, began = work_done.rows(), time.monotonic()
     stop = threading.Event()
-    moving = sys.stderr.isatty()
 
     def show() -> None:
-        while not stop.wait(0.5 if moving else PLAIN_SECONDS):
-            line = progress_line(name, work_done.rows() - first, total, time.monotonic() - began)
-            print(f"\r\033[K{line}" if moving else line, end="" if moving else "\n", file=sys.stderr, flush=True)
+        while not stop.wait(0.5):
+            rows, seconds = work_done.rows() - first, time.monotonic() - began
+            if rows or seconds >= PLAIN_SECONDS:
+                tell(progress_line(name, rows, total, seconds))
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
@@ -56,7 +84,7 @@ def progress(name: str, total: int) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        if moving:
+        if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 

@@ -6,8 +6,10 @@ renamed into place and the stage's report is written, last. A table without a re
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -55,6 +57,7 @@ class Stage:
       writes: the tables it leaves.
       run: does the work, given the options and the places; raises where it fails.
       work: the table whose rows are the stage's work, for the display of progress ("" where that is not known).
+      tensorflow: whether it uses TensorFlow in this process.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Stage:
     writes: tuple[str, ...]
     run: Callable[[Options, Places], None]
     work: str = ""
+    tensorflow: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +106,8 @@ def execute(stage: Stage, options: Options) -> Report:
     _check_inputs(stage, directory)
     temporary = join(directory, f"_{stage.name}-{uuid.uuid4().hex}")
     _make(temporary)
+    if stage.tensorflow:
+        console.import_tensorflow()
     local = tempfile.mkdtemp(prefix=f"fusefeed-{stage.name}-")
     began = time.monotonic()
     memory.reset_peak()
@@ -257,6 +263,27 @@ def move(source: str, target: str) -> None:
     FileSystems.rename(found, [target + path[len(source) :] for path in found])
 
 
+def upload(local: str, target: str) -> None:
+    """Puts a local directory to a path of any file system; where that is local too it is moved."""
+    from apache_beam.io.filesystems import FileSystems
+
+    if FileSystems.get_scheme(target) is None:
+        _make(os.path.dirname(target))
+        shutil.move(local, target)
+        return
+    for folder, _, names in os.walk(local):
+        for name in names:
+            path = os.path.join(folder, name)
+            copy = join(target, os.path.relpath(path, local))
+            with open(path, "rb") as source, FileSystems.create(copy, compression_type="uncompressed") as sink:
+                shutil.copyfileobj(source, sink)
+
+
+def slug(path: str) -> str:
+    """A short name made from a path, the same every time."""
+    return hashlib.sha256(path.encode()).hexdigest()[:16]
+
+
 def _delete(path: str) -> None:
     from apache_beam.io.filesystems import FileSystems
 
@@ -265,8 +292,6 @@ def _delete(path: str) -> None:
 
 
 def _make(directory: str) -> None:
-    import os
-
     from apache_beam.io.filesystems import FileSystems
 
     if FileSystems.get_scheme(directory) is not None:
@@ -277,4 +302,10 @@ def _make(directory: str) -> None:
         raise UsageError(f"{directory} cannot be written: {error.strerror}") from None
 
 
+def _worth_saying(record: logging.LogRecord) -> bool:
+    # Beam says this of every transform with several named outputs, which is how Beam's own style guide wants them.
+    return not str(record.msg).startswith("This output type hint will be ignored")
+
+
 logging.getLogger("apache_beam").setLevel(logging.ERROR)
+logging.getLogger().addFilter(_worth_saying)

@@ -1,16 +1,24 @@
 """Fused vectors -> the multimodal autoencoder: encoder, decoders, how well it reconstructs each modality.
 
 Reads fused/; writes model/. Runs in this process, not on Beam's workers: the fused vectors are streamed from Parquet.
+A training that was killed goes on from its last epoch when the same command is given again.
 
     fusefeed train --output out --run_date 2026-01-31 --latent 64
 """
 
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pipelines import stage
+from pipelines import console, stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
+
+if TYPE_CHECKING:
+    from model.train import EpochReport
 
 DESCRIPTION = "Fused vectors -> the multimodal autoencoder."
 
@@ -28,13 +36,36 @@ def run(options: Options, places: Places) -> None:
         seed=options.seed,
     )
     fused = places.input("fused")
+    local = os.path.join(places.local, "model")
+    kept = work_dir(places)
     train(
         files=tables.list_files(fused),
         layout=stage.read_json(stage.join(fused, "_layout.json")),
-        output_dir=places.output("model"),
-        work_dir=places.local,
+        output_dir=local,
+        work_dir=kept,
         config=config,
+        on_epoch=show,
         open_file=tables.open_file,
+    )
+    stage.upload(local, places.output("model"))
+    shutil.rmtree(kept)
+
+
+def work_dir(places: Places) -> str:
+    """The local directory that outlives a training that is killed: in the run's own where that is local."""
+    from transforms import tables
+
+    if tables.is_local(places.run_dir):
+        return stage.join(places.run_dir, "_training")
+    return os.path.join(tempfile.gettempdir(), "fusefeed-training-" + stage.slug(places.run_dir))
+
+
+def show(epoch: "EpochReport") -> None:
+    """Tells that an epoch is done."""
+    held_out = "" if epoch.validation_loss is None else f", held out {epoch.validation_loss:.4f}"
+    console.tell(
+        f"train: epoch {epoch.epoch} of at most {epoch.epochs}, loss {epoch.loss:.4f}{held_out}, "
+        f"{epoch.rows_per_second:,.0f} rows/s, at most {console.duration(epoch.seconds_left)} left"
     )
 
 

@@ -73,7 +73,7 @@ class _ExtractPart(beam.DoFn):
     def setup(self) -> None:
         self.extractor = Extractor(**self.config)
 
-    def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[object]:
+    def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
         part, posts = numbered
         features, rejects, counts = self.extractor.extract(posts)
         yield part, features
@@ -128,8 +128,8 @@ class Extractor:
         vectors, wrong = ready_made.vector_columns(posts, self.vector_widths)
         columns |= vectors
         for name, column in columns.items():
-            if name in self.schema.names[4:]:
-                counts[f"features.{name}"] = len(column) - column.null_count
+            if name not in ("post_id", "author_id", "created_at", "text_counts"):
+                counts[f"features.{name.removesuffix('_terms')}"] = len(column) - column.null_count
         rejects = blocks.concat([_media_rejects(posts, failures), wrong])
         for code, number in _count_values(rejects.column("code")):
             counts[f"rejects.{code}"] = number

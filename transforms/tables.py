@@ -4,7 +4,6 @@ A part is the unit of work: small enough to be held whole (the stages choose the
 of megabytes), large enough to be worth vectorised work. Files whose names start with `_` are not data.
 """
 
-import contextlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -89,15 +88,9 @@ def list_files(directory: str) -> list[str]:
     return sorted(path for path in paths if not os.path.basename(path).startswith("_"))
 
 
-@contextlib.contextmanager
-def open_file(path: str) -> Iterator[BinaryIO | pa.NativeFile]:
+def open_file(path: str) -> "BinaryIO | pa.NativeFile":
     """Opens a file for reading: memory-mapped where it is local, through Beam's file systems elsewhere."""
-    if is_local(path):
-        with pa.memory_map(path) as mapped:
-            yield mapped
-    else:
-        with FileSystems.open(path) as file:
-            yield file
+    return pa.memory_map(path) if is_local(path) else FileSystems.open(path)
 
 
 def is_local(path: str) -> bool:

@@ -19,7 +19,7 @@ BAD_POST_LINES = (
     (b'{"post_id": "bad-time-1", "created_at": "last tuesday", "text": "when?"}', "time_invalid"),
     (b'{"post_id": "bad-time-2", "created_at": "2026-13-45T99:00:00Z", "text": "when?"}', "time_invalid"),
     (b'{"post_id": "bad-text", "text": {"en": "an object for a text"}}', "field_invalid"),
-    (b'{"post_id": "bad-media", "text": "not a list", "media": "cat.jpg"}', "field_invalid"),
+    (b'{"post_id": "bad-media", "text": "not a list", "media": 7}', "field_invalid"),
     (b'{"post_id": "bad-utf8", "text": "caf\xe9 latin"}', "encoding_invalid"),
 )
 BAD_USER_LINES = (
