@@ -49,10 +49,8 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     from transforms.parse_lines import Limits
 
     limits = Limits(options.max_line_bytes, options.max_nesting)
-    done = {
-        name: root | f"Ingest {name}" >> ingest.IngestTable(name, files[name], options.num_parts, options.block_bytes, limits)
-        for name in TABLES
-    }
+    how = (options.num_parts, options.block_bytes, limits)
+    done = {name: root | f"Ingest {name}" >> ingest.IngestTable(name, files[name], *how) for name in TABLES}
     for name, ingested in done.items():
         schema = canonical.TABLES[name].schema
         _ = ingested.parts | f"Write {name}" >> tables.WriteParts(places.output(name), schema)

@@ -37,6 +37,10 @@ class Table:
     same: tuple[str, ...]
     order: tuple[str, ...]
 
+    def rank(self, column: str) -> int:
+        """The rank of a column's faults; that of a missing id is one more."""
+        return 2 * list(self.roles).index(column)
+
 
 POSTS = Table(
     "posts",
@@ -141,9 +145,10 @@ def canonical(table: Table, found: Mapping[str, pa.Array], verdicts: Verdicts) -
             made[name] = pc.fill_null(column, False) if role == "flag" else column
         else:
             made[name], bad = CONVERTERS[role](column)
-        verdicts.reject(bad, *fault(role, name))
+        rank = table.rank(name)
+        verdicts.reject(bad, *fault(role, name), rank)
         if role == "key":
-            verdicts.reject(~blocks.valid(made[name]), "id_missing", f"{name} is missing or empty")
+            verdicts.reject(~blocks.valid(made[name]), "id_missing", f"{name} is missing or empty", rank + 1)
     if "kind" in made:
         made["kind"] = columns.to_kinds(made["kind"], blocks.valid(made["value"]))[0]
     return _block(table.schema, made)

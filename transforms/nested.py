@@ -170,8 +170,8 @@ def _maps(pieces: Sequence[tuple[np.ndarray, pa.Array, pa.Array]], num_rows: int
     names = pa.concat_arrays([piece[1] for piece in pieces])
     vectors = pa.concat_arrays([piece[2] for piece in pieces])
     encoded = names.dictionary_encode()
-    ranks = np.argsort(np.argsort(encoded.dictionary.to_numpy(zero_copy_only=False))) if len(encoded.dictionary) else []
-    codes = np.asarray(ranks, np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+    ranks = np.argsort(np.argsort(encoded.dictionary.to_numpy(zero_copy_only=False).astype(str)))
+    codes = ranks[encoded.indices.to_numpy(zero_copy_only=False)]
     order = np.lexsort((codes, parents))
     # A map with one name twice (Parquet allows it): the last one stands.
     keys = (parents * (len(encoded.dictionary) + 1) + codes)[order]

@@ -5,7 +5,8 @@ chunk ends where a record ends, which in a quoted field is not every newline.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -30,15 +31,18 @@ class _OpenQuoteError(Exception):
     """The data ends inside a quoted field."""
 
 
-def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Rows]:
-    """The rows of a CSV file, chunk after chunk. Numbers are the physical lines on which rows begin."""
+def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Callable[[], Rows]]:
+    """The rows of a CSV file, chunk after chunk, each as a function that parses it.
+
+    The numbers of rows are the physical lines on which they begin.
+    """
     csv.field_size_limit(max(limits.max_line_bytes, 1 << 17))
     parser = _Parser(table, limits)
     try:
         for piece in lines.read_pieces(split, chunk_bytes):
             yield from parser.feed(piece)
     except lines.DamagedError:
-        yield faulty_row(parser.line, "file_unreadable", lines.UNREADABLE)
+        yield functools.partial(faulty_row, parser.line, "file_unreadable", lines.UNREADABLE)
         return
     yield from parser.finish()
 
@@ -54,7 +58,7 @@ class _Parser:
         self._held = b""
         self._skipping = False
 
-    def feed(self, piece: bytes) -> Iterator[Rows]:
+    def feed(self, piece: bytes) -> Iterator[Callable[[], Rows]]:
         """The rows that end in the bytes held and these."""
         if self._skipping:
             _, newline, piece = piece.partition(b"\n")
@@ -68,10 +72,10 @@ class _Parser:
                 yield from self._take(int(cut[-1]) + 1)
             if len(self._held) <= self.limits.max_line_bytes:
                 return
-            yield faulty_row(self.line, "row_too_long", too_long(self.limits))
+            yield functools.partial(faulty_row, self.line, "row_too_long", too_long(self.limits))
             self._drop_line()
 
-    def finish(self) -> Iterator[Rows]:
+    def finish(self) -> Iterator[Callable[[], Rows]]:
         """The rest, of which the last newline may be missing."""
         while self._held:
             cut = record_ends(self._held)
@@ -80,7 +84,7 @@ class _Parser:
             elif self._held.count(b'"') % 2 == 0:
                 yield from self._take(len(self._held))
             else:
-                yield faulty_row(self.line, "row_malformed", "a quoted field does not end")
+                yield functools.partial(faulty_row, self.line, "row_malformed", "a quoted field does not end")
                 self._drop_line()
                 self._skipping = False
 
@@ -90,7 +94,7 @@ class _Parser:
         self._skipping = not newline
         self.line += len(newline)
 
-    def _take(self, size: int) -> Iterator[Rows]:
+    def _take(self, size: int) -> Iterator[Callable[[], Rows]]:
         data, self._held = self._held[:size], self._held[size:]
         first, self.line = self.line, self.line + data.count(b"\n")
         if self.names is None:
@@ -99,7 +103,7 @@ class _Parser:
             self.names = _names(header)
             first, data = first + header.count(b"\n"), data[end:]
         if data:
-            yield self._parse(data, first)
+            yield functools.partial(self._parse, data, first)
 
     def _parse(self, data: bytes, first_line: int) -> Rows:
         assert self.names is not None

@@ -1,7 +1,9 @@
 """Lines of JSON -> rows. pyarrow parses whole chunks; only a chunk that it cannot take is read line by line."""
 
 import dataclasses
+import functools
 import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import orjson
@@ -11,9 +13,10 @@ import pyarrow.json as pa_json
 
 from transforms import lines, parse_lines, schemas, times
 from transforms.canonical import Table
+from transforms.formats import Split
 from transforms.lines import Chunk
 from transforms.parse_lines import Limits
-from transforms.verdicts import Rows, Verdicts
+from transforms.verdicts import Rows, Verdicts, faulty_row
 
 SAMPLE_LINES = 32
 # pyarrow makes a column of every field name it meets, for every row of the chunk: fields that are data (ids as keys)
@@ -61,6 +64,16 @@ class _Lines:
     ends: np.ndarray
 
 
+def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Callable[[], Rows]]:
+    """The rows of a split of a JSONL file, chunk after chunk, each as a function that parses it."""
+    messages = {"row_too_long": parse_lines.too_long(limits), "file_unreadable": lines.UNREADABLE}
+    for chunk in lines.read_chunks(split, chunk_bytes, limits.max_line_bytes):
+        if chunk.fault:
+            yield functools.partial(faulty_row, chunk.first_line, chunk.fault, messages[chunk.fault])
+        else:
+            yield functools.partial(parse, table, chunk, limits)
+
+
 def parse(table: Table, chunk: Chunk, limits: Limits) -> Rows:
     """The rows of a chunk of JSON lines, blank lines left out; every line that is no row has its fault."""
     utf8 = is_utf8(chunk.data)
@@ -94,7 +107,7 @@ def _find_lines(chunk: Chunk, limits: Limits, utf8: bool) -> _Lines:
     characters = np.frombuffer(data, np.uint8)
     last = characters[ends - 1]
     returns = filled & (last == 13) & (ends - starts > 1)
-    last = np.where(returns, characters[ends - 2], last)
+    last = np.where(returns, characters[np.maximum(ends - 2, 0)], last)
     odd = np.flatnonzero(filled & ((characters[np.minimum(starts, len(data) - 1)] != ord("{")) | (last != ord("}"))))
     for line in odd:
         stripped = data[starts[line] : ends[line]].strip(parse_lines.BLANK)

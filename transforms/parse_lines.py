@@ -57,7 +57,7 @@ def parse(table: Table, chunk: Chunk, limits: Limits, utf8: bool) -> Rows:
     verdicts = Verdicts(len(objects))
     for row, code, message in bad:
         verdicts.reject_row(row, code, message)
-    columns = {name: _column(objects, name, role, verdicts) for name, role in table.roles.items()}
+    columns = {name: _column(table, objects, name, verdicts) for name in table.roles}
     return Rows(columns, np.array(numbers, np.int64), verdicts, _count_unknown(objects, table))
 
 
@@ -106,9 +106,10 @@ def depth(line: bytes) -> int:
     return int(np.cumsum(steps).max(initial=0))
 
 
-def _column(objects: Sequence[dict[str, Any]], name: str, role: str, verdicts: Verdicts) -> pa.Array:
+def _column(table: Table, objects: Sequence[dict[str, Any]], name: str, verdicts: Verdicts) -> pa.Array:
     """One field of all objects in one type; those of another type that have no meaning are rejected."""
     found = [row.get(name) for row in objects]
+    role = table.roles[name]
     convert, kind = values.ROLES[role]
     if pa.types.is_string(kind):
         try:
@@ -116,7 +117,7 @@ def _column(objects: Sequence[dict[str, Any]], name: str, role: str, verdicts: V
         except (pa.ArrowTypeError, pa.ArrowInvalid):
             pass
     column, bad = values.to_array(found, convert, kind)
-    verdicts.reject(bad, *fault(role, name))
+    verdicts.reject(bad, *fault(role, name), table.rank(name))
     return column
 
 

@@ -1,6 +1,7 @@
 """Row groups of Parquet files -> rows. Numbers are rows of the file, from 1."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,10 @@ from transforms.verdicts import Rows, Verdicts, faulty_row
 BATCH_ROWS = 65_536
 
 
-def read(table: Table, split: Split) -> Iterator[Rows]:
-    """The rows of one row group, some ten thousand at a time."""
+def read(table: Table, split: Split) -> Iterator[Callable[[], Rows]]:
+    """The rows of one row group, some ten thousand at a time, each piece as a function that looks into it."""
     if split.fault:
-        yield faulty_row(1, "file_unreadable", split.fault)
+        yield functools.partial(faulty_row, 1, "file_unreadable", split.fault)
         return
     first = split.first
     with tables.open_file(split.file.path) as source:
@@ -31,11 +32,11 @@ def read(table: Table, split: Split) -> Iterator[Rows]:
             except (pa.ArrowException, OSError) as error:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
-                yield faulty_row(first, "file_unreadable", lines.UNREADABLE)
+                yield functools.partial(faulty_row, first, "file_unreadable", lines.UNREADABLE)
                 return
             if batch is None:
                 return
-            yield _rows(batch, first, ignored)
+            yield functools.partial(_rows, batch, first, ignored)
             first, ignored = first + batch.num_rows, {}
 
 
@@ -62,8 +63,7 @@ def _rows(batch: pa.RecordBatch, first: int, ignored: dict[str, int]) -> Rows:
         mask = np.zeros(batch.num_rows, bool)
         mask[bad] = True
         verdicts.reject(mask, "encoding_invalid", "a string of the row is not UTF-8")
-        keep = pa.array(np.where(mask, None, np.arange(batch.num_rows)), pa.int64())
-        batch = batch.take(keep)
+        batch = batch.take(pa.array(np.arange(batch.num_rows), mask=mask))
     found = {name: _decoded(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     return Rows(found, np.arange(first, first + batch.num_rows), verdicts, ignored)
 

@@ -1,21 +1,26 @@
 """A split of an input file -> canonical rows, rejects and counts."""
 
+import collections
 import dataclasses
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent import futures
 
 import numpy as np
 import pyarrow as pa
 
-from transforms import blocks, canonical, columns, formats, lines, parse_csv, parse_json, parse_parquet, progress
+from transforms import blocks, canonical, columns, formats, parse_csv, parse_json, parse_parquet, progress
 from transforms.canonical import Table
 from transforms.formats import Split
-from transforms.parse_lines import Limits, too_long
-from transforms.verdicts import Rows, faulty_row, field_counts
+from transforms.parse_lines import Limits
+from transforms.verdicts import Rows, field_counts
 
 # How many rows a file may have before the sequence of the next file would begin: 2^40 lines.
 _FILE_BITS = 40
+# What is parsed at a time: small enough for the processor's cache.
 CHUNK_BYTES = 4 << 20
+NUM_THREADS = min(4, os.cpu_count() or 1)
 SEQUENCE = "_sequence"
 
 
@@ -29,25 +34,34 @@ class Judged:
 
 
 def read_split(table: Table, split: Split, block_bytes: int, limits: Limits) -> Iterator[Judged]:
-    """The rows of a split, judged, in pieces small enough to be parsed in the processor's cache."""
-    for rows in _read_rows(table, split, min(block_bytes, CHUNK_BYTES), limits):
-        if len(rows.numbers):
-            progress.advance(len(rows.numbers))
-            yield judge(table, split, rows)
+    """The rows of a split, judged, in the pieces in which they were parsed, in their order.
+
+    Pieces are parsed by several threads: pyarrow and numpy let go of the interpreter while they work.
+    """
+    held: collections.deque[futures.Future[Judged]] = collections.deque()
+    with futures.ThreadPoolExecutor(NUM_THREADS) as pool:
+        for find in _find_rows(table, split, min(block_bytes, CHUNK_BYTES), limits):
+            held.append(pool.submit(_judge_found, table, split, find))
+            if len(held) > NUM_THREADS:
+                yield held.popleft().result()
+        while held:
+            yield held.popleft().result()
 
 
-def _read_rows(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Rows]:
+def _judge_found(table: Table, split: Split, find: Callable[[], Rows]) -> Judged:
+    rows = find()
+    progress.advance(len(rows.numbers))
+    return judge(table, split, rows)
+
+
+def _find_rows(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Callable[[], Rows]]:
+    """Reads pieces of the split, each as a function that parses it."""
     if split.file.format == formats.PARQUET:
         yield from parse_parquet.read(table, split)
     elif split.file.format == formats.CSV:
         yield from parse_csv.read(table, split, chunk_bytes, limits)
     else:
-        messages = {"row_too_long": too_long(limits), "file_unreadable": lines.UNREADABLE}
-        for chunk in lines.read_chunks(split, chunk_bytes, limits.max_line_bytes):
-            if chunk.fault:
-                yield faulty_row(chunk.first_line, chunk.fault, messages[chunk.fault])
-            else:
-                yield parse_json.parse(table, chunk, limits)
+        yield from parse_json.read(table, split, chunk_bytes, limits)
 
 
 def judge(table: Table, split: Split, rows: Rows) -> Judged:

@@ -14,10 +14,15 @@ OTHER_FIELDS = "(other)"
 
 
 class Verdicts:
-    """What is wrong with each row: the first fault that was found stands."""
+    """What is wrong with each row. Of several faults the one with the lowest rank stands, of those the first found.
+
+    The ranks are what makes a row's code the same on whatever road its faults were found: -1 for the line as a whole,
+    then the columns in the order of the table.
+    """
 
     def __init__(self, num_rows: int) -> None:
         self.faults = np.zeros(num_rows, np.int16)
+        self.ranks = np.full(num_rows, np.iinfo(np.int16).max, np.int16)
         self.causes: list[tuple[str, str]] = [("", "")]
 
     @property
@@ -25,15 +30,17 @@ class Verdicts:
         """Which rows have no fault: [n] bool."""
         return self.faults == 0
 
-    def reject(self, bad: np.ndarray, code: str, message: str) -> None:
-        """Marks the rows that are bad ([n] bool) and not marked yet."""
+    def reject(self, bad: np.ndarray, code: str, message: str, rank: int = -1) -> None:
+        """Marks the rows that are bad ([n] bool)."""
         if bad.any():
-            self.faults[bad & self.good] = self._cause(code, message)
+            worse = bad & (self.ranks > rank)
+            self.faults[worse] = self._cause(code, message)
+            self.ranks[worse] = rank
 
     def reject_row(self, row: int, code: str, message: str) -> None:
-        """Marks one row."""
-        if self.faults[row] == 0:
-            self.faults[row] = self._cause(code, message)
+        """Marks one row as a whole."""
+        self.faults[row] = self._cause(code, message)
+        self.ranks[row] = -1
 
     def _cause(self, code: str, message: str) -> int:
         if (code, message) not in self.causes:
