@@ -34,7 +34,7 @@ class RecommendConfig:
     """
 
     k: int = 50
-    eligibility: Eligibility = Eligibility()
+    eligibility: Eligibility = dataclasses.field(default_factory=Eligibility)
     include_seen: bool = False
     max_per_author: int | None = None
     num_threads: int = 1
@@ -62,7 +62,7 @@ class Recommend(beam.PTransform):
     candidates: str
     width: int
     num_parts: int
-    config: RecommendConfig = RecommendConfig()
+    config: RecommendConfig = dataclasses.field(default_factory=RecommendConfig)
 
     def __post_init__(self) -> None:
         super().__init__()

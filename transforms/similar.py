@@ -28,7 +28,7 @@ class FindSimilar(beam.PTransform):
 
     candidates: str
     similar_k: int = 20
-    eligibility: Eligibility = Eligibility()
+    eligibility: Eligibility = dataclasses.field(default_factory=Eligibility)
     num_threads: int = 1
 
     def __post_init__(self) -> None:
