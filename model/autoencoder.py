@@ -16,10 +16,10 @@ from model.statistics import Moments
 class Autoencoder(keras.Model):
     """{"fused": [n, D], "mask": [n, M]} -> {"latent": [n, L], "decoded": [n, D] standardised, "kept": [n, M]}.
 
-    `kept` is the mask of what the encoder saw: less than `mask` where modality dropout hid something. The loss of a batch
-    is the mean, over every modality of every row that has it, of the squared error of the standardised block, whose total
-    variance is 1. Whoever answers with the mean has a loss of about 1; modalities that were hidden from the encoder count
-    like the others.
+    `kept` is the mask of what the encoder saw: less than `mask` where modality dropout hid something. The loss of a
+    batch is the mean, over every modality of every row that has it, of the squared error of the standardised block,
+    whose total variance is 1: whoever always answers with the mean has a loss of about 1. Modalities that were hidden
+    from the encoder count like the others.
 
     Args:
       layout: the blocks of the fused vector, as `Layout.to_dict` gives it.
@@ -93,7 +93,7 @@ class Autoencoder(keras.Model):
         return self.standardise.inverse(self.decoder(latent))
 
     def decoder_weights(self, modality: str) -> tuple[np.ndarray, np.ndarray]:
-        """The linear decoder of one modality, kernel [L, width] and bias [width]: latent @ kernel + bias is its block."""
+        """The linear decoder of a modality, kernel [L, width] and bias [width]: latent @ kernel + bias is its block."""
         columns = self.layout.modalities[self.layout.names.index(modality)].columns
         scale, mean = (ops.convert_to_numpy(v)[columns] for v in (self.standardise.scale, self.standardise.mean))
         kernel, bias = (ops.convert_to_numpy(v) for v in (self.decoder.kernel, self.decoder.bias))
@@ -126,8 +126,8 @@ class Autoencoder(keras.Model):
 class ModalityErrors(keras.metrics.Metric):
     """Share of each modality's variance that is not explained: {"error_NAME": ..., "predicted_error_NAME": ...}.
 
-    The first over the rows where the encoder saw the modality, the second over those where it was hidden and came from the
-    others alone. NaN where there was no such row.
+    The first over the rows where the encoder saw the modality, the second over those where it was hidden and came from
+    the others alone. NaN where there was no such row.
     """
 
     def __init__(self, modalities: Sequence[str], **kwargs: Any) -> None:

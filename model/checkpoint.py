@@ -128,7 +128,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save(self) -> None:
         state = {**dataclasses.asdict(self.course), "fingerprint": self.fingerprint}
-        arrays = {f"variable_{i}": np.array(v) for i, v in enumerate(_variables(self.model))}
+        arrays: dict[str, Any] = {f"variable_{i}": np.array(v) for i, v in enumerate(_variables(self.model))}
         arrays |= {f"best_{i}": value for i, value in enumerate(self.best_weights)}
         with open(f"{self.path}.new", "wb") as out:
             np.savez(out, state=json.dumps(state), **arrays)

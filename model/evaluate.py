@@ -61,7 +61,9 @@ def modality_reports(
 
 
 def _by_model(model: Autoencoder) -> Reconstruct:
-    @tf.function(reduce_retracing=True)
+    widths = (model.layout.width, len(model.layout.modalities))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, width), tf.float32) for width in widths])
     def decoded(fused: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         return model({"fused": fused, "mask": mask}, training=False)["decoded"]
 

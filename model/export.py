@@ -21,7 +21,7 @@ def export(
 ) -> None:
     """Writes a model directory: it appears whole, under its name, or not at all.
 
-    - encoder/: SavedModel, signature serving_default: fused [n, D] float32, mask [n, M] float32 -> latent [n, L] float32.
+    - encoder/: SavedModel, signature serving_default: fused [n, D], mask [n, M] -> latent [n, L], all float32.
     - decoders/NAME/: SavedModel, serving_default: latent [n, L] float32 -> values [n, width] float32, in the units of
       the fused vector. NAME is percent-encoded where it has characters that a file system may not take.
     - autoencoder.keras: the whole model for Keras 3 (import model.autoencoder before loading it).

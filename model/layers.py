@@ -90,9 +90,9 @@ class Corruption(keras.layers.Layer):
 class ResidualEncoder(keras.layers.Layer):
     """Standardised rows [n, D], mask [n, M] -> latent [n, L]: a linear map plus a small network that begins at zero.
 
-    With p of its modalities present a row is scaled by sqrt(usual / p), so that its code is as long as others'; a learned
-    gain corrects that per latent number and missing modality: what several modalities share needs more, what one has alone
-    needs none. A row without any modality has the code 0.
+    With p of its modalities present a row is scaled by sqrt(usual / p), so that its code is as long as others'; a
+    learned gain corrects that per latent number and missing modality: what several modalities share needs more, what
+    one has alone needs none. A row without any modality has the code 0.
 
     Args:
       layout: the blocks of the fused vector.

@@ -203,7 +203,7 @@ def _append_to_buckets(directory: str, records: np.ndarray, num_buckets: int) ->
     buckets = (records["order"] % np.uint64(num_buckets)).astype(np.int64)
     by_bucket = np.argsort(buckets, kind="stable")
     bounds = np.searchsorted(buckets[by_bucket], np.arange(num_buckets + 1))
-    for index in np.flatnonzero(np.diff(bounds)):
+    for index in np.flatnonzero(np.diff(bounds)).tolist():
         # Opened for each piece: some systems allow no more than 256 open files.
         with open(os.path.join(directory, f"{_bucket_file(index)}.unsorted"), "ab") as out:
             records[by_bucket[bounds[index] : bounds[index + 1]]].tofile(out)
@@ -212,7 +212,7 @@ def _append_to_buckets(directory: str, records: np.ndarray, num_buckets: int) ->
 def _sort_buckets(
     directory: str, record: np.dtype[Any], num_buckets: int, threshold: int
 ) -> tuple[tuple[int, ...], int, str]:
-    """Sorts each bucket by hash and takes the rows held out from it: (training rows a bucket, held out, fingerprint)."""
+    """Sorts each bucket and takes the rows held out from it: (training rows a bucket, rows held out, fingerprint)."""
     bucket_rows, num_validation, digest = [], 0, hashlib.blake2b(digest_size=16)
     with open(os.path.join(directory, _VALIDATION), "wb") as held_out:
         for index in range(num_buckets):

@@ -1,0 +1,90 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from model.autoencoder import Autoencoder, ModalityErrors
+from model.statistics import Moments
+
+
+@pytest.fixture
+def model(new_layout: Callable[..., Any]) -> Autoencoder:
+    """Of a layout a=2, b=2, and its moments those of unit modalities around 0."""
+    return Autoencoder(
+        layout=new_layout(a=2, b=2).to_dict(),
+        latent=2,
+        hidden=3,
+        dropout=0.1,
+        noise=0.1,
+        modality_dropout=[0.5, 0.5],
+        modality_weights=[1, 3],
+    )
+
+
+@pytest.fixture
+def inputs() -> dict[str, np.ndarray]:
+    fused = np.array([[1, 2, 3, 4], [5, 6, 0, 0], [0, 0, 0, 0]], np.float32)
+    return {"fused": fused, "mask": np.array([[1, 1], [1, 0], [0, 0]], np.float32)}
+
+
+def _numpy(values: Any) -> Any:
+    return {name: ops.convert_to_numpy(value) for name, value in values.items()}
+
+
+def test_a_model_starts_as_principal_components(model: Autoencoder, inputs: dict[str, np.ndarray]) -> None:
+    moments = Moments(np.array([1.0, 1, 0, 0]), np.array([2.0, 4]), np.array([2, 1]), present=2.0)
+    components = np.array([[1.0, 0, 0, 0], [0, 0, 0, 1]])
+    model.start_from(moments, components)
+    found = _numpy(model(inputs))
+    np.testing.assert_allclose(found["latent"][0], [0, 1], atol=1e-6)
+    np.testing.assert_allclose(found["decoded"][0], [0, 0, 0, 1], atol=1e-6)
+    decoded = ops.convert_to_numpy(model.decode(found["latent"]))
+    np.testing.assert_allclose(decoded[0], [1, 1, 0, 4], atol=1e-6)
+    kernel, bias = model.decoder_weights("b")
+    np.testing.assert_allclose(found["latent"] @ kernel + bias, decoded[:, 2:], atol=1e-6)
+
+
+def test_the_loss_is_over_what_is_there(model: Autoencoder, inputs: dict[str, np.ndarray]) -> None:
+    decoded = np.array([[1, 1, 3, 2], [5, 6, 9, 9], [9, 9, 9, 9]], np.float32)
+    loss = model.compute_loss(inputs, inputs, {"decoded": decoded})
+    # Row 0: a errs by 1, b by 4 (weight 3); row 1: a by 0; nothing else is there. Weights: 1 + 3 + 1.
+    assert float(loss) == pytest.approx((1 + 3 * 4 + 0) / 5)
+    nothing = {"fused": inputs["fused"], "mask": np.zeros((3, 2), np.float32)}
+    assert float(model.compute_loss(nothing, nothing, {"decoded": decoded})) == 0
+
+
+def test_what_is_hidden_while_training_still_counts(model: Autoencoder, inputs: dict[str, np.ndarray]) -> None:
+    inputs = {name: np.repeat(values[:1], 200, axis=0) for name, values in inputs.items()}
+    kept = _numpy(model(inputs, training=True))["kept"]
+    assert (kept == 0).sum() > 0 and (kept.max(axis=1) == 1).all()
+    decoded = np.zeros((200, 4), np.float32)
+    assert float(model.compute_loss(inputs, inputs, {"decoded": decoded, "kept": kept})) == pytest.approx(
+        (5 + 3 * 25) / 4
+    )
+
+
+def test_errors_are_told_apart_by_what_was_seen() -> None:
+    metric = ModalityErrors(["a", "b"])
+    one = np.ones((2, 2), np.float32)
+    metric.update_state(0.5 * one, 2 * one, one, np.array([[1, 1], [0, 1]], np.float32))
+    metric.update_state(1.5 * one, 2 * one, one, np.array([[1, 1], [1, 1]], np.float32))
+    found = {name: float(value) for name, value in metric.result().items()}
+    assert found == pytest.approx(
+        {"error_a": 3.5 / 6, "error_b": 0.5, "predicted_error_a": 0.25, "predicted_error_b": np.nan}, nan_ok=True
+    )
+
+
+def test_a_model_is_saved_and_loaded_by_keras(
+    model: Autoencoder, inputs: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    model.set_weights([random.random(weight.shape).astype(np.float32) for weight in model.get_weights()])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    for name, values in _numpy(model(inputs)).items():
+        np.testing.assert_array_equal(_numpy(loaded(inputs))[name], values)

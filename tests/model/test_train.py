@@ -1,0 +1,174 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.train import EpochReport, TrainConfig, num_epochs, train
+
+QUICK = TrainConfig(latent=4, hidden=16, epochs=3, batch_size=64)
+
+
+@pytest.fixture
+def run(write_shard: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
+    """Trains on a world in one shard: run(world, config, name) -> report; the model is in tmp_path / name."""
+
+    def trained(world: Any, config: TrainConfig = QUICK, name: str = "model", **more: Any) -> Any:
+        path = write_shard(f"{name}.parquet", world)
+        return train([path], world.layout, str(tmp_path / name), str(tmp_path / f"{name}-work"), config, **more)
+
+    return trained
+
+
+def test_a_hidden_modality_is_told_from_the_other(
+    run: Callable[..., Any], new_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    report = run(new_world(3000), TrainConfig(latent=6, hidden=64, epochs=30))
+    assert report.measured_on == "validation" and report.num_validation > 200
+    for modality in report.modalities:
+        # Both are views of 4 factors; what is left is their noise, 2 to 3 percent. Chance is 1.
+        assert modality.error < modality.pca_error + 0.02, modality
+        assert modality.predicted_error < 0.12, modality
+        assert modality.predicted_error < modality.pca_predicted_error, modality
+    described = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert described["report"]["modalities"][0]["name"] == "text"
+    assert len(described["losses"]) == report.epochs
+    _assert_parts_stand_for_the_whole(tmp_path / "model" / "encoder", new_world(400, missing=0, seed=9))
+
+
+def _assert_parts_stand_for_the_whole(encoder: Path, world: Any) -> None:
+    encode = tf.saved_model.load(str(encoder)).signatures["serving_default"]
+    codes = []
+    for mask in ([1, 1], [1, 0], [0, 1]):
+        shown = tf.constant(np.tile(np.array(mask, np.float32), (400, 1)))
+        code = encode(fused=tf.constant(world.fused), mask=shown)["latent"].numpy()
+        codes.append(code / np.linalg.norm(code, axis=1, keepdims=True))
+    for part in codes[1:]:
+        nearest = (part @ codes[0].T).argmax(axis=1)
+        assert (nearest == np.arange(400)).mean() > 0.3  # chance: 0.0025
+        assert (part * codes[0]).sum(axis=1).mean() > 0.9
+
+
+def test_shards_and_row_groups_do_not_change_a_bit_of_the_model(
+    new_world: Callable[..., Any], write_shard: Callable[..., str], tmp_path: Path
+) -> None:
+    world = new_world(700)
+    shards = [write_shard("a", world, slice(0, 10), 3), write_shard("b", world, slice(10, 700), 97)]
+    ways = {"one": [write_shard("whole", world)], "two": shards, "three": shards[::-1]}
+    reports, weights = [], []
+    for name, files in ways.items():
+        report = train(files, world.layout.to_dict(), str(tmp_path / name), str(tmp_path / f"{name}-work"), QUICK)
+        reports.append((report.validation_loss, report.modalities))
+        reader = tf.train.load_checkpoint(str(tmp_path / name / "encoder" / "variables" / "variables"))
+        names = sorted(n for n in reader.get_variable_to_shape_map() if "kept" in n)
+        weights.append([reader.get_tensor(n) for n in names])
+    assert reports[0] == reports[1] == reports[2]
+    assert len(weights[0]) > 5
+    for other in weights[1:]:
+        for one, two in zip(weights[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_another_seed_gives_another_model(run: Callable[..., Any], new_world: Callable[..., Any]) -> None:
+    world = new_world(300)
+    other = TrainConfig(latent=4, hidden=16, epochs=3, batch_size=64, seed=1)
+    assert run(world).loss != run(world, other, "other").loss
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 5])
+def test_a_few_rows_are_enough(run: Callable[..., Any], new_world: Callable[..., Any], num_rows: int) -> None:
+    report = run(new_world(num_rows, missing=0))
+    assert report.num_train + report.num_validation == num_rows
+    assert report.num_validation == (0 if num_rows == 1 else 1)
+    assert report.measured_on == ("training" if num_rows == 1 else "validation")
+    assert report.epochs == 3 and np.isfinite(report.loss)
+
+
+def test_no_row_with_a_modality_is_an_error(
+    run: Callable[..., Any], new_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="at least one row with a modality, got 0 rows without"):
+        run(new_world(0))
+    with pytest.raises(ValueError, match="at least one row with a modality, got 6 rows without"):
+        run(new_world(6, missing=1))
+    with pytest.raises(ValueError, match="at least one row with a modality"):
+        train([], new_world(1).layout, str(tmp_path / "model"), str(tmp_path / "work"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_modality_that_is_nowhere_present_is_reported_as_not_measured(
+    run: Callable[..., Any], new_world: Callable[..., Any]
+) -> None:
+    world = new_world(300, missing=0)
+    world.mask[:, 1] = 0
+    world.fused[:, 12:] = 0
+    text, image = run(world).modalities
+    assert text.error < 1 and text.predicted_error is None
+    assert (image.rows, image.error, image.pca_error, image.predicted_error) == (0, None, None, None)
+
+
+def test_the_latent_is_no_wider_than_the_vector(run: Callable[..., Any], new_world: Callable[..., Any]) -> None:
+    report = run(new_world(100), TrainConfig(epochs=2))
+    assert report.latent == 20
+
+
+def test_every_epoch_is_told_and_logged(
+    run: Callable[..., Any], new_world: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    epochs: list[EpochReport] = []
+    with caplog.at_level("INFO", logger="model"):
+        run(new_world(300), on_epoch=epochs.append)
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+    assert epochs[-1].seconds_left == 0 and epochs[0].rows > 200 and epochs[0].rows_per_second > 0
+    assert sum("validation loss" in record.message for record in caplog.records) == 3
+    for kind in ("train", "validation"):
+        (path,) = (tmp_path / "model" / "tensorboard" / kind).iterdir()
+        events = [v for event in tf.compat.v1.train.summary_iterator(str(path)) for v in event.summary.value]
+        losses = [value.simple_value for value in events if value.tag == "loss"]
+        expected = np.array([epoch.loss if kind == "train" else epoch.validation_loss for epoch in epochs], float)
+        np.testing.assert_allclose(losses, expected, rtol=1e-6)
+        assert {value.tag for value in events} >= {"error_text", "predicted_error_image"}
+
+
+def test_small_data_gets_more_epochs() -> None:
+    config = TrainConfig()
+    assert [num_epochs(config, batches) for batches in (1, 400, 40_000)] == [100, 25, 3]
+    assert num_epochs(TrainConfig(epochs=7), 1) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"latent": 0}, "latent must be at least 1, got 0"),
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"validation_fraction": float("nan")}, "validation_fraction must be at least 0 and below 1, got nan"),
+        ({"modality_dropouts": {"text": 2}}, "modality_dropouts of text must be at least 0 and below 1, got 2"),
+        ({"learning_rate": 0}, "learning_rate must be above 0"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+def test_settings_must_fit_the_layout(run: Callable[..., Any], new_world: Callable[..., Any]) -> None:
+    world = new_world(10)
+    with pytest.raises(ValueError, match="modality_weights must name modalities of text, image, got video"):
+        run(world, TrainConfig(modality_weights={"video": 1}))
+    with pytest.raises(ValueError, match="above 0 for one modality at least"):
+        run(world, TrainConfig(modality_weights={"text": 0, "image": 0}))
+
+
+def test_an_output_that_cannot_be_replaced_is_told_before_the_work(
+    run: Callable[..., Any], new_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "other").write_text("")
+    with pytest.raises(ValueError, match="output_dir must be new"):
+        run(new_world(10))
+    assert not os.path.exists(tmp_path / "model-work")
