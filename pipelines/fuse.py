@@ -1,7 +1,7 @@
 """fuse: every post as one vector with a block for each modality, by a transform fitted on all posts and saved.
 
-Reads features/; writes fused/ (with _layout.json) and transform_fn/, which also encodes what users say of themselves and
-can be used again by a later run, unfitted: `--transform_fn DIR`.
+Reads features/; writes fused/ (with _layout.json) and transform_fn/, which also encodes what users say of themselves
+and can be used again by a later run, unfitted: `--transform_fn DIR`.
 
     fusefeed fuse --output DIR [--run_date YYYY-MM-DD] [--vocabulary_size 50000] [--text_width 128] [--pca_width 64]
 """

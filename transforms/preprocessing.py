@@ -39,7 +39,6 @@ class TextFit(NamedTuple):
     Attributes:
       components: [num_terms, width] float32, the singular vectors.
       idf: [num_terms] float32.
-      block: [num_terms] rows of vocabulary.SCHEMA, from which the vocabulary's file is made.
     """
 
     components: np.ndarray
@@ -161,7 +160,7 @@ def _encode_text(inputs: Mapping[str, Any], text: TextFit) -> tuple[Any, Any]:
 
 
 def _lookup(inputs: Mapping[str, Any]) -> Any:
-    """The place of each of the posts' terms in the vocabulary's file, -1 for a term that is not in it: [terms] int64."""
+    """The places of the posts' terms in the vocabulary's file, -1 for a term that is not in it: [terms] int64."""
     import tensorflow as tf
     import tensorflow_transform as tft
     from tensorflow_transform import tf_utils

@@ -171,7 +171,8 @@ def _sum_final(sums: Iterable[FinalSums | None]) -> FinalSums | None:
     present = [value for value in sums if value is not None]
     if not present:
         return None
-    return FinalSums(sum(value.gram for value in present), sum(value.energy for value in present))
+    gram = np.add.reduce([value.gram for value in present])
+    return FinalSums(gram, math.fsum(value.energy for value in present))
 
 
 def rayleigh_ritz(basis: np.ndarray, final: FinalSums | None, rank: int) -> Svd:

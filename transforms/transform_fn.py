@@ -89,9 +89,9 @@ def load(directory: str) -> "TransformApplier":
 class TransformApplier:
     """Applies a saved transform_fn to blocks of features.
 
-    Calling it with a block gives (fused, mask): [n, width] float32 and [n, num_modalities] float32. The block has any of
-    the columns text_terms with text_counts and one nullable list<float32> for each dense modality; a column that is
-    not there is missing in all rows (users have terms only).
+    Calling it with a block gives (fused, mask): [n, width] float32 and [n, num_modalities] float32. The block has any
+    of the columns text_terms with text_counts and one nullable list<float32> for each dense modality; a column that
+    is not there is missing in all rows (users have terms only).
     """
 
     def __init__(self, directory: str) -> None:
@@ -149,7 +149,7 @@ def _padded(column: pa.Array, num_rows: int, shape: tuple[int, ...]) -> Any:
 
 
 def graph_inputs(block: pa.RecordBatch, dense: Mapping[str, int]) -> pa.RecordBatch:
-    """A block of features as the graph reads it (preprocessing.input_schema). A vector that is not finite is missing."""
+    """A block of features as the graph reads it (preprocessing.input_schema); what is not finite is missing."""
     schema = preprocessing.input_schema(dense)
     num_rows = block.num_rows
     names = block.schema.names
