@@ -48,6 +48,10 @@ def import_tensorflow() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nothing)
+    from absl import logging
+
+    # tensorflow-transform warns of every analyzer that has no name, several times, and says that it is safe to ignore.
+    logging.set_verbosity(logging.ERROR)
 
 
 def tell(line: str) -> None:

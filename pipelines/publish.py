@@ -11,6 +11,8 @@ from pipelines import stage
 from pipelines.options import Options
 from pipelines.stage import Report
 
+INPUTS = ("posts", "interactions", "users")
+MEDIA_KINDS = ("image", "video", "audio", "unknown")
 PACKAGES = ("apache-beam", "tensorflow", "keras", "tensorflow-transform", "pyarrow", "opencv-python-headless", "av")
 
 
@@ -62,7 +64,7 @@ def manifest(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
     """What the run was made from: inputs, configuration, versions, rows of every table, times."""
     return {
         "run": options.run_name,
-        "inputs": {name: fingerprints(getattr(options, name)) for name in ("posts", "interactions", "users")},
+        "inputs": {name: fingerprints(getattr(options, name)) for name in INPUTS},
         "configuration": dataclasses.asdict(options),
         "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         "rows": {table: rows for report in reports for table, rows in report.rows.items()},
@@ -86,12 +88,12 @@ def reconcile(reports: Sequence[Report]) -> None:
     Raises:
       ValueError: naming the input and the numbers.
     """
-    counts: dict[str, int] = {}
-    for report in reports:
-        counts |= report.counts
-    sums = [(name, "read", ("written", "rejected", "duplicates")) for name in ("posts", "interactions", "users")]
-    sums += [(f"media.{kind}", "referenced", ("features", "missing", "rejected")) for kind in MEDIA_KINDS]
-    for name, whole, parts in sums:
+    by_stage = {report.stage: report.counts for report in reports}
+    rows, media = ("written", "rejected", "duplicates"), ("features", "missing", "rejected")
+    sums = [("ingest", name, "read", rows) for name in INPUTS]
+    sums += [("extract", f"media.{kind}", "referenced", media) for kind in MEDIA_KINDS]
+    for stage_name, name, whole, parts in sums:
+        counts = by_stage.get(stage_name, {})
         total = counts.get(f"{name}.{whole}", 0)
         numbers = {part: counts.get(f"{name}.{part}", 0) for part in parts}
         if total != sum(numbers.values()):
@@ -99,4 +101,3 @@ def reconcile(reports: Sequence[Report]) -> None:
             raise ValueError(f"{name} do not reconcile: {total} {whole}, but {shown} = {sum(numbers.values())}")
 
 
-MEDIA_KINDS = ("image", "video", "audio", "unknown")

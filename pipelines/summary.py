@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pipelines import stage
 from pipelines.console import duration
 from pipelines.options import Options
-from pipelines.publish import MEDIA_KINDS
+from pipelines.publish import INPUTS, MEDIA_KINDS
 from pipelines.stage import Report
 
 NUM_EXAMPLES = 5
@@ -14,18 +14,17 @@ RESULT_TABLES = ("item_embeddings", "user_embeddings", "recommendations", "simil
 
 def text(options: Options, reports: Sequence[Report], seconds: float) -> str:
     """The summary: rows in and out, rejects by code, time and memory a stage, where the tables are, some examples."""
-    counts: dict[str, int] = {}
+    by_stage = {report.stage: report.counts for report in reports}
     rejected: dict[str, int] = {}
     for report in reports:
-        counts |= report.counts
         for name, number in report.counts.items():
             if name.startswith("rejects."):
                 code = name.removeprefix("rejects.")
                 rejected[code] = rejected.get(code, 0) + number
     sections = [
         [f"run {options.run_name} done in {duration(seconds)}"],
-        list(_inputs(counts)),
-        list(_media(counts)),
+        list(_inputs(by_stage.get("ingest", {}))),
+        list(_media(by_stage.get("extract", {}))),
         list(_rejects(rejected)),
         list(_stages(reports)),
         list(_tables(options, reports)),
@@ -37,7 +36,7 @@ def text(options: Options, reports: Sequence[Report], seconds: float) -> str:
 def _inputs(counts: dict[str, int]) -> Iterator[str]:
     columns = ("read", "written", "rejected", "duplicates")
     yield f"{'input':<16}" + "".join(f"{column:>12}" for column in columns)
-    for name in ("posts", "interactions", "users"):
+    for name in INPUTS:
         yield f"{name:<16}" + "".join(f"{counts.get(f'{name}.{column}', 0):>12,}" for column in columns)
 
 
