@@ -79,6 +79,7 @@ class IngestTable(beam.PTransform):
 
 
 def _read(split: Split, table: Table, block_bytes: int, limits: Limits) -> Iterator[Emitted]:
+    """The good rows of a split in blocks of about BLOCK_BYTES, however small the pieces were in which it was read."""
     held: list[read.Judged] = []
     size = 0
     for judged in read.read_split(table, split, block_bytes, limits):

@@ -98,10 +98,10 @@ class _Parser:
         data, self._held = self._held[:size], self._held[size:]
         first, self.line = self.line, self.line + data.count(b"\n")
         if self.names is None:
-            end = int(record_ends(data)[0]) + 1 if b"\n" in data else len(data)
-            header = data[:end]
+            ends = record_ends(data)
+            header = data[: int(ends[0]) + 1] if len(ends) else data
             self.names = _names(header)
-            first, data = first + header.count(b"\n"), data[end:]
+            first, data = first + header.count(b"\n"), data[len(header) :]
         if data:
             yield functools.partial(self._parse, data, first)
 

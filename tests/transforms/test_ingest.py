@@ -160,7 +160,10 @@ def test_interactions_and_users(tmp_path: Path, new_pipeline: NewPipeline) -> No
     _write(tmp_path / "i.jsonl", rows)
     found, _, tallies = _ingest(new_pipeline, tmp_path / "i", str(tmp_path / "i.jsonl"), "interactions", block_bytes=99)
     assert len(found) == 20 and tallies["interactions.duplicates"] == 80
-    users = [{"user_id": "a", "interests": ["x"], "bio": "b"}, {"user_id": "a", "blocked_authors": [1, 2, 1]}]
+    users: list[dict[str, Any]] = [
+        {"user_id": "a", "interests": ["x"], "bio": "b"},
+        {"user_id": "a", "blocked_authors": [1, 2, 1]},
+    ]
     _write(tmp_path / "u.jsonl", users)
     found, _, _ = _ingest(new_pipeline, tmp_path / "u", str(tmp_path / "u.jsonl"), "users")
     assert found == [{"user_id": "a", "interests": None, "bio": None, "lang": None, "blocked_authors": ["1", "2"]}]

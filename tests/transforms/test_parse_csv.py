@@ -99,6 +99,7 @@ def test_headers(tmp_path: Path) -> None:
     assert _read(tmp_path, b"\xef\xbb\xbfpost_id\n1\n")[0][0]["post_id"] == "1"
     assert [row["post_id"] for row in _read(tmp_path, "text,post_id,text\na,1,b\n")[0]] == ["1"]
     assert places(_read(tmp_path, "id\n1\n")[1]) == [(2, "id_missing")]
+    assert _read(tmp_path, '"post_id","a\nb"') == ([], [], {})
     rows, _, _ = _read(tmp_path, '"post_id","a\nb"\n1,2\n')
     assert rows[0]["_sequence"] == 3
 
