@@ -160,7 +160,7 @@ def _find_records(data: bytes, first_line: int, limits: Limits) -> tuple[np.ndar
     if not data.endswith(b"\n"):
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1])
-    _check_quotes(characters)
+    _check_characters(characters)
     lengths = ends - starts
     if (lengths > limits.max_line_bytes).any():
         raise _NotPlainError
@@ -169,8 +169,12 @@ def _find_records(data: bytes, first_line: int, limits: Limits) -> tuple[np.ndar
     return starts[filled], first_line + np.searchsorted(newlines, starts[filled])
 
 
-def _check_quotes(characters: np.ndarray) -> None:
+def _check_characters(characters: np.ndarray) -> None:
     quotes = np.flatnonzero(characters == _QUOTE)
+    # pyarrow ends a record at a carriage return alone.
+    returns = np.flatnonzero(characters == _RETURN)
+    if (characters[np.minimum(returns + 1, len(characters) - 1)] != _NEWLINE).any():
+        raise _NotPlainError
     padded = np.concatenate([[_NEWLINE], characters, [_NEWLINE]])
     before, after = padded[quotes[::2]], padded[quotes[1::2] + 2]
     doubled = np.concatenate([[False], quotes[2::2] == quotes[1:-1:2] + 1])[: len(before)]

@@ -21,7 +21,7 @@ def _day(day: int | None) -> datetime.datetime | None:
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5, 6), (6, 5, 4, 3, 2, 1, 0), (3, 0, 6, 2, 5, 1, 4)])
 def test_the_newest_post_stays_and_of_equally_new_the_last_read(order: tuple[int, ...]) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"post_id": "a", "created_at": _day(2), "text": "newest", "_sequence": 0},
         {"post_id": "a", "created_at": _day(1), "text": "older", "_sequence": 1},
         {"post_id": "a", "created_at": None, "text": "undated", "_sequence": 2},

@@ -39,6 +39,7 @@ def test_quoted_fields_keep_commas_quotes_and_newlines(tmp_path: Path, size: int
         (b'"1" x,a', "row_malformed", 1),
         (b'1,"a" b', "row_malformed", 1),
         (b"1,a\rb", "row_malformed", 1),
+        (b"\r1,a", "row_malformed", 1),
         (b"1,\xff", "encoding_invalid", 1),
         (b",a", "id_missing", 1),
         (b'"",a', "id_missing", 1),
@@ -129,6 +130,17 @@ def test_random_records_are_found_as_pythons_csv_finds_them(tmp_path: Path) -> N
         )
         rows, rejects, _ = _read(tmp_path, out.getvalue(), block_bytes=int(random.integers(1, 200)))
         assert rejects == [] and [row["text"] for row in rows] == texts, trial
+
+
+def test_stray_quotes_and_returns_mean_the_same_in_chunks_of_any_size(tmp_path: Path) -> None:
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        body = "".join(random.choice(list('ab,,"\n\r '), int(random.integers(0, 200))))
+        found = []
+        for size in (1 << 20, 1, 50):
+            rows, rejects, _ = _read(tmp_path, "post_id,text\n" + body, block_bytes=size)
+            found.append(([(row["post_id"], row["text"], row["_sequence"]) for row in rows], places(rejects)))
+        assert found[1] == found[0] and found[2] == found[0], seed
 
 
 def test_clean_data_is_read_by_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
