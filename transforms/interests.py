@@ -35,4 +35,4 @@ class InterestsEncoder:
         fused, mask = transform_fn.load(self._directory)(given.filter(pa.array(said)))
         mask[~fused.any(axis=1)] = 0
         vectors[said] = self._encoder.encode(fused, mask)
-        return vectors, vectors.any(axis=1)
+        return vectors, np.any(vectors != 0, axis=1)

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from transforms.kept import author_codes
 from transforms.tiles import Catalogue, Eligibility, Exclusions
-from transforms.topk import Ranked, author_codes, top_k
+from transforms.topk import Ranked, top_k
 
 _READ_ROWS = 65_536
 # The common list is so many times as long as a user's; where exclusions leave too little of it, longer and longer.

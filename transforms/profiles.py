@@ -162,10 +162,10 @@ def mix(history: np.ndarray, interests: np.ndarray, alpha: np.ndarray) -> tuple[
       interests: [n, L] likewise.
       alpha: [n] share of the history where there are both.
     """
-    has_history, has_interests = history.any(axis=1), interests.any(axis=1)
+    has_history, has_interests = np.any(history != 0, axis=1), np.any(interests != 0, axis=1)
     share = np.where(has_interests, alpha, 1.0)[:, None]
     mixed = share * history + np.where(has_history[:, None], 1 - share, 1.0) * interests
-    cancelled = ~mixed.any(axis=1)
+    cancelled = np.all(mixed == 0, axis=1)
     mixed[cancelled] = history[cancelled]
     names = np.array(["none", "history", "interests", "both"])
     return unit_rows(mixed), pa.array(names[has_history + 2 * has_interests])

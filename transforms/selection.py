@@ -38,8 +38,8 @@ def survivors(scores: np.ndarray, thresholds: np.ndarray, mask: np.ndarray) -> t
     np.greater_equal(scores, thresholds[:, None], out=mask)
     # Few survive: eight at a time are looked at as one word.
     words = np.flatnonzero(mask.reshape(-1).view(np.uint64))
-    word, byte = np.nonzero(mask.reshape(-1, 8)[words])
-    return np.divmod(words[word] * 8 + byte, scores.shape[1])
+    found = np.flatnonzero(mask.reshape(-1, 8)[words])
+    return np.divmod(words[found >> 3] * 8 + (found & 7), scores.shape[1])
 
 
 def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:

@@ -12,14 +12,17 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from transforms import blocks, selection
+from transforms.kept import Kept, author_codes
 from transforms.tiles import Eligibility, Exclusions, Tile, TileExclusions
 
-TILE_ROWS = 4096
+TILE_ROWS = 8192
 _QUERY_ROWS = 512
-_RESCORED_AT_ONCE = 4096
+# Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
+_MERGE_SHARE = 0.5
+# So that what is gathered for a product in float64 stays in the processor's cache.
+_RESCORED_AT_ONCE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +95,7 @@ class _Search:
         starts = range(0, len(queries), _QUERY_ROWS)
         self._rows = [_Rows(queries[start : start + _QUERY_ROWS], start, k, cap) for start in starts]
         self._exclusions = exclusions
-        self._kept = _Kept()
+        self._kept = Kept()
         self._max_norm = 0.0
         self._num_scanned = 0
 
@@ -109,7 +112,7 @@ class _Search:
         self._num_scanned += len(tile.post_id)
         for _ in pool.map(lambda rows: rows.merge_if_due(self._kept), self._rows):
             pass
-        self._kept.forget_losers(self._rows)
+        self._kept.forget_losers(lambda: (rows.numbers() for rows in self._rows))
 
     def finish(self) -> Ranked:
         """What is left when all tiles have been scanned."""
@@ -200,13 +203,13 @@ class _Rows:
             score[part] = np.einsum("ij,ij->i", self._exact[row[part]], tile.exact[column[part]])
         return score
 
-    def merge_if_due(self, kept: "_Kept") -> None:
+    def merge_if_due(self, kept: Kept) -> None:
         """Merges when some row has no k-th score yet or as many are pending as the rows hold."""
         num_pending = sum(len(row) for row, _, _ in self._pending)
-        if num_pending >= self._score.size or np.isneginf(self._kth).any():
+        if num_pending >= _MERGE_SHARE * self._score.size or np.isneginf(self._kth).any():
             self.merge(kept)
 
-    def merge(self, kept: "_Kept") -> None:
+    def merge(self, kept: Kept) -> None:
         """Takes the pending entries in and finds the new k-th scores."""
         if not self._pending:
             return
@@ -224,7 +227,7 @@ class _Rows:
         self._kth = self._score.min(axis=1)
         self._break_ties(score, number, kept)
 
-    def _break_ties(self, score: np.ndarray, number: np.ndarray, kept: "_Kept") -> None:
+    def _break_ties(self, score: np.ndarray, number: np.ndarray, kept: Kept) -> None:
         """Where more than k entries reach the k-th score, takes those with the smallest ids among the tied."""
         reach = (score >= self._kth[:, None]) & (score > -np.inf)
         tied = np.flatnonzero(reach.sum(axis=1) > self._k)
@@ -235,7 +238,7 @@ class _Rows:
             self._score[tied] = entries[0][first].reshape(len(tied), self._k)
             self._number[tied] = entries[1][first].reshape(len(tied), self._k)
 
-    def _drop_over_cap(self, score: np.ndarray, number: np.ndarray, kept: "_Kept") -> None:
+    def _drop_over_cap(self, score: np.ndarray, number: np.ndarray, kept: Kept) -> None:
         row, column = np.nonzero(score > -np.inf)
         entries = score[row, column], number[row, column]
         authors = kept.authors_of(entries[1])
@@ -243,7 +246,7 @@ class _Rows:
         over = selection.rank_in_group(group, *entries, kept.ids_of) >= (self._cap or 1)
         score[row[over], column[over]] = -np.inf
 
-    def ranked(self, kept: "_Kept") -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def ranked(self, kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(query, rank from 1, score, number), by query and rank."""
         row, column = np.nonzero(self._score > -np.inf)
         score, number = self._score[row, column], self._number[row, column]
@@ -252,8 +255,8 @@ class _Rows:
         return row[order] + self._start, (rank[order] + 1).astype(np.int32), score[order], number[order]
 
     def numbers(self) -> np.ndarray:
-        """The posts that are still in the race."""
-        return np.unique(np.concatenate([self._number.ravel(), *(number for _, _, number in self._pending)]))
+        """The posts that are still in the race, some of them repeatedly."""
+        return np.concatenate([self._number[self._number >= 0], *(number for _, _, number in self._pending)])
 
     @classmethod
     def _scratch_of(cls, num_rows: int, num_columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -265,69 +268,7 @@ class _Rows:
         return cls._scratch.scores[:size].reshape(shape), cls._scratch.mask[:size].reshape(shape)
 
 
-class _Kept:
-    """The posts that are, or were, among somebody's best; numbers count the scanned posts from 0."""
-
-    def __init__(self) -> None:
-        self._numbers = np.empty(0, np.int64)
-        self._tiles: list[Tile] = []
-        self._authors: np.ndarray | None = None
-        self._limit = 1 << 16
-
-    def add(self, tile: Tile, columns: np.ndarray, first: int) -> None:
-        self._numbers = np.concatenate([self._numbers, columns + first])
-        self._tiles.append(tile.take(columns))
-        self._authors = None
-
-    def forget_losers(self, rows: list[_Rows]) -> None:
-        """Drops the posts that are in no row's race any more, now and then."""
-        if len(self._numbers) <= self._limit:
-            return
-        alive = np.unique(np.concatenate([part.numbers() for part in rows]))
-        places = np.flatnonzero(np.isin(self._numbers, alive))
-        self._tiles = [self.tile().take(places)]
-        self._numbers = self._numbers[places]
-        self._authors = None
-        self._limit = 2 * len(places) + (1 << 16)
-
-    def places(self, numbers: np.ndarray) -> np.ndarray:
-        """The rows of `tile()` with these numbers."""
-        return np.searchsorted(self._numbers, numbers)
-
-    def ids_of(self, numbers: np.ndarray) -> pa.Array:
-        ids = pa.chunked_array([tile.post_id for tile in self._tiles], pa.string())
-        return ids.take(pa.array(self.places(numbers))).combine_chunks()
-
-    def authors_of(self, numbers: np.ndarray) -> np.ndarray:
-        """A number for the author of each post: [n] int64."""
-        if self._authors is None:
-            self._authors = author_codes(pa.concat_arrays([tile.author_id for tile in self._tiles]))
-        return self._authors[self.places(numbers)]
-
-    def tile(self) -> Tile:
-        """The posts in the order of their numbers."""
-        if len(self._tiles) > 1:
-            self._tiles = [_concat(self._tiles)]
-        strings = pa.array([], pa.string())
-        return self._tiles[0] if self._tiles else Tile(strings, strings, np.empty((0, 0), np.float32))
-
-
-def author_codes(author_id: pa.Array) -> np.ndarray:
-    """A number for each author, the same for the same author, and one of its own where there is none: [n] int64."""
-    codes = author_id.dictionary_encode().indices
-    unknown = len(author_id) + np.arange(len(author_id))
-    return pc.coalesce(codes.cast(pa.int64()), pa.array(unknown)).to_numpy(zero_copy_only=False)
-
-
 def _at_least_lowest(bound: np.ndarray) -> np.ndarray:
     """The bounds, rounded down to float32 and finite: what is excluded has -inf and is below every bound."""
     rounded = np.maximum(bound, selection.LOWEST).astype(np.float32)
     return np.nextafter(rounded, np.float32(-np.inf))
-
-
-def _concat(tiles: list[Tile]) -> Tile:
-    return Tile(
-        pa.concat_arrays([tile.post_id for tile in tiles]),
-        pa.concat_arrays([tile.author_id for tile in tiles]),
-        np.concatenate([tile.vectors for tile in tiles]),
-    )

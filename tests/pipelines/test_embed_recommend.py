@@ -1,4 +1,4 @@
-"""embed and recommend on a world of two topics: fused vectors by the real fuse stage, an encoder that is the identity."""
+"""embed and recommend on a world of two topics: fused by the real fuse stage, an encoder that is the identity."""
 
 import datetime
 import json

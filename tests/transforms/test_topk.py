@@ -1,16 +1,18 @@
 import datetime
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from transforms import blocks, schemas, topk
+from transforms.kept import Kept
 from transforms.tiles import Eligibility, Exclusions
 
 EVERYTHING = Eligibility(include_sensitive=True, include_reposts=True)
 
 
-def make_candidates(vectors: np.ndarray, **columns: list[object]) -> pa.RecordBatch:
+def make_candidates(vectors: np.ndarray, **columns: Sequence[object]) -> pa.RecordBatch:
     num_posts, width = vectors.shape
     falses = [False] * num_posts
     defaults = {
@@ -197,13 +199,13 @@ def test_losers_are_forgotten_without_changing_the_result(monkeypatch: pytest.Mo
     queries, vectors = coarse(rng, 4, 5), coarse(rng, 900, 5)
     candidates = make_candidates(vectors)
     expected = brute_force(queries, candidates, 6)
-    original = topk._Kept.forget_losers
+    original = Kept.forget_losers
 
-    def always(kept: topk._Kept, rows: list[topk._Rows]) -> None:
+    def always(kept: Kept, racing: Callable[[], Iterable[np.ndarray]]) -> None:
         kept._limit = 0
-        original(kept, rows)
+        original(kept, racing)
 
-    monkeypatch.setattr(topk._Kept, "forget_losers", always)
+    monkeypatch.setattr(Kept, "forget_losers", always)
     ranked = topk.top_k(queries, [candidates], 6, eligibility=EVERYTHING_BUT_VECTORS)
     assert as_lists(ranked, 4) == expected
     assert len(ranked.items.post_id) <= 4 * 6 * 3

@@ -1,0 +1,75 @@
+"""The posts that a running top-K still has to know: ids, authors and vectors, without those that have lost."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.tiles import Tile
+
+
+class Kept:
+    """The posts that are, or were, among somebody's best; numbers count the scanned posts from 0."""
+
+    def __init__(self) -> None:
+        self._numbers = np.empty(0, np.int64)
+        self._tiles: list[Tile] = []
+        self._authors: np.ndarray | None = None
+        self._limit = 1 << 16
+
+    def add(self, tile: Tile, columns: np.ndarray, first: int) -> None:
+        """Takes these columns of a tile in, whose first post has the number `first`."""
+        self._numbers = np.concatenate([self._numbers, columns + first])
+        self._tiles.append(tile.take(columns))
+        self._authors = None
+
+    def forget_losers(self, racing: Callable[[], Iterable[np.ndarray]]) -> None:
+        """Drops the posts whose numbers are not racing any more, now and then."""
+        if len(self._numbers) <= self._limit:
+            return
+        alive = np.zeros(len(self._numbers), bool)
+        for numbers in racing():
+            alive[self.places(numbers)] = True
+        places = np.flatnonzero(alive)
+        self._tiles = [self.tile().take(places)]
+        self._numbers = self._numbers[places]
+        self._authors = None
+        self._limit = 2 * len(places) + (1 << 16)
+
+    def places(self, numbers: np.ndarray) -> np.ndarray:
+        """The rows of `tile()` with these numbers."""
+        return np.searchsorted(self._numbers, numbers)
+
+    def ids_of(self, numbers: np.ndarray) -> pa.Array:
+        """The post_id of each number: [n] string."""
+        ids = pa.chunked_array([tile.post_id for tile in self._tiles], pa.string())
+        return ids.take(pa.array(self.places(numbers))).combine_chunks()
+
+    def authors_of(self, numbers: np.ndarray) -> np.ndarray:
+        """A number for the author of each post: [n] int64."""
+        if self._authors is None:
+            self._authors = author_codes(pa.concat_arrays([tile.author_id for tile in self._tiles]))
+        return self._authors[self.places(numbers)]
+
+    def tile(self) -> Tile:
+        """The posts in the order of their numbers."""
+        if len(self._tiles) > 1:
+            self._tiles = [_concat(self._tiles)]
+        strings = pa.array([], pa.string())
+        return self._tiles[0] if self._tiles else Tile(strings, strings, np.empty((0, 0), np.float32))
+
+
+def author_codes(author_id: pa.Array) -> np.ndarray:
+    """A number for each author, the same for the same author, and one of its own where there is none: [n] int64."""
+    codes = author_id.dictionary_encode().indices
+    unknown = len(author_id) + np.arange(len(author_id))
+    return pc.coalesce(codes.cast(pa.int64()), pa.array(unknown)).to_numpy(zero_copy_only=False)
+
+
+def _concat(tiles: list[Tile]) -> Tile:
+    return Tile(
+        pa.concat_arrays([tile.post_id for tile in tiles]),
+        pa.concat_arrays([tile.author_id for tile in tiles]),
+        np.concatenate([tile.vectors for tile in tiles]),
+    )
