@@ -1,0 +1,122 @@
+"""Features of pictures, beside a raw loop: read, decode at the same reduced scale, same descriptors; one thread."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import media
+from benchmarks.harness import OURS, Benchmark, Facts, Ratio, Run, Side, size
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SMALL, LARGE = 2_000, 500
+SMALL_SIZE = (300, 225)
+
+
+def prepare(folder: Path, scale: float) -> Mapping[str, int]:
+    """Two folders of JPEGs."""
+    small, large = size(SMALL, scale, least=4), size(LARGE, scale, least=2)
+    media.write_jpegs(folder / "small", small, *SMALL_SIZE)
+    media.write_jpegs(folder / "large", large, *media.FULL_HD)
+    return {"JPEGs of 300 px": small, "JPEGs of 1080p": large}
+
+
+def _paths(folder: Path, *names: str) -> list[Path]:
+    return [path for name in names for path in sorted((folder / name).iterdir())]
+
+
+def ours(folder: Path) -> Run:
+    """The Extractor, as the stage's workers use it."""
+    from transforms.extract import Extractor
+    from transforms.media import MediaLimits
+
+    names = [str(path.relative_to(folder)) for path in _paths(folder, "small", "large")]
+    posts = media.posts_of(names)
+    encoders = {"image": "opencv", "video": "none", "audio": "none"}
+    extractor = Extractor(encoders, {}, [str(folder)], MediaLimits(), 16, 256)
+
+    def run() -> Facts:
+        features, rejects, _ = extractor.extract(posts)
+        column = features.column("image")
+        values = column.drop_null().flatten().to_numpy()
+        return {"vectors": len(column) - column.null_count, "sum": _sum(values)} | {"rejects": rejects.num_rows}
+
+    return run
+
+
+def raw(folder: Path) -> Run:
+    """A loop without any check."""
+    import numpy as np
+
+    from transforms.image_descriptors import image_features
+
+    _one_thread()
+    paths = _paths(folder, "small", "large")
+
+    def run() -> Facts:
+        vectors = np.stack([image_features(_decode(path)) for path in paths])
+        return {"vectors": len(vectors), "sum": _sum(vectors)}
+
+    return run
+
+
+def decode(folder: Path) -> Run:
+    """Only reading and decoding, of the large ones."""
+    _one_thread()
+    paths = _paths(folder, "large")
+
+    def run() -> Facts:
+        for path in paths:
+            _decode(path)
+        return {}
+
+    return run
+
+
+def describe(folder: Path) -> Run:
+    """Only the descriptors, of the large ones as they are decoded."""
+    from transforms.image_descriptors import image_features
+
+    _one_thread()
+    pictures = [_decode(path) for path in _paths(folder, "large")]
+
+    def run() -> Facts:
+        for picture in pictures:
+            image_features(picture)
+        return {}
+
+    return run
+
+
+def _decode(path: Path) -> "np.ndarray":
+    import cv2
+    import numpy as np
+
+    # A quarter of 1080 leaves the shorter side at 270 pixels: what transforms.image keeps at least is 256.
+    flag = cv2.IMREAD_REDUCED_COLOR_4 if path.parent.name == "large" else cv2.IMREAD_COLOR
+    with open(path, "rb") as file:
+        return np.asarray(cv2.imdecode(np.frombuffer(file.read(), np.uint8), flag))
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _sum(values: "np.ndarray") -> float:
+    return round(float(values.sum(dtype="float64")), 3)
+
+
+BENCHMARK = Benchmark(
+    name="images",
+    title="features of pictures",
+    prepare=prepare,
+    sides=(Side(OURS, ours), Side("raw loop", raw), Side("decode 1080p", decode), Side("describe 1080p", describe)),
+    ratios=(
+        Ratio("speed", against=("raw loop",), at_least=0.9),
+        Ratio("time", "describe 1080p", ("decode 1080p",), at_most=1.0),
+    ),
+    agree=("vectors", "sum"),
+)
