@@ -70,7 +70,7 @@ def run(options: Options, places: Places) -> None:
     ingest.reconcile(counts.read_counts(places.output("posts")))
 
 
-STAGE = Stage("ingest", reads=(), writes=(*TABLES, REJECTS), run=run)
+STAGE = Stage("ingest", reads=(), writes=(*TABLES, REJECTS), run=run, tensorflow=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

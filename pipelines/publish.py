@@ -78,7 +78,8 @@ def fingerprints(patterns: str) -> list[dict[str, Any]]:
 
     from transforms import formats
 
-    found = [FileSystems.match([file.path])[0].metadata_list[0] for file in formats.find_files(patterns)]
+    files = formats.find_files(patterns) if patterns else []
+    found = [FileSystems.match([file.path])[0].metadata_list[0] for file in files]
     return [{"path": each.path, "bytes": each.size_in_bytes, "changed": each.last_updated_in_seconds} for each in found]
 
 

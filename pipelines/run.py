@@ -54,16 +54,11 @@ def check(options: Options) -> None:
     Raises:
       UsageError: naming the flag and what is wrong with it.
     """
-    from transforms import formats
+    from pipelines import ingest
 
-    for name in ("posts", "interactions"):
-        if not getattr(options, name):
-            raise UsageError(f"--{name} is missing: globs of files to read")
-    for name in ("posts", "interactions", "users"):
-        try:
-            formats.find_files(getattr(options, name))
-        except (ValueError, OSError) as error:
-            raise UsageError(f"--{name}: {error}") from None
+    if not options.interactions:
+        raise UsageError("--interactions is missing: globs of files to read")
+    ingest.find_inputs(options)
     for root in options.media_root:
         if not stage.exists(root):
             raise UsageError(f"--media_root: {root} is not there")

@@ -303,7 +303,7 @@ def _make(directory: str) -> None:
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:
-    # Beam says this of every transform with several named inputs or outputs, which is how its own style guide wants them.
+    # Beam says this of every transform with several named inputs or outputs, as its own style guide wants them.
     return "type hint will be ignored and not used for type-checking" not in str(record.msg)
 
 

@@ -24,6 +24,10 @@ class BlockCoder(coders.Coder):
     def decode(self, encoded: bytes) -> pa.RecordBatch:
         return from_ipc(encoded)
 
+    def estimate_size(self, value: pa.RecordBatch) -> int:
+        # Beam would encode the block to find out.
+        return int(value.nbytes)
+
     def is_deterministic(self) -> bool:
         return False
 

@@ -9,15 +9,17 @@ KERAS_PREFIX = "keras:"
 
 
 class Encoder(Protocol):
-    """What every encoder of a dense modality is.
+    """What every encoder of a dense modality is."""
 
-    Attributes:
-      name: which encoder it is; features of different encoders are never mixed.
-      width: numbers of a vector.
-    """
+    @property
+    def name(self) -> str:
+        """Which encoder it is; features of different encoders are never mixed."""
+        ...
 
-    name: str
-    width: int
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        ...
 
     def encode(self, batch: Sequence[Any]) -> np.ndarray:
         """Vectors of a batch of decoded media: [n, width] float32, the same whatever else is in the batch."""

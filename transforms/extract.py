@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -73,7 +73,8 @@ class _ExtractPart(beam.DoFn):
     def setup(self) -> None:
         self.extractor = Extractor(**self.config)
 
-    def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    @beam.typehints.with_output_types(tuple[int, pa.RecordBatch])
+    def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[Any]:
         part, posts = numbered
         features, rejects, counts = self.extractor.extract(posts)
         yield part, features
