@@ -78,22 +78,14 @@ def fit_text(options: Options, places: Places, num_texts: int, block: pa.RecordB
     """The singular vectors of the posts' TF-IDF; None where there are no texts or none has a term with another."""
     if num_texts < fuse.MIN_PRESENT or block.num_rows == 0:
         return None
-    path = join(places.scratch("svd"), "components.npy")
+    path = join(places.scratch("svd"), "text.npz")
+    features, terms = places.input("features"), places.scratch("vocabulary")
     with new_pipeline(options) as root:
         found = root | "FitText" >> fuse.FitText(
-            places.input("features"),
-            places.scratch("vocabulary"),
-            num_texts,
-            block.num_rows,
-            options.text_width,
-            options.seed,
+            features, terms, num_texts, block.num_rows, options.text_width, options.seed
         )
-        _ = found | "WriteComponents" >> beam.Map(fuse.write_components, path)
-    components = fuse.read_components(path)
-    if components.shape[1] == 0:
-        return None
-    idf = vocabulary.from_block(block, num_texts).idf()
-    return fuse.TextFit(components, idf.astype("float32"))
+        _ = found | "WriteText" >> beam.Map(fuse.write_text, path, terms, num_texts)
+    return fuse.text_fit(path)
 
 
 def run(options: Options, places: Places) -> None:

@@ -10,7 +10,6 @@ Memory is bounded by the vocabulary (times the text's width) and the widths of t
 
 import dataclasses
 import functools
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -91,20 +90,16 @@ def text_rows(path: str, directory: str, num_posts: int) -> Iterator[sp.csr_arra
         yield vocabulary.sparse_rows(block.column("text_terms"), block.column("text_counts"), terms)
 
 
-def write_components(found: svd.Svd, path: str) -> None:
-    """Writes the singular vectors as .npy, [num_terms, width] float32."""
+def write_text(found: svd.Svd, path: str, directory: str, num_posts: int) -> None:
+    """Writes the singular vectors and the vocabulary's idf for the graph."""
     tables.make_directory(path.rsplit("/", 1)[0])
-    buffer = io.BytesIO()
-    np.save(buffer, found.components.astype(np.float32))
-    with FileSystems.create(path, compression_type="uncompressed") as file:
-        file.write(buffer.getvalue())
+    preprocessing.write_text(found.components, vocabulary.read_vocabulary(directory, num_posts).idf(), path)
 
 
-def read_components(path: str) -> np.ndarray:
-    """What `write_components` wrote."""
-    with FileSystems.open(path, compression_type="uncompressed") as file:
-        components: np.ndarray = np.load(io.BytesIO(file.read()))
-    return components
+def text_fit(path: str) -> TextFit | None:
+    """The text that was fitted; None where the posts' texts have nothing to tell them by."""
+    components, _ = preprocessing.read_text(path)
+    return TextFit(path, *components.shape) if components.shape[1] else None
 
 
 def check_text_size(vocabulary_size: int, text_width: int) -> None:
@@ -129,7 +124,7 @@ def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | 
     """
     modalities: list[Modality] = []
     offset = 0
-    wanted = [(TEXT, len(text.idf), text.components.shape[1])] if text is not None else []
+    wanted = [(TEXT, text.num_terms, text.width)] if text is not None else []
     for name, width in widths.items():
         if present.get(name, 0) >= MIN_PRESENT:
             wanted.append((name, width, width if width <= pca_width else min(pca_width, present[name] - 1)))

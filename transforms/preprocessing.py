@@ -16,12 +16,15 @@ TensorFlow and tft are imported where they are used: this module is looked at by
 """
 
 import dataclasses
+import functools
+import io
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
 
 TEXT = "text"
 VOCABULARY_FILE = "vocabulary"
@@ -34,15 +37,34 @@ _SCALE_BITS = 4096.0
 
 
 class TextFit(NamedTuple):
-    """What the text block needs to know.
+    """Where the fitted text stands. The graph's function is pickled (and packed by bz2, at 1 MB a second) many times
+    over, so it carries a path and not the arrays.
 
     Attributes:
-      components: [num_terms, width] float32, the singular vectors.
-      idf: [num_terms] float32.
+      path: a file of `write_text`.
+      num_terms: terms of the vocabulary.
+      width: singular vectors.
     """
 
-    components: np.ndarray
-    idf: np.ndarray
+    path: str
+    num_terms: int
+    width: int
+
+
+def write_text(components: np.ndarray, idf: np.ndarray, path: str) -> TextFit:
+    """Writes the singular vectors [num_terms, width] and idf [num_terms], as float32."""
+    buffer = io.BytesIO()
+    np.savez(buffer, components=components.astype(np.float32), idf=idf.astype(np.float32))
+    with FileSystems.create(path, compression_type="uncompressed") as file:
+        file.write(buffer.getvalue())
+    return TextFit(path, *components.shape)
+
+
+@functools.lru_cache(maxsize=1)
+def read_text(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """What `write_text` wrote: components and idf. Kept in the process: the graph is traced several times."""
+    with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
+        return saved["components"], saved["idf"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,18 +160,18 @@ def _encode_text(inputs: Mapping[str, Any], text: TextFit) -> tuple[Any, Any]:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    num_terms = len(text.idf)
+    components, idf = read_text(text.path)
     indices = _lookup(inputs)
     terms, counts = inputs["text_terms"], inputs["text_counts"]
-    known = (indices >= 0) & (indices < num_terms)
+    known = (indices >= 0) & (indices < text.num_terms)
     rows = tf.boolean_mask(terms.indices[:, 0], known)
     columns = tf.boolean_mask(indices, known)
     frequencies = tf.math.log(tf.cast(tf.boolean_mask(counts.values, known), tf.float64)) + 1
-    values = frequencies * tf.gather(tf.constant(text.idf, tf.float64), columns)
+    values = frequencies * tf.gather(tf.constant(idf, tf.float64), columns)
     num_rows = terms.dense_shape[0]
-    matrix = tf.SparseTensor(tf.stack([rows, columns], axis=1), tf.cast(values, tf.float32), (num_rows, num_terms))
+    matrix = tf.SparseTensor(tf.stack([rows, columns], axis=1), tf.cast(values, tf.float32), (num_rows, text.num_terms))
     # The length of the TF-IDF row does not matter: the projected row is brought to length 1.
-    projected = tf.cast(tf.sparse.sparse_dense_matmul(matrix, tf.constant(text.components)), tf.float64)
+    projected = tf.cast(tf.sparse.sparse_dense_matmul(matrix, tf.constant(components)), tf.float64)
     length = tf.norm(projected, axis=1, keepdims=True)
     present = length[:, 0] > 1e-9
     unit = tf.math.divide_no_nan(projected, tf.where(length > 1e-9, length, 0))
