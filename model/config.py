@@ -41,7 +41,7 @@ class TrainConfig:
     weight_decay: float = 1e-2
     dropout: float = 0.2
     noise: float = 0.3
-    modality_dropout: float = 0.3
+    modality_dropout: float = 0.15
     modality_dropouts: Mapping[str, float] = dataclasses.field(default_factory=dict)
     modality_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     patience: int = 10

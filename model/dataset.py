@@ -57,6 +57,7 @@ class TrainBatches:
                 yield pool[order[index * size : (index + 1) * size]]
             left_to_yield -= num_batches
             left_over = pool[order[num_batches * size :]]
+            del pool  # before the next one is made
 
 
 def train_dataset(batches: TrainBatches, layout: Layout) -> tf.data.Dataset:

@@ -10,7 +10,7 @@ from model.spool import Spool
 
 # The spool's buckets are random samples of the rows; past this many the covariance does not get visibly better.
 MAX_COVARIANCE_ROWS = 1_000_000
-_CHUNK_ROWS = 16_384
+_CHUNK_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,13 @@ def moments(spool: Spool, layout: Layout) -> Moments:
     membership = layout.membership.astype(np.float64)
     sums, counts = np.zeros(layout.width), np.zeros(len(layout.modalities))
     for fused, mask in _chunks(spool, layout):
-        sums += (fused * (mask @ membership)).sum(axis=0)
+        sums += _present_sums(fused, mask, layout)
         counts += mask.sum(axis=0)
     mean = sums / np.maximum(counts @ membership, 1)
     squares = np.zeros(len(layout.modalities))
     for fused, mask in _chunks(spool, layout):
-        squares += (((fused - mean) * (mask @ membership)) ** 2).sum(axis=0) @ membership.T
+        fused -= mean
+        squares += _present_sums(np.square(fused, out=fused), mask, layout) @ membership.T
     variance = squares / np.maximum(counts, 1)
     # What is left of constant columns is rounding, which must not be blown up to look like data.
     noise = (mean**2) @ membership.T * 1e-13
@@ -54,7 +55,10 @@ def standardise(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: L
     This is what the autoencoder sees of a row.
     """
     membership = layout.membership.astype(np.float64)
-    return (fused - moments.mean) / (moments.scale @ membership) * (mask @ membership)
+    rows = fused - moments.mean
+    rows /= moments.scale @ membership
+    rows *= mask @ membership
+    return rows
 
 
 def principal_components(spool: Spool, layout: Layout, moments: Moments, count: int) -> np.ndarray:
@@ -73,6 +77,11 @@ def principal_components(spool: Spool, layout: Layout, moments: Moments, count: 
     components = components * (values[::-1][:count, None] > 1e-10 * max(values[-1], 0))
     largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
     return components * np.where(largest < 0, -1, 1)
+
+
+def _present_sums(values: np.ndarray, mask: np.ndarray, layout: Layout) -> np.ndarray:
+    """Sums of the columns over the rows that have the modality: [D] float64."""
+    return np.concatenate([mask[:, i] @ values[:, m.columns] for i, m in enumerate(layout.modalities)])
 
 
 def _chunks(spool: Spool, layout: Layout, max_rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:

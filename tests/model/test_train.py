@@ -27,7 +27,7 @@ def run(write_shard: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
 def test_a_hidden_modality_is_told_from_the_other(
     run: Callable[..., Any], new_world: Callable[..., Any], tmp_path: Path
 ) -> None:
-    report = run(new_world(3000), TrainConfig(latent=6, hidden=64, epochs=30))
+    report = run(new_world(3000), TrainConfig(latent=6, hidden=64, epochs=60, learning_rate=3e-3))
     assert report.measured_on == "validation" and report.num_validation > 200
     for modality in report.modalities:
         # Both are views of 4 factors; what is left is their noise, 2 to 3 percent. Chance is 1.
