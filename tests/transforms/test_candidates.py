@@ -1,6 +1,7 @@
 import datetime
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -11,7 +12,7 @@ from transforms import blocks, candidates, schemas, tables
 
 NewPipeline = Callable[[], beam.Pipeline]
 THEN = datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC)
-POSTS = [
+POSTS: list[dict[str, Any]] = [
     {"post_id": "plain", "text": "hello", "author_id": "ann", "created_at": THEN},
     {"post_id": "sensitive", "text": "x", "sensitive": True},
     {"post_id": "reply", "text": "yes", "reply_to": "plain"},

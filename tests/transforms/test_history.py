@@ -2,6 +2,7 @@ import datetime
 import math
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -13,7 +14,7 @@ from transforms.history import MakeHistory
 from transforms.interaction_weights import InteractionWeights, parse_kind_weights, rating_factors
 
 NewPipeline = Callable[[], beam.Pipeline]
-Rows = list[dict[str, object]]
+Rows = list[dict[str, Any]]
 NOW = datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
@@ -93,8 +94,8 @@ def test_blocks_and_parts_do_not_change_a_bit(new_pipeline: NewPipeline, block_r
 
 
 def test_reposts_count_for_the_original_where_it_is_known(new_pipeline: NewPipeline) -> None:
-    chain = [{"post_id": f"r{i}", "repost_of": f"r{i - 1}" if i > 1 else "o"} for i in range(1, 9)]
-    posts = [
+    chain: Rows = [{"post_id": f"r{i}", "repost_of": f"r{i - 1}" if i > 1 else "o"} for i in range(1, 9)]
+    posts: Rows = [
         {"post_id": "o", "text": "hello"},
         *chain,
         {"post_id": "quote", "text": "look", "repost_of": "o"},

@@ -98,7 +98,7 @@ def test_the_size_of_parts_does_not_change_the_embeddings(
     for name in ("post_id", "modalities"):
         assert whole.column(name).equals(pieces.column(name))
     vectors = [blocks.vectors_to_numpy(table.column("embedding")) for table in (whole, pieces)]
-    np.testing.assert_allclose(*vectors, atol=1e-6)
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
 
 
 def test_numbers_that_are_not_finite_stop_the_run(model_dir: Path) -> None:

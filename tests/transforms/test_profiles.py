@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from transforms import blocks, profiles, schemas, tables
 
 NewPipeline = Callable[[], beam.Pipeline]
-Row = dict[str, object]
+Row = dict[str, Any]
 AXES = {"x": [1.0, 0.0, 0.0], "y": [0.0, 1.0, 0.0], "z": [0.0, 0.0, 1.0], "blank": [0.0, 0.0, 0.0]}
 
 
@@ -17,7 +18,7 @@ def interests_are_axes(users: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
     """The first interest names the axis."""
     firsts = [(words or ["blank"])[0] for words in users.column("interests").to_pylist()]
     vectors = np.array([AXES[word] for word in firsts], np.float32)
-    return vectors, vectors.any(axis=1)
+    return vectors, np.any(vectors != 0, axis=1)
 
 
 def did(user: str, post: str, weight: float, num: int = 1) -> Row:
@@ -75,7 +76,7 @@ USERS: list[Row] = [
 def test_profiles_of_known_users(new_pipeline: NewPipeline, tmp_path: Path, num_parts: int) -> None:
     found = make_profiles(new_pipeline, tmp_path, USERS, HISTORY, num_parts)
     half = 0.5**0.5
-    expected = {
+    expected: dict[str, tuple[Any, int, str]] = {
         "likes_x": ([1, 0, 0], 4, "history"),
         "mixed": ([0.6, 0.8, 0], 2, "history"),
         "turned": (np.array([4, -1, 0]) / 17**0.5, 2, "history"),

@@ -76,7 +76,9 @@ class World:
         weight = {(row["user_id"], row["post_id"]): row["weight"] for row in self.history}.get(
             (user["user_id"], post["post_id"])
         )
-        blocked = next((row["blocked_authors"] for row in self.blocked if row["user_id"] == user["user_id"]), [])
+        blocked: list[str] = next(
+            (row["blocked_authors"] for row in self.blocked if row["user_id"] == user["user_id"]), []
+        )
         cut = rules.created_after
         return not (
             (post["sensitive"] and not rules.include_sensitive)
