@@ -80,7 +80,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which to run")
     parser.add_argument("--scale", type=float, default=0.1, help="size of the data, 1 for the full ones (default 0.1)")
-    parser.add_argument("--repeats", type=int, help="repetitions of every side (default 3, of whole runs 1)")
+    parser.add_argument(
+        "--repeats", type=int, help="repetitions of every side (default 3, of what takes minutes 1 or 2)"
+    )
     parser.add_argument("--threads", type=int, default=machine.num_cores(), help="of every side (default all cores)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of the JSON (default %(default)s)")
     options = parser.parse_args(argv)

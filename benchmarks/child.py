@@ -55,14 +55,18 @@ def serve(benchmark: Benchmark, name: str, folder: Path, answer: Callable[[dict[
 
 
 def measure(run: Run) -> dict[str, Any]:
-    """seconds, peak_bytes and facts of one repetition."""
+    """seconds, cpu_seconds, peak_bytes and facts of one repetition."""
     gc.collect()
     memory.reset_peak()
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     done = run()
-    seconds, peak = time.perf_counter() - began, memory.peak_bytes()
+    took = {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - cpu_began,
+        "peak_bytes": memory.peak_bytes(),
+    }
     facts = dict(done() if callable(done) else done)
-    return {"seconds": facts.pop("seconds", seconds), "peak_bytes": facts.pop("peak_bytes", peak), "facts": facts}
+    return {name: facts.pop(name, value) for name, value in took.items()} | {"facts": facts}
 
 
 if __name__ == "__main__":

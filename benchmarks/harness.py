@@ -19,7 +19,7 @@ __all__ = ["Benchmark", "ChildFailed", "Disagreement", "Ratio", "Side", "Unavail
 OURS = "fusefeed"
 Facts = dict[str, Any]
 # What a side does in one repetition. It gives facts about the result (row counts, say), or a function that finds them
-# out after the clock has stopped. The facts "seconds" and "peak_bytes" take the place of what the harness measured.
+# out after the clock has stopped. Facts called like a Sample's fields take the place of what the harness measured.
 Run = Callable[[], "Facts | Callable[[], Facts]"]
 
 
@@ -94,9 +94,10 @@ class Benchmark:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One repetition of one side."""
+    """One repetition of one side. `cpu_seconds`, of all threads, tells of a machine that other programs keep busy."""
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     facts: Facts
 
@@ -238,8 +239,11 @@ def figure(ratio: Ratio, result: Result, scale: float) -> Figure | None:
 
 
 def _medians(samples: Sequence[Sample]) -> Sample:
-    seconds = statistics.median(sample.seconds for sample in samples)
-    return Sample(seconds, round(statistics.median(sample.peak_bytes for sample in samples)), {})
+    seconds, cpu_seconds, peak = (
+        statistics.median(getattr(sample, name) for sample in samples)
+        for name in ("seconds", "cpu_seconds", "peak_bytes")
+    )
+    return Sample(seconds, cpu_seconds, round(peak), {})
 
 
 def _of(kind: str, ours: Sample, peer: Sample) -> float:

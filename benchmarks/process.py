@@ -54,7 +54,7 @@ class Child:
             raise Unavailable(reply["skip"])
 
     def run(self) -> dict[str, Any]:
-        """seconds, peak_bytes and facts of one repetition."""
+        """seconds, cpu_seconds, peak_bytes and facts of one repetition."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write("run\n")

@@ -20,7 +20,7 @@ def table(result: Result) -> str:
 def _lines(result: Result) -> Iterator[str]:
     sizes = ", ".join(f"{number:,} {name}" for name, number in result.sizes.items())
     yield f"{result.name}: {result.title}" + (f" ({sizes})" if sizes else "")
-    yield f"  {'side':<26}{'median s':>10}{'min':>10}{'max':>10}{'peak MB':>10}"
+    yield f"  {'side':<26}{'median s':>10}{'min':>10}{'max':>10}{'CPU s':>10}{'peak MB':>10}"
     for name, samples in result.samples.items():
         yield f"  {name:<26}{_numbers(samples)}"
     for name, reason in result.skipped.items():
@@ -32,7 +32,8 @@ def _lines(result: Result) -> Iterator[str]:
 def _numbers(samples: Sequence[Sample]) -> str:
     seconds = [sample.seconds for sample in samples]
     peak = max(sample.peak_bytes for sample in samples) / 1e6
-    return f"{statistics.median(seconds):>10.3f}{min(seconds):>10.3f}{max(seconds):>10.3f}{peak:>10,.0f}"
+    cpu = statistics.median(sample.cpu_seconds for sample in samples)
+    return f"{statistics.median(seconds):>10.3f}{min(seconds):>10.3f}{max(seconds):>10.3f}{cpu:>10.2f}{peak:>10,.0f}"
 
 
 def _figure(figure: Figure) -> str:

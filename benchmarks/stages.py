@@ -36,7 +36,7 @@ def warm_up() -> None:
 
 
 def timed(command: Sequence[str], code: int = 0) -> dict[str, Any]:
-    """seconds and peak_bytes of a command (without its children's memory).
+    """seconds, cpu_seconds and peak_bytes of a command (the memory without that of its children).
 
     Raises:
       RuntimeError: it ended with another exit code than `code`.
@@ -51,4 +51,5 @@ def timed(command: Sequence[str], code: int = 0) -> dict[str, Any]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != code:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}, not {code}: {errors[-2000:]}")
-    return {"seconds": seconds, "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": peak}

@@ -56,6 +56,7 @@ BENCHMARK = Benchmark(
     title="extract with two worker processes",
     prepare=prepare,
     sides=(Side("two workers", two), Side("one worker", one)),
+    repeats=2,
     ratios=(Ratio("speed", "two workers", ("one worker",), at_least=1.7),),
     agree=("rows",),
 )
