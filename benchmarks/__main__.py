@@ -1,6 +1,6 @@
 """Runs benchmarks: ours beside raw loops and peers on the same data, in the same run, with the same threads.
 
-python -m benchmarks [NAME ...] [--scale 0.1] [--repeats 3]
+python -m benchmarks [NAME ...] [--scale 0.05] [--repeats 3]
 """
 
 import argparse
@@ -79,7 +79,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which to run")
-    parser.add_argument("--scale", type=float, default=0.1, help="size of the data, 1 for the full ones (default 0.1)")
+    parser.add_argument(
+        "--scale", type=float, default=0.05, help="size of the data, 1 for the full ones (default 0.05)"
+    )
     parser.add_argument(
         "--repeats", type=int, help="repetitions of every side (default 3, of what takes minutes 1 or 2)"
     )

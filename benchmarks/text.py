@@ -80,4 +80,5 @@ BENCHMARK = Benchmark(
         Ratio("memory", against=("sklearn",), at_most=1.0, full_scale_only=True),
     ),
     agree=("rows",),
+    repeats=2,
 )

@@ -62,14 +62,23 @@ def run(options: Options, places: Places) -> None:
     Raises:
       UsageError: --kind_weights cannot be read.
     """
+    check_kind_weights(options)
+    with stage.new_pipeline(options) as root:
+        build(root, options, places)
+
+
+def check_kind_weights(options: Options) -> None:
+    """Finds out whether --kind_weights can be read.
+
+    Raises:
+      UsageError: it cannot.
+    """
     from transforms.interaction_weights import parse_kind_weights
 
     try:
         parse_kind_weights(options.kind_weights)
     except ValueError as error:
         raise UsageError(f"--{error}") from None
-    with stage.new_pipeline(options) as root:
-        build(root, options, places)
 
 
 STAGE = Stage(

@@ -100,5 +100,3 @@ def reconcile(reports: Sequence[Report]) -> None:
         if total != sum(numbers.values()):
             shown = " + ".join(f"{number} {part}" for part, number in numbers.items())
             raise ValueError(f"{name} do not reconcile: {total} {whole}, but {shown} = {sum(numbers.values())}")
-
-

@@ -54,11 +54,13 @@ def check(options: Options) -> None:
     Raises:
       UsageError: naming the flag and what is wrong with it.
     """
-    from pipelines import ingest
+    from pipelines import embed, ingest
 
     if not options.interactions:
         raise UsageError("--interactions is missing: globs of files to read")
     ingest.find_inputs(options)
+    embed.check_kind_weights(options)
+    stage.beam_pipeline_options(options.beam_args)
     for root in options.media_root:
         if not stage.exists(root):
             raise UsageError(f"--media_root: {root} is not there")
