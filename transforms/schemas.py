@@ -135,6 +135,17 @@ def fused(width: int, num_modalities: int) -> pa.Schema:
     )
 
 
+def collaborative(width: int) -> pa.Schema:
+    """Factors of posts that have interactions: rows of the right singular vectors, and the post's degree."""
+    return pa.schema(
+        [
+            pa.field("post_id", pa.string(), nullable=False),
+            pa.field("factors", vector(width), nullable=False),
+            pa.field("degree", pa.float64(), nullable=False),
+        ]
+    )
+
+
 def item_embeddings(width: int) -> pa.Schema:
     """Embeddings of posts. Where `modalities` is empty nothing is known of the post and the vector is zeros."""
     return pa.schema(
