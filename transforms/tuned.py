@@ -1,0 +1,89 @@
+"""What tuning finds: the numbers that shape the embeddings' blocks, kept as JSON beside the collaborative factors."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """The block of a post's own factors: V[:, :k] * s^2 / (s^2 + l s_k^2) * degree^c."""
+
+    k: int = 64
+    l: float = 3.0  # noqa: E741 - the name in the formula and in the file
+    c: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """The block of factors told from content: the first k of them, times s^(e - 1).
+
+    Attributes:
+      lam: strength of the ridge that maps content to factors.
+      weights: modality -> how much its block counts in that map; 0 leaves it out.
+    """
+
+    k: int = 64
+    e: float = 2.0
+    lam: float = 10.0
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """The block of content: unit rows of one modality, and its weight b beside the decoded block."""
+
+    modality: str
+    b: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """How the blocks go together, by the share g = degree / (degree + n0) of a post's own factors.
+
+    Attributes:
+      rho: weight of the decoded block of a post without interactions; the content block's is b * rho.
+      aD: weight of the decoded block of a post that has enough of them.
+      n0: interactions at which own factors count half; 0: they count whole from the first.
+      delta: what a post without interactions is put back by.
+    """
+
+    rho: float = 0.3
+    aD: float = 0.1
+    n0: float = 0.0
+    delta: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """All of it. The defaults are what fusefeed uses where there is too little to validate on.
+
+    Attributes:
+      recency: h: an interaction counts 0.5^(recency / h) in a profile; None: all count alike.
+      decoded: None where no content says anything about factors.
+      content: None where there is no content.
+      validation: figures on the validation parts, for whoever reads the file.
+    """
+
+    own: Own = Own()
+    recency: float | None = None
+    decoded: Decoded | None = None
+    content: Content | None = None
+    mix: Mix = Mix()
+    validation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in _tuning.json."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Tuning":
+        """The inverse of `to_dict`."""
+        return cls(
+            own=Own(**value["own"]),
+            recency=value["recency"],
+            decoded=None if value["decoded"] is None else Decoded(**value["decoded"]),
+            content=None if value["content"] is None else Content(**value["content"]),
+            mix=Mix(**value["mix"]),
+            validation=value["validation"],
+        )
