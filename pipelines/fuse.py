@@ -10,12 +10,13 @@ import logging
 from collections.abc import Sequence
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
 from pipelines import stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage, join, new_pipeline
-from transforms import counts, fuse, preprocessing, schemas, tables, transform_fn, vocabulary
+from transforms import counts, fuse, post_time, preprocessing, schemas, tables, transform_fn, vocabulary
 
 TEXT_COLUMNS = ("text_terms", "text_counts")
 
@@ -25,11 +26,18 @@ def build(root: beam.Pipeline, options: Options, places: Places) -> None:
     directory = places.output("transform_fn")
     layout = transform_fn.read_layout(directory)
     known = [name for name in schemas.widths_of(tables.read_schema(places.input("features"))) if name in layout.dense]
-    columns = ("post_id", "author_id", "created_at", *TEXT_COLUMNS, *known)
-    parts = root | "ReadFeatures" >> tables.ReadParts(places.input("features"), columns)
+    parts = read_features(root, places, ("author_id", *TEXT_COLUMNS, *known), post_time.read_edges(directory))
     fused = parts | "Fuse" >> fuse.FuseParts(directory)
     _ = fused | "WriteFused" >> tables.WriteParts(places.output("fused"), layout.schema())
     _ = fused | "CountPosts" >> beam.FlatMap(fuse.count_fused, layout) | counts.WriteCounts(places.output("fused"))
+
+
+def read_features(
+    root: beam.Pipeline, places: Places, columns: Sequence[str], edges: np.ndarray
+) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+    """Parts of features/ with the time of the posts as one more modality."""
+    parts = root | "ReadFeatures" >> tables.ReadParts(places.input("features"), ("post_id", "created_at", *columns))
+    return parts | "AddTime" >> beam.Map(post_time.add_time, edges)
 
 
 def fit(options: Options, places: Places) -> transform_fn.Layout:
@@ -39,27 +47,34 @@ def fit(options: Options, places: Places) -> transform_fn.Layout:
       ValueError: there is nothing to fit on.
     """
     fuse.check_text_size(options.vocabulary_size, options.text_width)
+    directory = places.output("transform_fn")
     widths = schemas.widths_of(tables.read_schema(places.input("features")))
     present = survey(options, places, widths)
+    edges = post_time.read_edges(places.scratch("survey"))
+    if len(edges):
+        widths |= {post_time.TIME: post_time.WIDTH}
+    else:
+        del present[post_time.TIME]
     block = vocabulary.read_table(places.scratch("vocabulary"))
     text = fit_text(options, places, present[preprocessing.TEXT], block)
     layout = fuse.plan(present, widths, text, options.pca_width)
     for name in fuse.left_out(present, layout):
         logging.warning("modality %s is left out: %d of the posts have it, too few to fit on", name, present[name])
-    directory = places.output("transform_fn")
+    known = [name for name in layout.dense if name != post_time.TIME]
     with new_pipeline(options) as root, fuse.tft_context(places.scratch("tft")):
-        parts = root | tables.ReadParts(places.input("features"), (*TEXT_COLUMNS, *layout.dense))
+        parts = read_features(root, places, (*TEXT_COLUMNS, *known), edges)
         _ = parts | fuse.FitTransform(directory, layout, text, block if text is not None else block.slice(0, 0))
     if text is not None:
         fuse.check_vocabulary(directory, block)
     transform_fn.write_layout(layout, directory)
+    post_time.write_edges(edges, directory)
     return layout
 
 
 def survey(options: Options, places: Places, widths: dict[str, int]) -> dict[str, int]:
-    """Writes the vocabulary into scratch and gives how many posts have which modality."""
+    """Writes the vocabulary and the edges of the times into scratch; gives how many posts have which modality."""
     with new_pipeline(options) as root:
-        parts = root | tables.ReadParts(places.input("features"), ("text_terms", *widths))
+        parts = root | tables.ReadParts(places.input("features"), ("post_id", "created_at", "text_terms", *widths))
         terms = parts | vocabulary.SelectVocabulary(
             options.vocabulary_size, options.min_document_frequency, options.max_document_share
         )
@@ -70,8 +85,10 @@ def survey(options: Options, places: Places, widths: dict[str, int]) -> dict[str
         )
         present = parts | "CountPresent" >> fuse.CountPresent(widths)
         _ = present | counts.WriteCounts(places.scratch("survey"))
+        edges = parts | "FitTimes" >> post_time.FitTimes()
+        _ = edges | "WriteTimes" >> beam.Map(post_time.write_edges, places.scratch("survey"))
     found = counts.read_counts(places.scratch("survey"))
-    return {name: found.get(f"present.{name}", 0) for name in (preprocessing.TEXT, *widths)}
+    return {name: found.get(f"present.{name}", 0) for name in (preprocessing.TEXT, post_time.TIME, *widths)}
 
 
 def fit_text(options: Options, places: Places, num_texts: int, block: pa.RecordBatch) -> fuse.TextFit | None:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, preprocessing, progress, schemas, svd, tables, transform_fn, vocabulary
+from transforms import blocks, post_time, preprocessing, progress, schemas, svd, tables, transform_fn, vocabulary
 from transforms.preprocessing import TEXT, Modality, TextFit
 from transforms.transform_fn import BATCH_ROWS, Layout
 
@@ -46,7 +46,7 @@ class CountPresent(beam.PTransform):
 def _count_present(part: Part, dense: tuple[str, ...]) -> Iterator[tuple[str, int]]:
     _, block = part
     yield "posts.read", block.num_rows
-    for name, column in [(TEXT, "text_terms"), *((name, name) for name in dense)]:
+    for name, column in [(TEXT, "text_terms"), (post_time.TIME, "created_at"), *((name, name) for name in dense)]:
         yield f"present.{name}", block.num_rows - block.column(column).null_count
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from transforms import blocks, schemas
 from transforms.latent import LatentEncoder, read_json
+from transforms.post_time import TIME
 
 
 @dataclasses.dataclass
@@ -37,8 +38,11 @@ def _encode_part(
 ) -> tuple[int, pa.RecordBatch]:
     part, fused = numbered
     mask = blocks.vectors_to_numpy(fused.column("mask"))
-    latent = encoder.encode(blocks.vectors_to_numpy(fused.column("fused")), mask)
-    return part, item_embeddings(fused, latent, mask > 0, modalities)
+    # When a post was made says nothing alone, and is no modality that a reader would look for.
+    shown = [place for place, name in enumerate(modalities) if name != TIME]
+    present = mask[:, shown] > 0
+    latent = encoder.encode(blocks.vectors_to_numpy(fused.column("fused")), mask * present.any(axis=1, keepdims=True))
+    return part, item_embeddings(fused, latent, present, [modalities[place] for place in shown])
 
 
 def item_embeddings(

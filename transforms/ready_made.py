@@ -12,7 +12,7 @@ from transforms.rejects import reject_block
 
 COUNT_PREFIX = "posts.vectors."
 # Names of other columns and of built-in modalities: a ready-made vector of such a name gets this ending.
-RESERVED = frozenset((*schemas.features({}).names, "text", "image", "video", "audio", "collaborative"))
+RESERVED = frozenset((*schemas.features({}).names, "text", "image", "video", "audio", "time", "collaborative"))
 RESERVED_ENDING = "_vector"
 MAX_NAMES = 16
 
