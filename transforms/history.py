@@ -14,6 +14,9 @@ from transforms.interaction_weights import RATING, InteractionWeights, rating_fa
 from transforms.sparse import sorted_codes
 
 COLUMNS = tuple(schemas.INTERACTIONS.names)
+# Whoever has done the same thing a hundred times with one post likes it no hundred times as much.
+MAX_STRENGTH = 2.0
+_NO_TIME = np.iinfo(np.int64).min
 
 # An interaction on its way: the weight of its kind, and its rating where it is one.
 _WEIGHED = pa.schema(
@@ -32,9 +35,10 @@ class MakeHistory(beam.PTransform):
     """{"interactions": blocks, "posts": blocks (reposts.COLUMNS)} -> (part, block of schemas.HISTORY).
 
     A user's rows are all in one part, which is sorted by user and post. The weight of a post is the sum over the
-    user's interactions with it, and with pure reposts of it, of kind x rating x age. Age is measured from the newest
-    interaction of all, but of those before `until`: one wrong time in the future must not make all others old.
-    Posts that are not in the input keep their rows: the user has seen them.
+    user's interactions with it, and with pure reposts of it, of kind x rating x age; its strength leaves out rating and
+    age, which `recency` tells in the user's own time. Age is measured from the newest interaction of all, but of those
+    before `until`: one wrong time in the future must not make all others old. Posts that are not in the input keep
+    their rows: the user has seen them.
     """
 
     weights: InteractionWeights
@@ -123,23 +127,49 @@ def sum_history(
     user, users = sorted_codes(weighed.column("user_id"))
     post, posts = sorted_codes(weighed.column("post_id"))
     rating = pc.fill_null(weighed.column("rating"), np.nan).to_numpy(zero_copy_only=False)
-    weight = weighed.column("weight").to_numpy() * rating_factors(user, rating)
-    weight *= weights.of_age(weighed.column("created_at"), newest)
+    of_kind = weighed.column("weight").to_numpy()
+    weight = of_kind * rating_factors(user, rating) * weights.of_age(weighed.column("created_at"), newest)
     pair = user * len(posts) + post
-    order = np.lexsort((weight, pair))  # by weight too: the sum must not depend on the order of arrival
+    order = np.lexsort((of_kind, weight, pair))  # by weights too: sums must not depend on the order of arrival
     starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
-    times = weighed.column("created_at").cast(pa.int64())
-    oldest = np.iinfo(np.int64).min
-    latest = np.maximum.reduceat(pc.fill_null(times, oldest).to_numpy(zero_copy_only=False)[order], starts)
-    created_at = pa.array(latest, mask=latest == oldest).cast(schemas.TIMESTAMP)
+    times = pc.fill_null(weighed.column("created_at").cast(pa.int64()), _NO_TIME).to_numpy(zero_copy_only=False)
+    latest = np.maximum.reduceat(times[order], starts)
     firsts = order[starts]
     return pa.RecordBatch.from_arrays(
         [
             users.take(pa.array(user[firsts])),
             posts.take(pa.array(post[firsts])),
             pa.array(np.add.reduceat(weight[order], starts).astype(np.float32)),
+            pa.array(np.clip(np.add.reduceat(of_kind[order], starts), 0, MAX_STRENGTH).astype(np.float32)),
+            pa.array(recency(user[firsts], latest).astype(np.float32)),
             pa.array(np.diff(np.append(starts, len(order)))),
-            created_at,
+            pa.array(latest, mask=latest == _NO_TIME).cast(schemas.TIMESTAMP),
         ],
         schema=schemas.HISTORY,
     )
+
+
+def recency(user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """The place of each row among those of its user, from 0 (newest) to below 1 (oldest): [n] float64.
+
+    Equal times share their mean place; rows without a time come last, together. Where none of a user's rows has a time
+    all are 0.
+
+    Args:
+      user: [n] int64, codes from 0.
+      time: [n] int64, the smallest int64 where there is none.
+    """
+    if len(user) == 0:
+        return np.zeros(0)
+    order = np.lexsort((time, user))[::-1]  # newest first in each user
+    user, time = user[order], time[order]
+    of_user = np.flatnonzero(np.diff(user, prepend=-1))
+    lengths = np.diff(np.append(of_user, len(user)))
+    place = np.arange(len(user)) - np.repeat(of_user, lengths)
+    ties = np.flatnonzero((np.diff(user, prepend=-1) != 0) | (np.diff(time, prepend=_NO_TIME) != 0))
+    tied = np.diff(np.append(ties, len(user)))
+    share = np.repeat(np.add.reduceat(place, ties) / tied, tied) / np.repeat(lengths, lengths)
+    share[np.repeat(time[of_user] == _NO_TIME, lengths)] = 0  # the newest of these users has no time
+    places = np.empty(len(user))
+    places[order] = share
+    return places

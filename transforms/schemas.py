@@ -58,12 +58,16 @@ REJECTS = pa.schema(
 )
 
 # What a user has done with a post, all kinds of interactions taken together and pure reposts resolved to their
-# original. `weight` is the decayed sum of the kinds' weights (negative counts against); `created_at` the latest.
+# original. `weight` is the sum of kind x rating x age (negative counts against); `strength` the sum of the kinds' weights
+# alone, cut to [0, 2]; `recency` the post's place in the user's own history, 0 the newest, near 1 the oldest (0 for all
+# where nothing has a time); `created_at` the latest.
 HISTORY = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("post_id", pa.string(), nullable=False),
         pa.field("weight", pa.float32(), nullable=False),
+        pa.field("strength", pa.float32(), nullable=False),
+        pa.field("recency", pa.float32(), nullable=False),
         pa.field("num_interactions", pa.int64(), nullable=False),
         ("created_at", TIMESTAMP),
     ]
@@ -123,7 +127,10 @@ def features(widths: Mapping[str, int]) -> pa.Schema:
 
 
 def fused(width: int, num_modalities: int) -> pa.Schema:
-    """The modalities side by side in one vector (zeros where missing), and which of them are there (1 or 0)."""
+    """The modalities side by side in one vector (zeros where missing), and which of them are there (1 or 0).
+
+    `degree` is the number of users that the post's collaborative factors are made from, 0 where it has none.
+    """
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),
@@ -131,6 +138,7 @@ def fused(width: int, num_modalities: int) -> pa.Schema:
             ("created_at", TIMESTAMP),
             pa.field("fused", vector(width), nullable=False),
             pa.field("mask", vector(num_modalities), nullable=False),
+            pa.field("degree", pa.float64(), nullable=False),
         ]
     )
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from transforms import blocks, reposts, schemas, tables
-from transforms.history import MakeHistory
+from transforms.history import MakeHistory, recency
 from transforms.interaction_weights import InteractionWeights, parse_kind_weights, rating_factors
 
 NewPipeline = Callable[[], beam.Pipeline]
@@ -122,6 +122,55 @@ def test_without_times_age_does_not_matter(new_pipeline: NewPipeline) -> None:
     rows = make_history(new_pipeline, [act("u", "a", days_ago=None), act("u", "b", "view", days_ago=None)])
     assert [row["weight"] for row in rows] == [1.0, pytest.approx(0.2)]
     assert rows[0]["created_at"] is None
+
+
+def test_strength_leaves_age_and_rating_out_and_is_bounded(new_pipeline: NewPipeline) -> None:
+    rows = make_history(
+        new_pipeline,
+        [
+            act("u", "low", "rating", 10, value=1.0),
+            act("u", "high", "rating", 0, value=5.0),
+            act("u", "twice", "view", 20),
+            act("u", "twice", "click", 0),
+            *(act("u", "often", "share", days) for days in range(5)),
+            act("u", "hidden", "like", 0),
+            act("u", "hidden", "block", 50),
+        ],
+    )
+    got = {row["post_id"]: (row["weight"], row["strength"]) for row in rows}
+    assert got["low"] == (0.25, 1)
+    assert got["high"] == (1, 1)
+    assert got["twice"][1] == pytest.approx(0.5)
+    assert got["often"][0] > 2 and got["often"][1] == 2
+    assert got["hidden"] == (pytest.approx(1 - 2 / 32), 0)
+
+
+def test_recency_is_the_place_in_the_users_own_history(new_pipeline: NewPipeline) -> None:
+    rows = make_history(
+        new_pipeline,
+        [
+            act("u", "old", days_ago=900),
+            act("u", "new", days_ago=300),
+            act("u", "same", days_ago=800),
+            act("u", "time", days_ago=800),
+            act("u", "unknown", days_ago=None),
+            act("u", "again", days_ago=1000),
+            act("u", "again", days_ago=200),
+            act("v", "a", days_ago=None),
+            act("v", "b", days_ago=None),
+            act("w", "only"),
+        ],
+    )
+    got = {row["post_id"]: row["recency"] for row in rows}
+    sixths = {"again": 0, "new": 1, "same": 2.5, "time": 2.5, "old": 4, "unknown": 5}
+    assert got == pytest.approx({post: place / 6 for post, place in sixths.items()} | {"a": 0, "b": 0, "only": 0})
+
+
+def test_recency_takes_rows_in_any_order() -> None:
+    user = np.array([1, 0, 1, 0, 1])
+    time = np.array([5, 7, -3, 9, 5])
+    assert recency(user, time).tolist() == pytest.approx([0.5 / 3, 0.5, 2 / 3, 0, 0.5 / 3])
+    assert recency(np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == []
 
 
 def test_no_interactions_no_history(new_pipeline: NewPipeline) -> None:
