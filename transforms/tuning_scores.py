@@ -1,0 +1,172 @@
+"""What settings score on the validation tasks, by the same formulas that make the final vectors."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from transforms import ridge, vectors
+from transforms.factorise import Factors
+from transforms.sample import Block
+from transforms.tuned import Content, Decoded, Mix, Own
+from transforms.tuning_tasks import ColdTask, Score, WarmTask, join
+
+
+def num_factors(factors: Factors, k: int) -> int:
+    """k, or as many as there are."""
+    return min(k, len(factors.singular_values))
+
+
+class OwnScores:
+    """Scores of the own block alone on the warm task."""
+
+    def __init__(self, task: WarmTask) -> None:
+        self._task = task
+        self._profiles: dict[float | None, np.ndarray] = {}
+
+    def score(self, own: Own, half_life: float | None) -> Score:
+        """Recall and nDCG; posts without interactions come last."""
+        task, factors = self._task, self._task.factors
+        if half_life not in self._profiles:
+            self._profiles[half_life] = task.profiles(factors.profile_rows, half_life)
+        items = vectors.own_block(factors.values, factors.singular_values, factors.degree, own)
+        scores = self._profiles[half_life][:, : items.shape[1]] @ items[task.ranking.posts].T
+        scores[:, factors.degree[task.ranking.posts] == 0] = -np.inf
+        return task.ranking.measure(scores)
+
+
+class DecodedScores:
+    """Scores of decoded factors and of content on the cold task, by a ridge map from content to factors.
+
+    The sums of the map are taken once for each fold; a setting costs a solve and a product.
+    """
+
+    def __init__(self, task: ColdTask, content: Mapping[str, Block], half_life: float | None) -> None:
+        self._task = task
+        self._content = content
+        self._half_life = half_life
+        self._design = make_design(content, len(task.fold))
+        folds = range(len(task.rankings))
+        self._sums = [ridge.sums(self._design.columns, task.factors.values, task.fit_rows(number)) for number in folds]
+        self._profiles = task.profiles(task.factors.profile_rows, half_life)
+
+    def score(self, decoded: Decoded) -> Score:
+        """Recall and nDCG of decoded factors alone, of each fold and user."""
+        scores = []
+        for number, ranking in enumerate(self._task.rankings):
+            items = self._decode(number, decoded, self._design.columns[ranking.posts])
+            scores.append(ranking.measure(self._profiles[number][:, : items.shape[1]] @ items.T))
+        return join(scores)
+
+    def score_content(self, modality: str) -> Score:
+        """Recall and nDCG of a modality's unit rows alone, of each fold and user."""
+        rows = vectors.unit_rows(self._content[modality].values)
+        profiles = self._task.profiles(rows, self._half_life)
+        rankings = self._task.rankings
+        return join(
+            [ranking.measure(users @ rows[ranking.posts].T) for ranking, users in zip(rankings, profiles, strict=True)]
+        )
+
+    def both(self, decoded: Decoded | None, modality: str) -> "BothScores":
+        """Scores of decoded factors and content together, for any weight of the latter."""
+        return BothScores(self._task, *self._rows(decoded, modality), self._half_life)
+
+    def _rows(self, decoded: Decoded | None, modality: str) -> tuple[list[np.ndarray], np.ndarray]:
+        content = vectors.unit_rows(self._content[modality].values)
+        if decoded is None:
+            nothing = np.zeros((len(content), 0), np.float32)
+            return [nothing] * len(self._task.rankings), content
+        folds = range(len(self._task.rankings))
+        return [self._decode(number, decoded, self._design.columns) for number in folds], content
+
+    def _decode(self, number: int, decoded: Decoded, columns: np.ndarray) -> np.ndarray:
+        factors = self._task.factors
+        coefficients = ridge.solve(self._sums[number], self._design.scales(decoded.weights), decoded.lam)
+        k = num_factors(factors, decoded.k)
+        return vectors.decoded_block(columns @ coefficients[:, :k], factors.singular_values, k, decoded.e)
+
+
+class BothScores:
+    """Scores of decoded factors and content together on the cold task: the vectors of posts without interactions."""
+
+    def __init__(self, task: ColdTask, decoded: list[np.ndarray], content: np.ndarray, half_life: float | None) -> None:
+        self._rankings = task.rankings
+        degree = np.zeros(len(content))
+        k = decoded[0].shape[1]
+        rows = np.hstack([task.factors.profile_rows[:, :k], content])
+        self._profiles = task.profiles(rows, half_life)
+        own = np.zeros((len(content), 0), np.float32)
+        self._covariances = []
+        self._items = []
+        for ranking, block in zip(task.rankings, decoded, strict=True):
+            moments = vectors.block_moments(own, block, content, degree)
+            self._covariances.append(tuple(one.covariance() for one in moments))
+            chosen = ranking.posts
+            parts = (own[chosen], block[chosen], content[chosen], degree[chosen])
+            self._items.append(vectors.item_vectors(*parts, Mix(rho=1)))
+
+    def score(self, b: float) -> Score:
+        """Recall and nDCG with the content block's weight b, of each fold and user."""
+        scores = []
+        for ranking, profiles, covariances, items in zip(
+            self._rankings, self._profiles, self._covariances, self._items, strict=True
+        ):
+            users = vectors.user_vectors(profiles, covariances, b, Mix(rho=1))
+            scores.append(ranking.measure(users @ items.T))
+        return join(scores)
+
+
+class MixScores:
+    """Scores of whole vectors on the warm task."""
+
+    def __init__(
+        self,
+        task: WarmTask,
+        content: Mapping[str, Block],
+        own: Own,
+        half_life: float | None,
+        decoded: Decoded | None,
+        chosen: Content | None,
+    ) -> None:
+        factors = task.factors
+        self._ranking = task.ranking
+        self._b = chosen.b if chosen is not None else 0.0
+        plain = ridge_factors(factors, content, decoded)
+        block = decoded_rows(factors, plain, decoded)
+        rows = vectors.unit_rows(content[chosen.modality].values) if chosen is not None else np.zeros((len(block), 0))
+        own_rows = vectors.own_block(factors.values, factors.singular_values, factors.degree, own)
+        moments = vectors.block_moments(own_rows, block, rows, factors.degree)
+        self._covariances = tuple(one.covariance() for one in moments)
+        posts = task.ranking.posts
+        self._parts = (own_rows[posts], block[posts], rows[posts], factors.degree[posts])
+        widths = vectors.Widths(own_rows.shape[1], block.shape[1], rows.shape[1])
+        added = vectors.profile_vectors(factors.values, plain, rows, factors.degree, widths)
+        self._profiles = task.profiles(added, half_life)
+
+    def score(self, mix: Mix) -> Score:
+        """Recall and nDCG among all posts, those without interactions too."""
+        items = vectors.item_vectors(*self._parts, mix)
+        users = vectors.user_vectors(self._profiles, self._covariances, self._b, mix)
+        return self._ranking.measure(users @ items.T)
+
+
+def make_design(content: Mapping[str, Block], num_posts: int) -> ridge.Design:
+    """The columns of the map from content to factors."""
+    values = {name: block.values for name, block in content.items()}
+    return ridge.design(values, {name: block.present for name, block in content.items()}, num_posts)
+
+
+def ridge_factors(factors: Factors, content: Mapping[str, Block], decoded: Decoded | None) -> np.ndarray:
+    """Factors told from content by the ridge map, in units of V: [num_posts, F], F = 0 without `decoded`."""
+    num_posts = len(factors.degree)
+    if decoded is None:
+        return np.zeros((num_posts, 0), np.float32)
+    columns = make_design(content, num_posts)
+    found = ridge.sums(columns.columns, factors.values, np.flatnonzero(factors.degree > 0))
+    return columns.columns @ ridge.solve(found, columns.scales(decoded.weights), decoded.lam)
+
+
+def decoded_rows(factors: Factors, plain: np.ndarray, decoded: Decoded | None) -> np.ndarray:
+    """The decoded block of all posts, [num_posts, kd]; kd = 0 without `decoded`."""
+    if decoded is None:
+        return plain[:, :0]
+    return vectors.decoded_block(plain, factors.singular_values, decoded.k, decoded.e)
