@@ -60,6 +60,7 @@ class Tuning:
 
     Attributes:
       recency: h: an interaction counts 0.5^(recency / h) in a profile; None: all count alike.
+      content_recency: the same for the decoded and content blocks of a profile; `recency` unless tuned apart.
       decoded: None where no content says anything about factors.
       content: None where there is no content.
       validation: figures on the validation parts, for whoever reads the file.
@@ -67,6 +68,7 @@ class Tuning:
 
     own: Own = Own()
     recency: float | None = None
+    content_recency: float | None = None
     decoded: Decoded | None = None
     content: Content | None = None
     mix: Mix = Mix()
@@ -82,6 +84,7 @@ class Tuning:
         return cls(
             own=Own(**value["own"]),
             recency=value["recency"],
+            content_recency=value.get("content_recency", value["recency"]),
             decoded=None if value["decoded"] is None else Decoded(**value["decoded"]),
             content=None if value["content"] is None else Content(**value["content"]),
             mix=Mix(**value["mix"]),

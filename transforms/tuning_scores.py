@@ -7,7 +7,7 @@ import numpy as np
 from transforms import ridge, vectors
 from transforms.factorise import Factors
 from transforms.sample import Block
-from transforms.tuned import Content, Decoded, Mix, Own
+from transforms.tuned import Decoded, Mix, Own, Tuning
 from transforms.tuning_tasks import ColdTask, Score, WarmTask, join
 
 
@@ -40,35 +40,36 @@ class DecodedScores:
     The sums of the map are taken once for each fold; a setting costs a solve and a product.
     """
 
-    def __init__(self, task: ColdTask, content: Mapping[str, Block], half_life: float | None) -> None:
+    def __init__(self, task: ColdTask, content: Mapping[str, Block]) -> None:
         self._task = task
         self._content = content
-        self._half_life = half_life
         self._design = make_design(content, len(task.fold))
         folds = range(len(task.rankings))
         self._sums = [ridge.sums(self._design.columns, task.factors.values, task.fit_rows(number)) for number in folds]
-        self._profiles = task.profiles(task.factors.profile_rows, half_life)
+        self._profiles: dict[float | None, list[np.ndarray]] = {}
 
-    def score(self, decoded: Decoded) -> Score:
+    def score(self, decoded: Decoded, half_life: float | None) -> Score:
         """Recall and nDCG of decoded factors alone, of each fold and user."""
+        if half_life not in self._profiles:
+            self._profiles[half_life] = self._task.profiles(self._task.factors.profile_rows, half_life)
         scores = []
-        for number, ranking in enumerate(self._task.rankings):
+        for number, (ranking, users) in enumerate(zip(self._task.rankings, self._profiles[half_life], strict=True)):
             items = self._decode(number, decoded, self._design.columns[ranking.posts])
-            scores.append(ranking.measure(self._profiles[number][:, : items.shape[1]] @ items.T))
+            scores.append(ranking.measure(users[:, : items.shape[1]] @ items.T))
         return join(scores)
 
-    def score_content(self, modality: str) -> Score:
+    def score_content(self, modality: str, half_life: float | None) -> Score:
         """Recall and nDCG of a modality's unit rows alone, of each fold and user."""
         rows = vectors.unit_rows(self._content[modality].values)
-        profiles = self._task.profiles(rows, self._half_life)
+        profiles = self._task.profiles(rows, half_life)
         rankings = self._task.rankings
         return join(
             [ranking.measure(users @ rows[ranking.posts].T) for ranking, users in zip(rankings, profiles, strict=True)]
         )
 
-    def both(self, decoded: Decoded | None, modality: str) -> "BothScores":
+    def both(self, decoded: Decoded | None, modality: str, half_life: float | None) -> "BothScores":
         """Scores of decoded factors and content together, for any weight of the latter."""
-        return BothScores(self._task, *self._rows(decoded, modality), self._half_life)
+        return BothScores(self._task, *self._rows(decoded, modality), half_life)
 
     def _rows(self, decoded: Decoded | None, modality: str) -> tuple[list[np.ndarray], np.ndarray]:
         content = vectors.unit_rows(self._content[modality].values)
@@ -116,35 +117,34 @@ class BothScores:
 
 
 class MixScores:
-    """Scores of whole vectors on the warm task."""
+    """Scores of whole vectors on the warm task, with what was tuned before."""
 
-    def __init__(
-        self,
-        task: WarmTask,
-        content: Mapping[str, Block],
-        own: Own,
-        half_life: float | None,
-        decoded: Decoded | None,
-        chosen: Content | None,
-    ) -> None:
+    def __init__(self, task: WarmTask, content: Mapping[str, Block], found: Tuning) -> None:
         factors = task.factors
-        self._ranking = task.ranking
-        self._b = chosen.b if chosen is not None else 0.0
-        plain = ridge_factors(factors, content, decoded)
-        block = decoded_rows(factors, plain, decoded)
-        rows = vectors.unit_rows(content[chosen.modality].values) if chosen is not None else np.zeros((len(block), 0))
-        own_rows = vectors.own_block(factors.values, factors.singular_values, factors.degree, own)
-        moments = vectors.block_moments(own_rows, block, rows, factors.degree)
-        self._covariances = tuple(one.covariance() for one in moments)
-        posts = task.ranking.posts
-        self._parts = (own_rows[posts], block[posts], rows[posts], factors.degree[posts])
-        widths = vectors.Widths(own_rows.shape[1], block.shape[1], rows.shape[1])
+        plain = ridge_factors(factors, content, found.decoded)
+        block = decoded_rows(factors, plain, found.decoded)
+        rows = np.zeros((len(block), 0), np.float32)
+        if found.content is not None:
+            rows = vectors.unit_rows(content[found.content.modality].values)
+        own = vectors.own_block(factors.values, factors.singular_values, factors.degree, found.own)
+        moments = vectors.block_moments(own, block, rows, factors.degree)
+        widths = vectors.Widths(own.shape[1], block.shape[1], rows.shape[1])
         added = vectors.profile_vectors(factors.values, plain, rows, factors.degree, widths)
-        self._profiles = task.profiles(added, half_life)
+        posts = task.ranking.posts
+        self._ranking = task.ranking
+        self._b = found.content.b if found.content is not None else 0.0
+        self._covariances = tuple(one.covariance() for one in moments)
+        self._items = (own[posts], block[posts], rows[posts], factors.degree[posts])
+        self._profiles = np.hstack(
+            [
+                task.profiles(added[:, : widths.own], found.recency),
+                task.profiles(added[:, widths.own :], found.content_recency),
+            ]
+        )
 
     def score(self, mix: Mix) -> Score:
         """Recall and nDCG among all posts, those without interactions too."""
-        items = vectors.item_vectors(*self._parts, mix)
+        items = vectors.item_vectors(*self._items, mix)
         users = vectors.user_vectors(self._profiles, self._covariances, self._b, mix)
         return self._ranking.measure(users @ items.T)
 
