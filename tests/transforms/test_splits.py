@@ -1,0 +1,40 @@
+import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from transforms import splits
+
+DAY = 86_400_000_000
+
+
+def test_the_newest_days_or_the_newest_share_are_held_out() -> None:
+    times = np.arange(100) * DAY
+    read = lambda: iter([times[:50], times[50:]])  # noqa: E731
+    by_days = splits.by_time(read, share=0.2, days=10, seed=1, until=5)
+    assert by_days == splits.Split("time", 0.2, 1, 89 * DAY, 5)
+    assert splits.by_time(read, share=0.2, days=0, seed=1, until=5).cut == 79 * DAY
+    assert splits.by_time(lambda: iter([]), share=0.2, days=10, seed=1, until=5) == splits.Split("user", 0.2, 1)
+
+
+def test_posts_are_new_when_made_after_the_cut() -> None:
+    created = pa.array([1, 2, 3, None], pa.timestamp("us", tz="UTC"))
+    assert splits.Split("time", cut=2).is_new(created).tolist() == [False, False, True, False]
+    assert not splits.Split("user", cut=2).is_new(created).any()
+
+
+def test_the_cold_share_is_exact_and_the_same_for_everybody() -> None:
+    ids = pa.array([f"p{i}" for i in range(1003)])
+    pieces = [ids.slice(0, 400), ids.slice(400)]
+    split = splits.by_post(lambda: (splits.cold_codes(piece, 3) for piece in pieces), share=0.2, seed=3)
+    cold = split.is_cold(ids)
+    assert cold.sum() == 200
+    assert split.is_cold(ids.slice(500)).tolist() == cold[500:].tolist()
+    other = splits.by_post(lambda: iter([splits.cold_codes(ids, 4)]), share=0.2, seed=4)
+    assert 20 < (other.is_cold(ids) & cold).sum() < 70
+    assert not splits.by_post(lambda: iter([]), share=0.2, seed=3).is_cold(ids).any()
+    assert not splits.Split("time").is_cold(ids).any()
+
+
+def test_times_are_utc() -> None:
+    assert splits.time_of(DAY) == datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC)
