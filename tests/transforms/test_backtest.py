@@ -25,14 +25,14 @@ def act(user: str, post: str, second: int | None = None, kind: str = "like") -> 
     return {"user_id": user, "post_id": post, "kind": kind, "created_at": at(second)}
 
 
-POSTS = [
+POSTS: list[dict[str, Any]] = [
     {"post_id": "old", "text": "a", "created_at": at(0), "sensitive": False},
     {"post_id": "old2", "text": "a", "created_at": at(0), "sensitive": False},
     {"post_id": "timeless", "text": "a", "sensitive": False},
     {"post_id": "new", "text": "a", "created_at": at(60), "sensitive": False},
     {"post_id": "repost", "repost_of": "old2", "created_at": at(0), "sensitive": False},
 ]
-USERS = [{"user_id": "stranger"}]
+USERS: list[dict[str, Any]] = [{"user_id": "stranger"}]
 
 
 def split(
@@ -115,9 +115,8 @@ def test_a_user_split_takes_the_newest_of_each(new_pipeline: NewPipeline, tmp_pa
 def test_splits_do_not_depend_on_parts_or_the_order_of_arrival(
     new_pipeline: NewPipeline, tmp_path: Path, num_parts: int
 ) -> None:
-    interactions = [
-        act(f"u{u}", post["post_id"], None if p % 2 else 7) for u in range(6) for p, post in enumerate(POSTS)
-    ]
+    ids = [post["post_id"] for post in POSTS]
+    interactions = [act(f"u{u}", post, None if i % 2 else 7) for u in range(6) for i, post in enumerate(ids)]
     made = [
         split(new_pipeline, tmp_path / str(i), Split("user", seed=5), rows, num_parts=num_parts)
         for i, rows in enumerate([interactions, interactions[::-1]])
