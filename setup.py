@@ -23,6 +23,8 @@ REQUIRES = [
     # Sparse matrices of terms and interactions.
     "scipy>=1.13",
     "numpy>=2.0",
+    # One thread for many products of small matrices.
+    "threadpoolctl>=3.5",
     # Rows that the block parser refuses, one by one; strict about UTF-8 and the grammar.
     "orjson>=3.10",
 ]

@@ -18,7 +18,7 @@ from transforms.sparse import sorted_codes
 
 MAX_USERS = 20_000
 MAX_POSTS = 50_000
-# Rows of history in a sample, and of one user in it: whoever has more than that is left out.
+# Posts liked in a sample, and by one user in it: whoever likes more than that is left out.
 MAX_INTERACTIONS = 5_000_000
 MAX_HISTORY = 50_000
 BLOCK_ROWS = 65_536
@@ -108,8 +108,8 @@ def sample_interactions(
 ) -> Sample:
     """The users whose ids have the smallest hashes, their histories, and the posts in these (by hash, if too many).
 
-    A user's history is taken whole, or not at all where it has more than MAX_HISTORY rows or the users before have
-    MAX_INTERACTIONS. Users and posts with nothing liked among them take no place.
+    A user's history is taken whole, or not at all where more than MAX_HISTORY posts are liked in it, or with those of
+    the users before more than MAX_INTERACTIONS. Users and posts with nothing liked among them take no place.
 
     Args:
       history_dir: a table of schemas.HISTORY.
@@ -150,19 +150,15 @@ def recency_ranks(user: np.ndarray, age: np.ndarray) -> np.ndarray:
 
 
 def _choose_users(directory: str, max_users: int) -> pa.Array:
-    """Ids of the users with the smallest hashes, less those who like nothing or are beyond the limits of rows."""
-    held = pa.table(
-        {"user_id": pa.array([], pa.string()), "rows": pa.array([], pa.int64()), "liked": pa.array([], pa.int64())}
-    )
+    """Ids of those with the smallest hashes among users who like something, less those beyond the limits of rows."""
+    held = pa.table({"user_id": pa.array([], pa.string()), "rows": pa.array([], pa.int64())})
     for block in tables.read_blocks(directory, BLOCK_ROWS, ["user_id", "strength"]):
-        liked = pc.greater(block.column("strength"), 0).cast(pa.int64())
-        counted = pa.table({"user_id": block.column("user_id"), "liked": liked}).group_by("user_id")
-        counted = counted.aggregate([([], "count_all"), ("liked", "sum")]).select(["user_id", "count_all", "liked_sum"])
-        merged = pa.concat_tables([held, counted.rename_columns(held.column_names)]).group_by("user_id")
-        held = merged.aggregate([("rows", "sum"), ("liked", "sum")]).rename_columns(held.column_names)
+        liked = block.column("user_id").filter(pc.greater(block.column("strength"), 0))
+        counted = pa.table({"user_id": liked, "rows": pa.array(np.ones(len(liked), np.int64))})
+        merged = pa.concat_tables([held, counted]).group_by("user_id").aggregate([("rows", "sum")])
         # One that falls out cannot come back: there are always max_users with smaller hashes.
-        held = _smallest(held, max_users)
-    held = held.filter(pc.and_(pc.greater(held["liked"], 0), pc.less_equal(held["rows"], MAX_HISTORY)))
+        held = _smallest(merged.select(["user_id", "rows_sum"]).rename_columns(held.column_names), max_users)
+    held = held.filter(pc.less_equal(held["rows"], MAX_HISTORY))
     total = np.cumsum(held["rows"].to_numpy())
     return held["user_id"].combine_chunks().filter(pa.array(total <= MAX_INTERACTIONS))
 
