@@ -1,0 +1,113 @@
+"""The gate: whether a run is good enough to be published, told by its evaluation and that of the last published run."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# What a run must not be worse in.
+MEASURES = ("recall@20", "ndcg@10")
+OURS, POPULAR = "fusefeed", "popular"
+# Of fewer users the means say nothing.
+MIN_USERS = 30
+# Half the width of a 95% interval in standard errors.
+_HALF_WIDTH = 1.959964
+
+Interval = Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether to publish.
+
+    Attributes:
+      passed: publish.
+      reason: in one line: why not, or what there is to say; "" where all is well.
+      refused: it would not pass; `passed` all the same where --no_gate is given.
+    """
+
+    passed: bool
+    reason: str = ""
+    refused: bool = False
+
+
+def decide(
+    evaluation: Mapping[str, Any] | None,
+    last_published: Mapping[str, Any] | None,
+    tolerance: float = 0.05,
+    no_gate: bool = False,
+) -> Verdict:
+    """Refuses a run that is worse than popularity, or than the last published one by more than `tolerance`.
+
+    Worse means beyond noise: the 95% interval of the difference from popularity (of the same users) lies below 0; the
+    last run's measure less the tolerance is above ours by more than the 95% interval of their difference.
+
+    Args:
+      evaluation: evaluation.json of this run; None where it was not made.
+      last_published: that of the run that LATEST names; None where there is none.
+      tolerance: relative, in [0, 1].
+      no_gate: publish whatever is found.
+    """
+    if not 0 <= tolerance <= 1:
+        raise ValueError(f"gate_tolerance must be in [0, 1], got {tolerance}")
+    nothing = nothing_to_compare(evaluation)
+    if nothing or evaluation is None:
+        return Verdict(True, f"the gate had nothing to compare: {nothing}")
+    reason = worse_than_popularity(evaluation) or worse_than_before(evaluation, last_published, tolerance)
+    if reason:
+        return Verdict(no_gate, f"{reason}; published all the same (--no_gate)" if no_gate else reason, True)
+    return Verdict(True, not_comparable(evaluation, last_published))
+
+
+def nothing_to_compare(evaluation: Mapping[str, Any] | None) -> str:
+    """Why an evaluation says nothing; "" where it does."""
+    if evaluation is None:
+        return "there is no evaluation"
+    if "methods" not in evaluation:
+        return "; ".join(evaluation.get("notes", [])) or "nothing was measured"
+    users = evaluation["about"]["users"]
+    return f"{users} users with something held out, fewer than {MIN_USERS}" if users < MIN_USERS else ""
+
+
+def worse_than_popularity(evaluation: Mapping[str, Any]) -> str:
+    """In which measure the run is worse than popularity, beyond noise; "" in none."""
+    methods = evaluation["methods"]
+    for name in MEASURES:
+        if methods[POPULAR]["lead"][name]["high"] < 0:
+            ours, theirs = (methods[method]["measures"][name]["mean"] for method in (OURS, POPULAR))
+            return f"worse than popularity: {name} {ours:.4f}, popularity {theirs:.4f}"
+    return ""
+
+
+def not_comparable(evaluation: Mapping[str, Any], last: Mapping[str, Any] | None) -> str:
+    """Why the last published run is no measure; "" where it is, or where there is none."""
+    if last is None:
+        return ""
+    nothing = nothing_to_compare(last)
+    if nothing:
+        return f"not compared with the last published run: {nothing}"
+    ours, theirs = (
+        tuple(one["split"].get(key) for key in ("kind", "fraction", "days", "seed")) for one in (evaluation, last)
+    )
+    return "" if ours == theirs else "not compared with the last published run: it was split in another way"
+
+
+def worse_than_before(evaluation: Mapping[str, Any], last: Mapping[str, Any] | None, tolerance: float) -> str:
+    """In which measure the run is worse than the last published one by more than the tolerance; "" in none."""
+    if last is None or not_comparable(evaluation, last):
+        return ""
+    for name in MEASURES:
+        now, before = (one["methods"][OURS]["measures"][name] for one in (evaluation, last))
+        allowed = (1 - tolerance) * before["mean"]
+        noise = _HALF_WIDTH * math.hypot(standard_error(now), (1 - tolerance) * standard_error(before))
+        if allowed - now["mean"] > noise:
+            return (
+                f"worse than the last published run ({last.get('run', 'unnamed')}) by more than "
+                f"{tolerance:.0%}: {name} {now['mean']:.4f}, before {before['mean']:.4f}"
+            )
+    return ""
+
+
+def standard_error(interval: Interval) -> float:
+    """The standard error that a 95% interval stands for."""
+    return (interval["high"] - interval["low"]) / (2 * _HALF_WIDTH)
