@@ -82,8 +82,10 @@ def stable_hash(column: pa.Array, seed: int = 0) -> np.ndarray:
 
     A polynomial in an odd multiplier over the bytes, modulo 2^64, then the finaliser of splitmix64 (Steele et al. 2014,
     "Fast splittable pseudorandom number generators"). Good for spreading rows, not against an adversary: whoever
-    chooses ids can make a part larger, never wrong. Null hashes like "".
+    chooses ids can make a part larger, never wrong. Null hashes like "". A column of uint64 is hashed by its numbers.
     """
+    if pa.types.is_uint64(column.type):
+        return splitmix(column.to_numpy(zero_copy_only=False) + np.uint64(seed) * _HASH_MULTIPLIER)
     data, offsets = string_buffers(column)
     num_rows = len(offsets) - 1
     starts, ends = offsets[:-1], offsets[1:]
@@ -98,10 +100,11 @@ def stable_hash(column: pa.Array, seed: int = 0) -> np.ndarray:
             terms = (data.astype(np.uint64) + np.uint64(1)) * powers[positions]
             filled = lengths > 0
             sums[filled] = np.add.reduceat(terms, starts[filled])
-    return _splitmix(sums + np.uint64(seed) * _HASH_MULTIPLIER + lengths.astype(np.uint64))
+    return splitmix(sums + np.uint64(seed) * _HASH_MULTIPLIER + lengths.astype(np.uint64))
 
 
-def _splitmix(x: np.ndarray) -> np.ndarray:
+def splitmix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64: uint64 numbers, each to one that looks random."""
     with np.errstate(over="ignore"):
         x = x + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

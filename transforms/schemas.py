@@ -58,9 +58,9 @@ REJECTS = pa.schema(
 )
 
 # What a user has done with a post, all kinds of interactions taken together and pure reposts resolved to their
-# original. `weight` is the sum of kind x rating x age (negative counts against); `strength` the sum of the kinds' weights
-# alone, cut to [0, 2]; `recency` the post's place in the user's own history, 0 the newest, near 1 the oldest (0 for all
-# where nothing has a time); `created_at` the latest.
+# original. `weight` is the sum of kind x rating x age (negative counts against); `strength` the sum of the kinds'
+# weights alone, cut to [0, 2]; `recency` the post's place in the user's own history, 0 the newest, near 1 the oldest (0
+# for all where nothing has a time); `created_at` the latest.
 HISTORY = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
@@ -167,6 +167,20 @@ def item_embeddings(width: int) -> pa.Schema:
     )
 
 
+def post_profiles(width: int) -> pa.Schema:
+    """What a post adds to the profile of whoever has it in the history (see transforms/vectors.py)."""
+    return pa.schema(
+        [pa.field("post_id", pa.string(), nullable=False), pa.field("profile", vector(width), nullable=False)]
+    )
+
+
+def user_scales(num_blocks: int) -> pa.Schema:
+    """What each block of a user's profile was multiplied by to become the embedding."""
+    return pa.schema(
+        [pa.field("user_id", pa.string(), nullable=False), pa.field("scales", vector(num_blocks), nullable=False)]
+    )
+
+
 def user_embeddings(width: int) -> pa.Schema:
     """Embeddings of users. Where `source` is `none` nothing is known of the user and the vector is zeros."""
     return pa.schema(
@@ -179,12 +193,13 @@ def user_embeddings(width: int) -> pa.Schema:
     )
 
 
-def candidates(width: int) -> pa.Schema:
-    """Everything top-K has to know of a post: its vector and what decides whether it may be recommended."""
+def candidates(width: int, profile_width: int) -> pa.Schema:
+    """Everything top-K has to know of a post: its vectors and what decides whether it may be recommended."""
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),
             pa.field("embedding", vector(width), nullable=False),
+            pa.field("profile", vector(profile_width), nullable=False),
             ("author_id", pa.string()),
             ("created_at", TIMESTAMP),
             pa.field("sensitive", pa.bool_(), nullable=False),
