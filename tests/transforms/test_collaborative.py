@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import svds
 
 from tests.transforms import factor_fixtures as fixtures
-from transforms import collaborative
+from transforms import collaborative, subspace
 
 NewPipeline = Callable[[], beam.Pipeline]
 row = fixtures.row
@@ -64,8 +64,8 @@ def test_the_parts_do_not_matter(new_pipeline: NewPipeline, tmp_path: Path) -> N
 def test_alone_and_spread_give_the_same_bits(new_pipeline: NewPipeline, tmp_path: Path) -> None:
     matrix = fixtures.make_matrix(new_pipeline, tmp_path, fixtures.tasteful(50, 40), 4)
     solution, _ = fixtures.factorize(new_pipeline, matrix, 8, passes=2)
-    work = collaborative.Work(matrix, collaborative.FactorizeMatrix(matrix, 8).width, 0)
-    alone = collaborative.solve_alone(work, 8, passes=2)
+    work = subspace.Work(matrix, collaborative.FactorizeMatrix(matrix, 8).width, 0)
+    alone = subspace.solve_alone(work, 8, passes=2)
     np.testing.assert_array_equal(alone.transform, solution.transform)
     np.testing.assert_array_equal(alone.singular_values, solution.singular_values)
 
@@ -121,28 +121,6 @@ def test_too_little_for_a_factor(new_pipeline: NewPipeline, tmp_path: Path, rows
         collaborative.FactorizeMatrix(matrix, 1)
 
 
-def test_random_numbers_are_told_by_ids() -> None:
-    ids = pa.array([f"post{i}" for i in range(4000)])
-    numbers = collaborative.gaussian(ids, 7, seed=1)
-    order = np.random.default_rng(0).permutation(4000)
-    np.testing.assert_array_equal(collaborative.gaussian(ids.take(pa.array(order)), 7, seed=1), numbers[order])
-    assert np.abs(numbers.mean(axis=0)).max() < 0.06
-    assert np.abs(np.cov(numbers.T) - np.eye(7)).max() < 0.1
-    assert np.mean(np.abs(numbers) > 1.96) == pytest.approx(0.05, abs=0.01)
-    assert np.abs(np.corrcoef(numbers[:, 0], collaborative.gaussian(ids, 7, seed=2)[:, 0])[0, 1]) < 0.06
-
-
-def test_sums_do_not_depend_on_the_order_of_arrival() -> None:
-    values = np.random.default_rng(0).standard_normal((80, 3)) * 10.0 ** (np.arange(80)[:, None] / 8 - 4)
-    numbered = [(part, collaborative.PostSums(value, value * 2)) for part, value in enumerate(values)]
-    sums: list[collaborative.PostSums] = []
-    for seed in range(2):
-        order = np.random.default_rng(seed).permutation(80)
-        sums.append(collaborative.sum_in_order([numbered[i] for i in order]))
-    np.testing.assert_array_equal(sums[0].gram, sums[1].gram)
-    np.testing.assert_allclose(sums[0].probe, 2 * values.sum(axis=0))
-
-
 def test_signs_do_not_hang_on_rounding(new_pipeline: NewPipeline, tmp_path: Path) -> None:
     # Two equal groups joined by one user: the second vector's largest entries are as large with either sign.
     rows = [row(f"u{u}", f"p{p}") for u in range(8) for p in range(8) if u % 2 == p % 2]
@@ -154,4 +132,4 @@ def test_signs_do_not_hang_on_rounding(new_pipeline: NewPipeline, tmp_path: Path
     np.testing.assert_allclose(found[1], found[0], atol=1e-6)
     np.testing.assert_allclose(found[2], found[0], atol=1e-6)
     ids = pa.array([f"p{i}" for i in range(8)])
-    assert (collaborative.gaussian(ids, 1, 1)[:, 0] @ found[0] > 0).all()
+    assert (subspace.gaussian(ids, 1, 1)[:, 0] @ found[0] > 0).all()
