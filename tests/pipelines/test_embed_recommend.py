@@ -1,4 +1,4 @@
-"""embed and recommend on a world of two topics: fused by the real fuse stage, an encoder that is the identity."""
+"""embed and recommend on a world of two topics: fused by the real fuse stage, a model that is a ridge regression."""
 
 import datetime
 import json
@@ -11,7 +11,9 @@ import pytest
 
 from pipelines import embed, fuse, recommend, stage
 from pipelines.options import Options
+from tests.transforms.space_fixtures import write_model
 from transforms import blocks, counts, schemas, tables
+from transforms.space import read_space
 from transforms.text import text_terms
 
 NOW = datetime.datetime(2024, 5, 31, tzinfo=datetime.UTC)
@@ -50,12 +52,17 @@ INTERACTIONS = [
     act("cook", "repost"),
     act("hater", "football00", "hide"),
     act("fan", "not_in_the_input"),
+    act("convert", "football02"),
+    *[act(f"crowd{i}", f"football{2 * (i + j) % 24:02d}") for i in range(12) for j in range(3)],
+    *[act(f"crowd{i}", f"cooking{2 * (i + j) % 24 + 1:02d}") for i in range(12, 24) for j in range(3)],
 ]
+CROWD = {f"crowd{i}": "history" for i in range(24)}
 USERS: list[dict[str, Any]] = [
     {"user_id": "says_cooking", "interests": ["cooking"], "bio": "soup and butter"},
     {"user_id": "says_nothing_known", "bio": "zxqw"},
     {"user_id": "fan", "blocked_authors": ["author2"]},
     {"user_id": "author1"},
+    {"user_id": "convert", "interests": ["cooking"], "bio": "soup and butter"},
 ]
 
 
@@ -75,42 +82,44 @@ def write_features(directory: Path, posts: list[dict[str, Any]]) -> None:
     tables.write_file(str(directory / "features" / "part-00000.parquet"), features, schema)
 
 
-def write_model(directory: Path) -> int:
-    """An encoder whose latent vector is the fused one."""
-    import tensorflow as tf
+def write_ridge(directory: Path) -> None:
+    """A model whose latent vector is the fused one and whose factors are told by a ridge regression on the others'."""
+    modalities, fused, mask = read_fused(directory)
+    encoder = np.eye(fused.shape[1], dtype=np.float32)
+    if modalities[-1][0] != "collaborative":
+        write_model(directory / "model", modalities, encoder, None)
+        return
+    offset = modalities[-1][1]
+    liked = mask[:, -1] > 0
+    content, factors = fused[liked, :offset].astype(float), fused[liked, offset:]
+    decoder = np.zeros((fused.shape[1], factors.shape[1]), np.float32)
+    decoder[:offset] = np.linalg.solve(content.T @ content + 0.1 * np.eye(offset), content.T @ factors)
+    write_model(directory / "model", modalities, encoder, decoder)
 
-    layout = json.loads((directory / "fused" / "_layout.json").read_text())
-    width, num_modalities = layout["width"], len(layout["modalities"])
 
-    class Identity(tf.Module):
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([None, width], tf.float32, name="fused"),
-                tf.TensorSpec([None, num_modalities], tf.float32, name="mask"),
-            ]
-        )
-        def serve(self, fused: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"latent": fused + 0 * tf.reduce_sum(mask)}
+def read_fused(directory: Path) -> tuple[tuple[tuple[str, int, int], ...], np.ndarray, np.ndarray]:
+    layout = json.loads((directory / "fused" / "_layout.json").read_text())["modalities"]
+    block = blocks.concat(list(tables.read_blocks(str(directory / "fused"), 1000)))
+    values, mask = (blocks.vectors_to_numpy(block.column(name)) for name in ("fused", "mask"))
+    return tuple((entry["name"], entry["offset"], entry["width"]) for entry in layout), values, mask
 
-    module = Identity()
-    tf.saved_model.save(module, str(directory / "model" / "encoder"), signatures=module.serve)
-    (directory / "model" / "model.json").write_text(json.dumps({"latent": width}))
-    return int(width)
+
+def make_run(output: Path, interactions: list[dict[str, Any]], **flags: Any) -> Path:
+    """A run directory that has everything but what embed and recommend write."""
+    directory = output / "runs" / "2024-05-31"
+    posts = make_posts()
+    write(directory, "posts", posts, schemas.POSTS, 15)
+    write(directory, "interactions", interactions, schemas.INTERACTIONS, 2)
+    write(directory, "users", USERS, schemas.USERS, 3)
+    write_features(directory, posts)
+    stage.execute(fuse.STAGE, options_of(output, text_width=8, min_document_frequency=1, **flags))
+    write_ridge(directory)
+    return output
 
 
 @pytest.fixture(scope="module")
 def fused_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory that has everything but what embed and recommend write."""
-    output = tmp_path_factory.mktemp("out")
-    directory = output / "runs" / "2024-05-31"
-    posts = make_posts()
-    write(directory, "posts", posts, schemas.POSTS, 15)
-    write(directory, "interactions", INTERACTIONS, schemas.INTERACTIONS, 2)
-    write(directory, "users", USERS, schemas.USERS, 3)
-    write_features(directory, posts)
-    stage.execute(fuse.STAGE, options_of(output, text_width=8, min_document_frequency=1))
-    write_model(directory)
-    return output
+    return make_run(tmp_path_factory.mktemp("out"), INTERACTIONS, factors=3)
 
 
 def options_of(output: Path, **flags: Any) -> Options:
@@ -121,11 +130,12 @@ def run(output: Path, **flags: Any) -> dict[str, list[dict[str, Any]]]:
     options = options_of(output, **flags)
     for each in (embed.STAGE, recommend.STAGE):
         stage.execute(each, options)
-    found = {}
-    for table in (*embed.STAGE.writes, *recommend.STAGE.writes):
-        directory = str(output / "runs" / "2024-05-31" / table)
-        found[table] = [row for block in tables.read_blocks(directory, 1000) for row in block.to_pylist()]
-    return found
+    return {name: table(output, name) for name in (*embed.STAGE.writes, *recommend.STAGE.writes)}
+
+
+def table(output: Path, name: str) -> list[dict[str, Any]]:
+    directory = str(output / "runs" / "2024-05-31" / name)
+    return [row for block in tables.read_blocks(directory, 1000) for row in block.to_pylist()]
 
 
 def lists(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -149,6 +159,8 @@ def test_everybody_gets_what_is_known_of_them(fused_run: Path) -> None:
         "says_cooking": "interests",
         "says_nothing_known": "none",
         "author1": "none",
+        "convert": "both",
+        **CROWD,
     }
     by_user = lists(found)
     assert topics(by_user["fan"]) == {"football"}
@@ -159,17 +171,25 @@ def test_everybody_gets_what_is_known_of_them(fused_run: Path) -> None:
     assert {row["reason"] for row in by_user["says_cooking"]} == {"interests"}
     assert {row["reason"] for row in by_user["hater"]} == {"popular"}
     assert "football00" not in {row["post_id"] for row in by_user["hater"]}
-    assert by_user["author1"][0]["post_id"] in ("cooking01", "football00", "football02", "football08")
+    popularity = {row["post_id"]: row["popularity"] for row in found["candidates"] if row["author_id"] != "author1"}
+    assert popularity[by_user["author1"][0]["post_id"]] == max(popularity.values()) > 0
     assert "author1" not in {authors[row["post_id"]] for row in by_user["author1"]}
+
+
+def vectors_of(rows: list[dict[str, Any]], key: str, column: str) -> dict[str, np.ndarray]:
+    return {row[key]: np.array(row[column]) for row in rows}
 
 
 def test_the_contracts_hold(fused_run: Path) -> None:
     found = run(fused_run, k=100, num_parts=3)
-    users = {row["user_id"]: np.array(row["embedding"]) for row in found["user_embeddings"]}
-    items = {row["post_id"]: np.array(row["embedding"]) for row in found["item_embeddings"]}
-    assert len(items) == NUM_POSTS + 2
-    assert [row["modalities"] for row in found["item_embeddings"] if row["post_id"] == "empty"] == [[]]
-    seen = {(row["user_id"], row["post_id"]) for row in found["history"]}
+    users = vectors_of(found["user_embeddings"], "user_id", "embedding")
+    items = vectors_of(found["item_embeddings"], "post_id", "embedding")
+    assert len(items) == len(found["post_profiles"]) == NUM_POSTS + 2
+    named = {row["post_id"]: row["modalities"] for row in found["item_embeddings"]}
+    assert (named["empty"], named["football00"]) == ([], ["text", "collaborative"])
+    assert named["football38"] == ["text"]
+    assert not items["empty"].any()
+    seen = {(row["user_id"], row["post_id"]) for row in table(fused_run, "history")}
     assert ("cook", "cooking01") in seen and ("fan", "not_in_the_input") in seen
     hidden = {"repost", "football04", "cooking05"}
     for user, rows in lists(found).items():
@@ -185,28 +205,107 @@ def test_the_contracts_hold(fused_run: Path) -> None:
     nearest = [row for row in found["similar_posts"] if row["rank"] == 1]
     assert len(nearest) == NUM_POSTS - 2
     assert all(topics([row]) == {row["neighbor_id"].rstrip("0123456789")} for row in nearest)
-    directory = fused_run / "runs" / "2024-05-31" / "history"
+    directory = fused_run / "runs" / "2024-05-31" / "user_embeddings"
     assert counts.read_counts(str(directory))["profiles.liked.entries_without_vector"] == 1
+
+
+def test_scores_are_the_sum_of_what_the_liked_posts_say(fused_run: Path) -> None:
+    found = run(fused_run, k=20, num_parts=2)
+    space = read_space(*(str(fused_run / "runs" / "2024-05-31" / name) for name in ("fused", "collaborative")))
+    assert len(space.singular_values) == 3 and all(space.widths)
+    profiles = vectors_of(found["post_profiles"], "post_id", "profile")
+    items = vectors_of(found["item_embeddings"], "post_id", "embedding")
+    scales = {user: np.repeat(v, space.widths) for user, v in
+              vectors_of(found["user_scales"], "user_id", "scales").items()}  # fmt: skip
+    half_life = space.tuning.recency or np.inf
+    liked = [row for row in table(fused_run, "history") if row["weight"] > 0 and row["post_id"] in profiles]
+    explained = 0
+    for row in (row for row in found["recommendations"] if row["reason"] == "history" and row["user_id"] in CROWD):
+        item = items[row["post_id"]]
+        parts = {
+            entry["post_id"]: entry["strength"] * 0.5 ** (entry["recency"] / half_life)
+            * float(scales[row["user_id"]] * profiles[entry["post_id"]] @ item[:-1])
+            for entry in liked if entry["user_id"] == row["user_id"]
+        }  # fmt: skip
+        assert row["score"] == pytest.approx(sum(parts.values()) + item[-1], rel=1e-4, abs=1e-5)
+        loudest = max(parts.values())
+        if loudest > 0:
+            assert parts[row["because_post_id"]] == pytest.approx(loudest, rel=1e-4)
+            explained += 1
+    assert explained > 100
+
+
+def test_tables_do_not_depend_on_the_number_of_parts(fused_run: Path) -> None:
+    first, second = (run(fused_run, k=10, num_parts=num_parts) for num_parts in (1, 4))
+    for name in first:
+        one, other = (sorted(found[name], key=row_key) for found in (first, second))
+        assert [row_key(row) for row in one] == [row_key(row) for row in other], name
+    for key in ("reason", "because_post_id"):
+        assert [row[key] for row in sorted(first["recommendations"], key=row_key)] == [
+            row[key] for row in sorted(second["recommendations"], key=row_key)
+        ]
+
+
+def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("user_id", "post_id", "rank", "neighbor_id") if name in row)
+
+
+@pytest.mark.parametrize(("worth", "topic"), [(0.01, "football"), (100.0, "cooking")])
+def test_interests_count_as_much_as_they_are_worth(fused_run: Path, worth: float, topic: str) -> None:
+    found = run(fused_run, k=5, interests_worth=worth)
+    mine = lists(found)["convert"]
+    assert topics(mine) == {topic}
+    assert {row["reason"] for row in mine} == {"history" if topic == "football" else "interests"}
+
+
+def test_a_new_post_is_found_by_what_it_is_about(fused_run: Path) -> None:
+    found = run(fused_run, k=100)
+    cold = {row["post_id"] for row in found["item_embeddings"] if row["modalities"] == ["text"]}
+    assert len(cold) > 10
+    ranks: dict[bool, list[int]] = {True: [], False: []}
+    for row in found["recommendations"]:
+        if row["user_id"] in CROWD and row["post_id"] in cold:
+            fond_of = "football" if int(row["user_id"].removeprefix("crowd")) < 12 else "cooking"
+            ranks[topics([row]) == {fond_of}].append(row["rank"])
+    assert min(len(ranks[True]), len(ranks[False])) > 50
+    assert np.mean(np.array(ranks[True])[:, None] < np.array(ranks[False])) > 0.8
+
+
+def test_without_interactions_interests_find_posts(tmp_path: Path) -> None:
+    found = run(make_run(tmp_path, []), k=6)
+    assert {row["source"] for row in found["user_embeddings"]} == {"interests", "none"}
+    by_user = lists(found)
+    assert topics(by_user["says_cooking"]) == {"cooking"}
+    assert {row["score"] for row in by_user["author1"]} == {0.0}
+    nearest = [row for row in found["similar_posts"] if row["rank"] == 1]
+    assert len(nearest) == NUM_POSTS - 2
+    assert all(topics([row]) == {row["neighbor_id"].rstrip("0123456789")} for row in nearest)
 
 
 def test_flags_reach_the_lists(fused_run: Path) -> None:
     found = run(
         fused_run, k=50, max_age_days=10, max_per_author=1, exclude_replies=True, include_sensitive=True,
-        include_seen=True, similar_k=0, kind_weights="like=3", half_life_days=0.0,
+        include_seen=True, similar_k=0,
     )  # fmt: skip
     assert found["similar_posts"] == []
-    assert {row["weight"] for row in found["history"]} == {3.0, -1.0}
     rows = {row["post_id"]: row for row in found["candidates"]}
     by_user = lists(found)
     shown = {row["post_id"] for row in found["recommendations"]}
     assert all(rows[post]["created_at"] >= datetime.datetime(2024, 5, 22, tzinfo=datetime.UTC) for post in shown)
     assert shown & {"football04", "cooking05"} and not shown & {"football06", "cooking07"}
-    assert "football00" in {row["post_id"] for row in by_user["fan"]}
+    mine = {row["post_id"] for row in by_user["fan"]}
+    assert mine & {"football00", "football02", "football08"}
     for listed in by_user.values():
         authors = [rows[row["post_id"]]["author_id"] for row in listed]
         assert len(set(authors)) == len(authors)
 
 
+def test_weights_of_kinds_reach_the_history(tmp_path: Path) -> None:
+    output = make_run(tmp_path, INTERACTIONS, kind_weights="like=3", half_life_days=0.0)
+    assert {row["weight"] for row in table(output, "history")} == {3.0, -1.0}
+    assert {row["strength"] for row in table(output, "history")} == {2.0, 0.0}
+
+
 def test_bad_kind_weights_are_bad_usage(fused_run: Path) -> None:
     with pytest.raises(stage.UsageError, match="--kind_weights must be like like=1,hide=-1, got 'like'"):
-        stage.execute(embed.STAGE, options_of(fused_run, kind_weights="like"))
+        stage.execute(fuse.STAGE, options_of(fused_run, kind_weights="like"))

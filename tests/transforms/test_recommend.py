@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,37 @@ import pytest
 
 from transforms import blocks, recommend, schemas, similar, tables, tiles, topk
 from transforms.recommend import RecommendConfig
+from transforms.space import Space
 from transforms.tiles import Eligibility
+from transforms.tuned import Content, Decoded, Mix, Own, Tuning
 
 NewPipeline = Callable[[], beam.Pipeline]
 Row = dict[str, Any]
-WIDTH = 6
+WIDTH, WIDTHS = 6, (2, 1, 2)
+PROFILE = WIDTH - 1
+HALF_LIFE = 0.4
 NUM_POSTS, NUM_USERS = 260, 41
 NOW = datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)
+
+
+MODALITIES = (("text", 0, 2), ("collaborative", 2, 2))
+SPACE = Space(
+    MODALITIES,
+    np.ones(2),
+    9,
+    Tuning(own=Own(k=2), decoded=Decoded(k=1), content=Content("text", b=0.7), mix=Mix(rho=0.5)),
+)
+COVARIANCES = np.array([[2.0, 0.3], [0.3, 0.5]]), np.array([[0.2]]), np.array([[1.0, -0.4], [-0.4, 3.0]])
+
+
+def profile_of_a_user_with(profile: np.ndarray) -> np.ndarray:
+    """The embedding of a user in SPACE whose profile this is, by the formula: [WIDTH] float32."""
+    own, decoded, content = profile[:2], profile[2:3], profile[3:]
+    made = [
+        block / np.sqrt(block @ covariance @ block)
+        for block, covariance in zip((own, decoded, content), COVARIANCES, strict=True)
+    ]
+    return np.array([*made[0], *made[1], *(made[2] * 0.7 * 0.5), 1.0], np.float32).astype(float)
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -24,18 +49,31 @@ def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float32)
 
 
+def counted(row: Row, half_life: float | None = HALF_LIFE) -> float:
+    """What a row of history counts in a profile."""
+    fade = 1.0 if half_life is None else 0.5 ** (row["recency"] / half_life)
+    return row["strength"] * fade if row["weight"] > 0 else row["weight"]
+
+
 class World:
-    """Random posts (some twice, some sensitive, reposts, replies, without vectors), users and histories."""
+    """Random posts (some twice, some sensitive, reposts, replies, without vectors), users and histories.
+
+    A user's embedding is the sum of what the liked posts and the interests add, scaled block by block, and a 1.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        vectors = unit(rng, NUM_POSTS, WIDTH)
-        vectors[100:120] = vectors[0:20]
-        vectors[120:125] = 0
+        vectors, profiles = unit(rng, NUM_POSTS, WIDTH), unit(rng, NUM_POSTS, PROFILE)
+        profiles += vectors[:, :PROFILE]  # what is liked is like what is got
+        for values in (vectors, profiles):
+            values[100:120] = values[0:20]
+            values[120:128] = 0
+        vectors[125:128, -1] = -0.01  # nothing known but that it is put back
         self.posts: list[Row] = [
             {
                 "post_id": f"p{i:03d}",
                 "embedding": vectors[i].tolist(),
+                "profile": profiles[i].tolist(),
                 "author_id": None if i % 11 == 0 else f"u{rng.integers(30):02d}",
                 "created_at": None if i % 17 == 0 else NOW - datetime.timedelta(days=int(rng.integers(100))),
                 "sensitive": bool(rng.random() < 0.1),
@@ -45,19 +83,13 @@ class World:
             }
             for i in rng.permutation(NUM_POSTS)
         ]
-        sources = ["history", "interests", "both", "none"]
-        self.users: list[Row] = []
-        for i in range(NUM_USERS):
-            source = sources[i % 4]
-            vector = np.zeros(WIDTH) if source == "none" else unit(rng, WIDTH)
-            self.users.append(
-                {"user_id": f"u{i:02d}", "embedding": vector.tolist(), "num_interactions": 5, "source": source}
-            )
         self.history: list[Row] = [
             {
                 "user_id": f"u{u:02d}",
                 "post_id": f"p{p:03d}",
                 "weight": float(np.float32(rng.uniform(-0.3, 1))) if u % 4 in (0, 2) else -1.0,
+                "strength": float(np.float32(rng.uniform(0.1, 2))),
+                "recency": float(np.float32(rng.uniform(0, 1))),
                 "num_interactions": 1,
                 "created_at": NOW,
             }
@@ -70,6 +102,24 @@ class World:
             {"user_id": "u04", "blocked_authors": []},
             {"user_id": "stranger", "blocked_authors": ["u01"]},
         ]
+        sources = ["history", "interests", "both", "none"]
+        self.users: list[Row] = []
+        self.scales: list[Row] = []
+        for i in range(NUM_USERS):
+            source, scales = sources[i % 4], rng.uniform(0.2, 2, 3).astype(np.float32)
+            profile = self.liked_profile(f"u{i:02d}") if source in ("history", "both") else np.zeros(PROFILE)
+            if source in ("interests", "both"):
+                profile = profile + 5 * unit(rng, PROFILE)
+            vector = [*(profile * np.repeat(scales, WIDTHS)).tolist(), float(source != "none")]
+            ids = {"user_id": f"u{i:02d}"}
+            self.users.append(ids | {"embedding": vector, "num_interactions": 5, "source": source})
+            self.scales.append(ids | {"scales": scales.tolist()})
+
+    def liked_profile(self, user: str) -> np.ndarray:
+        posts = {post["post_id"]: np.array(post["profile"]) for post in self.posts}
+        nothing = np.zeros(PROFILE)
+        rows = (row for row in self.history if row["user_id"] == user and row["weight"] > 0)
+        return sum((counted(row) * posts.get(row["post_id"], nothing) for row in rows), nothing)
 
     def eligible(self, user: Row, post: Row, config: RecommendConfig) -> bool:
         rules = config.eligibility
@@ -111,7 +161,7 @@ class World:
 
     def write_candidates(self, directory: Path, num_files: int) -> str:
         for i in range(num_files):
-            block = pa.RecordBatch.from_pylist(self.posts[i::num_files], schema=schemas.candidates(WIDTH))
+            block = pa.RecordBatch.from_pylist(self.posts[i::num_files], schema=schemas.candidates(WIDTH, PROFILE))
             tables.write_file(str(directory / f"part-{i:05d}.parquet"), block, block.schema)
         return str(directory)
 
@@ -123,8 +173,10 @@ class World:
         num_parts: int = 3,
         num_files: int = 3,
     ) -> list[Row]:
+        config = dataclasses.replace(config, half_lives=(HALF_LIFE, HALF_LIFE), block_widths=WIDTHS)
         given = {
             "embeddings": pa.RecordBatch.from_pylist(self.users, schema=schemas.user_embeddings(WIDTH)),
+            "scales": pa.RecordBatch.from_pylist(self.scales[::-1], schema=schemas.user_scales(3)),
             "history": pa.RecordBatch.from_pylist(self.history, schema=schemas.HISTORY),
             "users": pa.RecordBatch.from_pylist(self.blocked, schema=schemas.USERS),
         }
@@ -168,25 +220,53 @@ def test_lists_equal_the_obvious_computation(new_pipeline: NewPipeline, tmp_path
         assert all(row["because_post_id"] is None for row in mine if row["reason"] != "history")
 
 
-def test_because_is_the_liked_post_with_the_largest_weighted_product(new_pipeline: NewPipeline, tmp_path: Path) -> None:
+def test_reasons_are_the_exact_parts_of_the_score(new_pipeline: NewPipeline, tmp_path: Path) -> None:
     world = World()
     rows = world.run(new_pipeline, tmp_path, RecommendConfig(k=30, include_seen=True))
-    vectors = {post["post_id"]: np.array(post["embedding"], np.float32).astype(float) for post in world.posts}
-    found = 0
-    for row in (row for row in rows if row["reason"] == "history"):
+    posts = {post["post_id"]: post for post in world.posts}
+    users = {user["user_id"]: user for user in world.users}
+    scales = {row["user_id"]: np.repeat(np.array(row["scales"]), WIDTHS) for row in world.scales}
+    found, by_interests = 0, 0
+    for row in (row for row in rows if row["reason"] != "popular"):
+        user, item = users[row["user_id"]], np.array(posts[row["post_id"]]["embedding"])
         spoken = {
-            entry["post_id"]: float(np.float32(entry["weight"] * (vectors[entry["post_id"]] @ vectors[row["post_id"]])))
+            entry["post_id"]: counted(entry)
+            * float(scales[row["user_id"]] * posts[entry["post_id"]]["profile"] @ item[:PROFILE])
             for entry in world.history
-            if entry["user_id"] == row["user_id"] and entry["weight"] > 0
-            and entry["post_id"] in vectors and entry["post_id"] != row["post_id"]
+            if entry["user_id"] == row["user_id"] and entry["weight"] > 0 and entry["post_id"] in posts
         }  # fmt: skip
+        profile_score = row["score"] - item[PROFILE]
+        if user["source"] == "history":
+            assert sum(spoken.values()) == pytest.approx(profile_score, rel=1e-4, abs=1e-4)
+        if user["source"] == "both" and abs(2 * sum(spoken.values()) - profile_score) > 1e-4:
+            assert row["reason"] == ("history" if 2 * sum(spoken.values()) > profile_score else "interests")
+        if row["reason"] == "interests":
+            by_interests += user["source"] == "both"
+            continue
+        spoken.pop(row["post_id"], None)
         loudest = max(spoken.values(), default=0.0)
         if loudest <= 0:
             assert row["because_post_id"] is None
         else:
-            assert spoken[row["because_post_id"]] == pytest.approx(loudest, rel=1e-6)
+            assert spoken[row["because_post_id"]] == pytest.approx(loudest, rel=1e-5)
             found += 1
-    assert found > 100
+    assert found > 100 and by_interests > 50
+
+
+def test_of_a_long_history_the_strongest_posts_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.reasons.MAX_LIKED", 2)
+    axes = np.eye(PROFILE, dtype=np.float32)
+    given = [("loud", 1.0, 0.0, 0), ("late", 1.0, 0.4, 0), ("weak", 0.2, 0.0, 2), ("hated", -9.0, 0.0, 1)]
+    history = [
+        {"user_id": "u", "post_id": name, "weight": weight, "strength": weight * 2, "recency": recency}
+        | {"num_interactions": 1}
+        for name, weight, recency, _ in given
+    ]
+    posts = [{"post_id": name, "embedding": [*axes[0], 0.0], "profile": axes[place]} for name, _, _, place in given]
+    posts.append({"post_id": "new", "embedding": [0.1, 0.0, 5.0, 0.0, 0.0, 0.0], "profile": axes[4]})
+    made = {strict: reasons_of(history, posts, "history", strict) for strict in (HALF_LIFE, None, 0.01)}
+    # "weak" has the largest part of the score, but only two are asked: with a short half-life it is one of them.
+    assert [made[half_life]["new"][1] for half_life in (HALF_LIFE, None, 0.01)] == ["loud", "late", "weak"]
 
 
 @pytest.mark.parametrize(("num_parts", "num_files", "tile_rows", "query_rows", "user_rows"), [
@@ -218,7 +298,13 @@ def test_a_checkerboard_world_gives_everybody_the_own_colour(new_pipeline: NewPi
     world = World()
     axes = np.eye(WIDTH, dtype=np.float32)[:2]
     for i, post in enumerate(world.posts):
-        post |= {"embedding": axes[i % 2].tolist(), "sensitive": False, "is_repost": False, "author_id": None}
+        post |= {
+            "embedding": axes[i % 2].tolist(),
+            "profile": axes[i % 2, :PROFILE].tolist(),
+            "sensitive": False,
+            "is_repost": False,
+            "author_id": None,
+        }
     for i, user in enumerate(world.users):
         user |= {"embedding": axes[i % 2].tolist(), "source": "interests"}
     world.history = []
@@ -232,39 +318,54 @@ def test_a_checkerboard_world_gives_everybody_the_own_colour(new_pipeline: NewPi
 def test_nobody_and_those_who_have_seen_everything_get_nothing(new_pipeline: NewPipeline, tmp_path: Path) -> None:
     world = World()
     world.history = [
-        {"user_id": user["user_id"], "post_id": post["post_id"], "weight": 1.0, "num_interactions": 1}
+        {"user_id": user["user_id"], "post_id": post["post_id"], "weight": 1.0, "strength": 1.0, "recency": 0.0}
+        | {"num_interactions": 1}
         for user in world.users[:4]
         for post in world.posts
     ]
-    world.users = world.users[:4]
+    world.users, world.scales = world.users[:4], world.scales[:4]
     assert world.run(new_pipeline, tmp_path / "seen", RecommendConfig()) == []
-    world.users, world.blocked = [], []
+    world.users, world.scales, world.blocked = [], [], []
     assert world.run(new_pipeline, tmp_path / "nobody", RecommendConfig()) == []
 
 
-def test_both_is_told_apart_by_the_larger_part() -> None:
-    axes = np.eye(WIDTH, dtype=np.float32)
-    user = np.float32(0.5**0.5) * (axes[0] + axes[1])
-    users = pa.RecordBatch.from_pylist(
-        [{"user_id": "u", "embedding": user.tolist(), "num_interactions": 1, "source": "both"}],
-        schema=schemas.user_embeddings(WIDTH),
+def reasons_of(
+    history: list[Row], posts: list[Row], source: str, half_life: float | None, interests: np.ndarray | float = 0.0
+) -> dict[str, tuple[str, str | None]]:
+    """(reason, because) by post, of a user with this history and interests."""
+    profiles = {post["post_id"]: np.array(post["profile"]) for post in posts}
+    profile = interests + sum(
+        counted(row, half_life) * profiles[row["post_id"]] for row in history if row["weight"] > 0
     )
-    posts = [{"post_id": name, "embedding": axes[i].tolist()} for i, name in enumerate(["liked", "other"])]
-    posts.append({"post_id": "near_liked", "embedding": (0.8 * axes[0] + 0.6 * axes[1]).tolist()})
+    ids = {"user_id": "u"}
     falses = {"sensitive": False, "is_repost": False, "is_reply": False, "popularity": 0.0}
-    block = pa.RecordBatch.from_pylist([post | falses for post in posts], schema=schemas.candidates(WIDTH))
-    history = pa.RecordBatch.from_pylist(
-        [{"user_id": "u", "post_id": "liked", "weight": 1.0, "num_interactions": 1}], schema=schemas.HISTORY
-    )
+    user = ids | {"embedding": [*np.asarray(profile).tolist(), 1.0], "num_interactions": 1, "source": source}
+    block = pa.RecordBatch.from_pylist([post | falses for post in posts], schema=schemas.candidates(WIDTH, PROFILE))
 
     class Memory(tiles.Catalogue):
         def read(self, tile_rows: int) -> Any:
             return iter([block])
 
     found = recommend.recommend(
-        users, history, schemas.empty(recommend._BLOCKED), Memory(""), RecommendConfig(k=5)
+        pa.RecordBatch.from_pylist([user], schema=schemas.user_embeddings(WIDTH)),
+        pa.RecordBatch.from_pylist([ids | {"scales": [1.0, 1.0, 1.0]}], schema=schemas.user_scales(3)),
+        pa.RecordBatch.from_pylist(history, schema=schemas.HISTORY),
+        schemas.empty(recommend._BLOCKED),
+        Memory(""),
+        RecommendConfig(k=5, half_lives=(half_life, half_life), block_widths=WIDTHS),
     ).to_pylist()
-    assert {row["post_id"]: (row["reason"], row["because_post_id"]) for row in found} == {
+    return {row["post_id"]: (row["reason"], row["because_post_id"]) for row in found}
+
+
+@pytest.mark.parametrize("put_back", [0.0, -5.0])
+def test_both_is_told_apart_by_the_larger_part(put_back: float) -> None:
+    axes = np.eye(PROFILE, dtype=np.float32)
+    vectors = {"liked": axes[0], "other": axes[1], "near_liked": 0.8 * axes[0] + 0.6 * axes[1]}
+    posts = [{"post_id": name, "embedding": [*v, put_back], "profile": v} for name, v in vectors.items()]
+    history = [
+        {"user_id": "u", "post_id": "liked", "weight": 1.0, "strength": 1.0, "recency": 0, "num_interactions": 1}
+    ]
+    assert reasons_of(history, posts, "both", None, axes[1]) == {
         "near_liked": ("history", "liked"),
         "other": ("interests", None),
     }
@@ -281,33 +382,54 @@ def test_similar_posts_equal_the_obvious_computation(
         _ = (
             pipeline
             | tables.ReadParts(candidates)
-            | similar.FindSimilar(candidates, 5)
+            | similar.FindSimilar(candidates, SPACE, COVARIANCES, 5)
             | tables.WriteParts(str(tmp_path / "out"), schemas.SIMILAR_POSTS)
         )
     rows = [row for block in tables.read_blocks(str(tmp_path / "out"), 10_000) for row in block.to_pylist()]
     eligible = {
-        post["post_id"]: np.array(post["embedding"], np.float32).astype(float)
+        post["post_id"]: (np.array(post["profile"]), np.array(post["embedding"]))
         for post in world.posts
         if not post["sensitive"] and not post["is_repost"] and any(post["embedding"])
     }
-    expected = [
-        (post_id, rank, neighbor, score)
-        for post_id, vector in sorted(eligible.items())
-        for rank, (neighbor, score) in enumerate(
-            sorted(
-                ((n, float(np.float32((vector * v).sum()))) for n, v in eligible.items() if n != post_id),
-                key=lambda entry: (-entry[1], entry[0]),
-            )[:5],
-            1,
-        )
+    expected = []
+    for post_id, (profile, _) in sorted(eligible.items()):
+        if any(profile):
+            query = profile_of_a_user_with(profile)
+            scored = [(n, float(np.float32((query * item).sum()))) for n, (_, item) in eligible.items() if n != post_id]
+            best = sorted(scored, key=lambda entry: (-entry[1], entry[0]))[:5]
+            expected += [(post_id, rank, neighbor, score) for rank, (neighbor, score) in enumerate(best, 1)]
+    found = sorted((row["post_id"], row["rank"], row["neighbor_id"], row["score"]) for row in rows)
+    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    np.testing.assert_allclose([row[3] for row in found], [row[3] for row in expected], rtol=1e-5, atol=1e-6)
+    put_back = {f"p{i}" for i in range(125, 128)} & eligible.keys()
+    assert put_back and not put_back & {row[0] for row in found}
+
+
+def test_similar_posts_are_what_somebody_gets_who_has_just_this_one(new_pipeline: NewPipeline, tmp_path: Path) -> None:
+    world = World()
+    asked = [post for post in world.posts if any(post["profile"])][:NUM_USERS]
+    world.users, world.scales, world.blocked = [], [], []
+    world.history = [
+        {"user_id": post["post_id"], "post_id": post["post_id"], "weight": 1.0, "strength": 2.0, "recency": 0.0}
+        | {"num_interactions": 1}
+        for post in asked
     ]
-    assert sorted((row["post_id"], row["rank"], row["neighbor_id"], row["score"]) for row in rows) == expected
+    for post in asked:
+        user, vector = {"user_id": post["post_id"]}, profile_of_a_user_with(2 * np.array(post["profile"]))
+        world.users.append(user | {"embedding": vector.tolist(), "num_interactions": 1, "source": "history"})
+        world.scales.append(user | {"scales": [1.0, 1.0, 1.0]})
+    lists = world.run(new_pipeline, tmp_path, RecommendConfig(k=20))
+    catalogue = tiles.Catalogue(str(tmp_path / "candidates"))
+    block = pa.RecordBatch.from_pylist(asked, schema=schemas.candidates(WIDTH, PROFILE))
+    found = similar.similar_posts(block, catalogue, similar.FindSimilar("", SPACE, COVARIANCES)).to_pylist()
+    got = sorted((row["user_id"], row["rank"], row["post_id"]) for row in lists)
+    assert got == sorted((row["post_id"], row["rank"], row["neighbor_id"]) for row in found)
 
 
 @pytest.mark.parametrize(("made", "name"), [
     (lambda: RecommendConfig(k=0), "k"),
     (lambda: RecommendConfig(max_per_author=0), "max_per_author"),
-    (lambda: similar.FindSimilar("x", 0), "similar_k"),
+    (lambda: similar.FindSimilar("x", SPACE, COVARIANCES, 0), "similar_k"),
     (lambda: recommend.Recommend("x", 3, 0), "num_parts"),
 ])  # fmt: skip
 def test_limits_are_checked(made: Callable[[], object], name: str) -> None:
