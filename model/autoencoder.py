@@ -7,14 +7,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from model.layers import Corruption, ResidualEncoder, Standardise, register
+from model.encoders import ResidualEncoder, StandInEncoder
+from model.layers import Corruption, Standardise, register
 from model.layout import Layout
+from model.ridge import LinearStart
 from model.statistics import Moments
 
 
 @register
 class Autoencoder(keras.Model):
-    """{"fused": [n, D], "mask": [n, M]} -> {"latent": [n, L], "decoded": [n, D] standardised, "kept": [n, M]}.
+    """{"fused": [n, D], "mask": [n, M]} -> {"latent": [n, L], "decoded": [n, D] in its units, "kept": [n, M]}.
 
     `kept` is the mask of what the encoder saw: less than `mask` where modality dropout hid something. The loss of a
     batch is the mean, over every modality of every row that has it, of the squared error of the standardised block,
@@ -30,6 +32,8 @@ class Autoencoder(keras.Model):
       modality_dropout: [M] probabilities with which modalities are hidden while training.
       modality_weights: [M] weights of the modalities' losses.
       seed: of all that is random.
+      stand_in: where content is to stand in for collaborative factors, the last modality, `model.ridge.settings` of its
+        scales; they take the place of `noise`.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Autoencoder(keras.Model):
         modality_dropout: Sequence[float],
         modality_weights: Sequence[float],
         seed: int = 0,
+        stand_in: Mapping[str, Sequence[float]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,10 +60,18 @@ class Autoencoder(keras.Model):
             "modality_dropout": list(modality_dropout),
             "modality_weights": list(modality_weights),
             "seed": seed,
+            "stand_in": None if stand_in is None else {name: list(values) for name, values in stand_in.items()},
         }
+        # [M]: what standardised blocks are divided by before all else, and what the encoder may look at.
+        self.units, self.seen = np.ones((2, len(self.layout.modalities)), np.float32)
+        deviations = [noise / np.sqrt(modality.width) for modality in self.layout.modalities]
+        encoder = ResidualEncoder
+        if stand_in is not None:
+            self.units, self.seen = (np.array(stand_in[name], np.float32) for name in ("units", "seen"))
+            deviations, encoder = list(stand_in["noise"]), StandInEncoder
         self.standardise = Standardise(layout, name="standardise")
-        self.corruption = Corruption(layout, modality_dropout, noise, seed, name="corruption")
-        self.encoder = ResidualEncoder(layout, latent, hidden, dropout, seed + 1, name="encoder")
+        self.corruption = Corruption(layout, modality_dropout, deviations, seed, name="corruption")
+        self.encoder = encoder(layout, latent, hidden, dropout, seed + 1, name="encoder")
         # The linear decoders of all modalities side by side: each is a slice of columns, see `decoder_weights`.
         self.decoder = keras.layers.Dense(self.layout.width, name="decoder")
         self.decoder.build((None, latent))
@@ -72,20 +85,32 @@ class Autoencoder(keras.Model):
           moments: of the training rows.
           components: [L, D], orthonormal rows.
         """
-        self.standardise.mean.assign(moments.mean)
-        self.standardise.scale.assign(moments.scale @ self.layout.membership)
+        self._standardise_by(moments)
         self.encoder.usual.assign(moments.present)
         self.encoder.linear.assign(components.T)
         self.decoder.kernel.assign(components)
 
+    def start_from_linear(self, moments: Moments, start: LinearStart) -> None:
+        """Sets the standardisation, and makes the model that linear autoencoder: training begins there."""
+        self._standardise_by(moments)
+        self.encoder.linear.assign(start.linear)
+        self.encoder.offset.assign(start.offset)
+        self.encoder.bias.assign(start.bias)
+        self.decoder.kernel.assign(start.kernel)
+
+    def _standardise_by(self, moments: Moments) -> None:
+        self.standardise.mean.assign(moments.mean)
+        self.standardise.scale.assign(moments.divisors(self.layout) * (self.units @ self.layout.membership))
+
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        rows = self.standardise(inputs["fused"], inputs["mask"])
-        rows, kept = self.corruption(rows, inputs["mask"], training=training)
+        mask = inputs["mask"] * self.seen
+        rows, kept = self.corruption(self.standardise(inputs["fused"], mask), mask, training=training)
         latent = self.encoder(rows, kept, training=training)
         return {"latent": latent, "decoded": self.decoder(latent), "kept": kept}
 
     def encode(self, fused: Any, mask: Any) -> Any:
-        """fused [n, D], mask [n, M] -> latent [n, L]."""
+        """fused [n, D or more], mask [n, M] -> latent [n, L]."""
+        mask = mask * self.seen
         return self.encoder(self.standardise(fused, mask), mask)
 
     def decode(self, latent: Any) -> Any:
@@ -115,7 +140,7 @@ class Autoencoder(keras.Model):
 
     def _squares(self, y: Mapping[str, Any], y_pred: Mapping[str, Any]) -> tuple[Any, Any]:
         target = self.standardise(y["fused"], y["mask"])
-        columns = ops.transpose(self.layout.membership)
+        columns = (self.layout.membership * self.units[:, None] ** 2).T
         return ops.matmul(ops.square(y_pred["decoded"] - target), columns), ops.matmul(ops.square(target), columns)
 
     def get_config(self) -> dict[str, Any]:

@@ -38,11 +38,12 @@ class EpochReport:
 
 @dataclasses.dataclass
 class Course:
-    """How far training has come."""
+    """How far training has come; epoch 0 is the start, where that was measured."""
 
     epochs_done: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
+    start_loss: float | None = None
     losses: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
@@ -57,6 +58,7 @@ class Checkpoint(keras.callbacks.Callback):
       patience: epochs without a new best loss after which training stops.
       seed: of the random generators, which start anew in every epoch.
       on_epoch: called after an epoch is saved.
+      keep_last: whether the weights of the last epoch count as the best, whatever the losses.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Checkpoint(keras.callbacks.Callback):
         patience: int,
         seed: int,
         on_epoch: Callable[[EpochReport], None] | None,
+        keep_last: bool = False,
     ) -> None:
         super().__init__()
+        self.keep_last = keep_last
         self.path, self.fingerprint, self.batches = path, fingerprint, batches
         self.epochs, self.patience, self.seed, self.on_epoch = epochs, patience, seed, on_epoch
         self.course = Course()
@@ -92,6 +96,11 @@ class Checkpoint(keras.callbacks.Callback):
         logger.info("resumed after epoch %d", self.course.epochs_done)
         return self.course.epochs_done
 
+    def measured_start(self, model: keras.Model, loss: float) -> None:
+        """Lets the weights that training starts from compete with those of the epochs."""
+        self.course.start_loss = self.course.best_loss = loss
+        self.best_weights = model.get_weights()
+
     @property
     def finished(self) -> bool:
         """Whether no epoch is left, or the last ones brought nothing."""
@@ -112,7 +121,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise ValueError(f"the loss is {monitored} after epoch {epoch + 1}; lower learning_rate")
         course.epochs_done = epoch + 1
         course.losses.append({name: values[name] for name in ("loss", "val_loss") if name in values})
-        if monitored < course.best_loss:
+        if self.keep_last or monitored < course.best_loss:
             course.best_loss, course.best_epoch = monitored, epoch + 1
             self.best_weights = self.model.get_weights()
         self._save()

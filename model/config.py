@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from model.layout import Layout
+from model.layout import COLLABORATIVE, Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +12,8 @@ class TrainConfig:
     """Settings of training; the defaults suit from some hundred to some ten million rows.
 
     Attributes:
-      latent: numbers of the common representation; fewer where the fused vector has fewer.
+      latent: numbers of the common representation; fewer where the fused vector has fewer. Where there are
+        collaborative factors to be told from content, these numbers come on top of `factors_used`.
       hidden: width of the encoder's nonlinear part; 0 for a linear encoder.
       epochs: most passes over the rows; 0 for as many as make `steps` steps, between 3 and 100.
       steps: see epochs.
@@ -27,6 +28,17 @@ class TrainConfig:
       patience: epochs without a better validation loss after which training stops.
       validation_fraction: share of the rows held out, by a hash of their ids; 0 for none.
       seed: of everything random.
+      ridge: lambda of the ridge map from content to collaborative factors from which training starts there, for
+        modalities of total variance 1. The input noise that amounts to it takes the place of `noise`.
+      modality_weights_input: weights w of content modalities in that map, by name; 1 where not named. Such a modality
+        counts as if multiplied by the root of w; one of weight 0 is never shown to the encoder.
+      factors_used: how many leading numbers of the collaborative block are learned; 0 for all.
+      factor_weights: weights of these factors' squared errors, such as their singular values; empty for equal ones.
+      collaborative_dropout: probability with which the collaborative modality is hidden while training.
+      collaborative_weight: weight of its loss, beside which the losses of all other modalities together have 1.
+      collaborative_noise: standard deviation of its input noise, in those of its average column.
+      refit_rows: most rows with which training to stand in is repeated on all of them, for as long as suited those held
+        out: of few rows none is to be wasted.
 
     Raises:
       ValueError: a value out of its range.
@@ -47,45 +59,92 @@ class TrainConfig:
     patience: int = 10
     validation_fraction: float = 0.1
     seed: int = 0
+    ridge: float = 10.0
+    modality_weights_input: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    factors_used: int = 0
+    factor_weights: tuple[float, ...] = ()
+    collaborative_dropout: float = 0.7
+    collaborative_weight: float = 3.0
+    collaborative_noise: float = 1.0
+    refit_rows: int = 100_000
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "factor_weights", tuple(float(weight) for weight in self.factor_weights))
         for name in ("latent", "steps", "batch_size", "patience"):
             _check(name, getattr(self, name), low=1)
-        for name in ("hidden", "epochs", "weight_decay", "noise", "seed"):
+        for name in ("hidden", "epochs", "weight_decay", "noise", "seed", "factors_used"):
             _check(name, getattr(self, name), low=0)
-        for name in ("dropout", "modality_dropout", "validation_fraction"):
+        for name in ("collaborative_noise", "refit_rows"):
+            _check(name, getattr(self, name), low=0)
+        for name in ("dropout", "modality_dropout", "validation_fraction", "collaborative_dropout"):
             _check(name, getattr(self, name), low=0, below=1)
         for modality, rate in self.modality_dropouts.items():
             _check(f"modality_dropouts of {modality}", rate, low=0, below=1)
-        for modality, weight in self.modality_weights.items():
-            _check(f"modality_weights of {modality}", weight, low=0)
-        if not 0 < self.learning_rate <= 10:
-            raise ValueError(f"learning_rate must be above 0 and at most 10, got {self.learning_rate}")
+        for name in ("modality_weights", "modality_weights_input"):
+            for modality, weight in getattr(self, name).items():
+                _check(f"{name} of {modality}", weight, low=0)
+        for name in ("learning_rate", "ridge", "collaborative_weight"):
+            _check_above_0(name, getattr(self, name))
+        for weight in self.factor_weights:
+            _check_above_0("factor_weights", weight)
+        if self.learning_rate > 10:
+            raise ValueError(f"learning_rate must be at most 10, got {self.learning_rate}")
 
     def check_layout(self, layout: Layout) -> None:
-        """Raises ValueError where a modality is named that the layout does not have, or no loss is left."""
-        for name in ("modality_dropouts", "modality_weights"):
+        """Raises ValueError where the settings do not fit the layout, or no loss is left."""
+        for name in ("modality_dropouts", "modality_weights", "modality_weights_input"):
             unknown = sorted(set(getattr(self, name)) - set(layout.names))
             if unknown:
                 raise ValueError(f"{name} must name modalities of {', '.join(layout.names)}, got {unknown[0]}")
-        if not any(self.loss_weights(layout)):
+        if not any(self.modality_weights.get(name, 1.0) for name in layout.names):
             raise ValueError("modality_weights must be above 0 for one modality at least, got all 0")
+        if layout.stands_in:
+            self._check_factors(layout)
+
+    def _check_factors(self, layout: Layout) -> None:
+        width = layout.modalities[-1].width
+        if self.factors_used > width:
+            raise ValueError(f"factors_used must be at most {width}, the collaborative width, got {self.factors_used}")
+        used = self.factors_used or width
+        if self.factor_weights and len(self.factor_weights) < used:
+            raise ValueError(f"factor_weights must be {used} numbers or more, got {len(self.factor_weights)}")
+        if not any(self.input_weights(layout)):
+            raise ValueError("modality_weights_input must be above 0 for one modality at least, got all 0")
 
     def hide_rates(self, layout: Layout) -> list[float]:
         """The probability with which each modality is hidden, [M]."""
-        return [float(self.modality_dropouts.get(name, self.modality_dropout)) for name in layout.names]
+        rates = {name: self.modality_dropout for name in layout.names}
+        if layout.stands_in:
+            rates[COLLABORATIVE] = self.collaborative_dropout
+        return [float((rates | dict(self.modality_dropouts))[name]) for name in layout.names]
 
     def loss_weights(self, layout: Layout) -> list[float]:
         """The weight of each modality's loss, [M]."""
-        return [float(self.modality_weights.get(name, 1.0)) for name in layout.names]
+        weights = [float(self.modality_weights.get(name, 1.0)) for name in layout.names]
+        if layout.stands_in:
+            total = sum(weights[:-1]) or 1.0
+            weights = [weight / total for weight in weights[:-1]] + [weights[-1] * self.collaborative_weight]
+        return weights
+
+    def input_weights(self, layout: Layout) -> list[float]:
+        """The weight of each content modality in the map to the collaborative factors, [M - 1]."""
+        return [float(self.modality_weights_input.get(name, 1.0)) for name in layout.names[:-1]]
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain values."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+        plain = {Mapping: dict, tuple: list}
+        for name, value in values.items():
+            values[name] = next((to(value) for kind, to in plain.items() if isinstance(value, kind)), value)
+        return values
 
 
 def _check(name: str, value: float, low: float, below: float = float("inf")) -> None:
     if not low <= value < below:
         limit = "" if below == float("inf") else f" and below {below:g}"
         raise ValueError(f"{name} must be at least {low:g}{limit}, got {value}")
+
+
+def _check_above_0(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be above 0, got {value}")

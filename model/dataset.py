@@ -101,6 +101,25 @@ def validation_dataset(rows: np.ndarray, kept: np.ndarray, batch_size: int, layo
     return dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).map(split).prefetch(8)
 
 
+def stand_in_dataset(rows: np.ndarray, batch_size: int, layout: Layout) -> tf.data.Dataset:
+    """Every row once: the input without the last modality, the target that modality alone.
+
+    Args:
+      rows: [n, D + M] float32, all of which have the last modality.
+      batch_size: rows a batch, at most.
+      layout: the blocks of the fused vector.
+    """
+    values = tf.constant(rows)
+    alone = tf.one_hot(len(layout.modalities) - 1, len(layout.modalities))
+
+    def batch(start: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        part = values[start : start + batch_size]
+        fused, mask = part[:, : layout.width], part[:, layout.width :]
+        return {"fused": fused, "mask": mask * (1 - alone)}, {"fused": fused, "mask": mask * alone}
+
+    return tf.data.Dataset.range(0, len(rows), batch_size).map(batch)
+
+
 def hide_modalities(mask: np.ndarray, rates: np.ndarray, seed: int) -> np.ndarray:
     """The mask with modalities taken away at random, [n, M] float32; each row keeps at least one that it had.
 

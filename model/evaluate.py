@@ -1,6 +1,7 @@
 """How well a model gives back each modality, beside principal component analysis of the same size."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ from keras import ops
 
 from model.autoencoder import Autoencoder
 from model.layout import Layout
+from model.ridge import LinearStart
 from model.statistics import Moments, standardise
 
 MAX_ROWS = 100_000
@@ -30,6 +32,8 @@ class ModalityReport:
       pca_error: of principal component analysis of the same latent size, fitted on the training rows (missing: zeros).
       predicted_error: of the autoencoder when the modality is hidden, over rows that have others to tell it from.
       pca_predicted_error: of principal component analysis on the same rows.
+      ridge_predicted_error: of the ridge map from which training started, on the same rows; None but for the
+        collaborative modality.
     """
 
     name: str
@@ -39,10 +43,11 @@ class ModalityReport:
     pca_error: float | None
     predicted_error: float | None
     pca_predicted_error: float | None
+    ridge_predicted_error: float | None = None
 
 
 def modality_reports(
-    model: Autoencoder, components: np.ndarray, moments: Moments, rows: np.ndarray
+    model: Autoencoder, components: np.ndarray, moments: Moments, rows: np.ndarray, start: LinearStart | None = None
 ) -> tuple[ModalityReport, ...]:
     """Measures a model and principal components on rows [n, D + M], at most the first MAX_ROWS."""
     layout = model.layout
@@ -54,10 +59,15 @@ def modality_reports(
     model_errors = _unexplained(_by_model(model), rows, moments, layout)
     pca_errors = _unexplained(by_pca, rows, moments, layout)
     counts = rows[:, layout.width :].sum(axis=0, dtype=np.float64)
-    return tuple(
+    reports = [
         ModalityReport(m.name, m.width, int(counts[i]), *(e[k][i] for k in (0, 1) for e in (model_errors, pca_errors)))
         for i, m in enumerate(layout.modalities)
-    )
+    ]
+    if start is not None:
+        by_start = functools.partial(start.reconstruct, moments=moments, layout=layout)
+        error = _unexplained(by_start, rows, moments, layout)[1][-1]
+        reports[-1] = dataclasses.replace(reports[-1], ridge_predicted_error=error)
+    return tuple(reports)
 
 
 def _by_model(model: Autoencoder) -> Reconstruct:
@@ -67,9 +77,11 @@ def _by_model(model: Autoencoder) -> Reconstruct:
     def decoded(fused: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         return model({"fused": fused, "mask": mask}, training=False)["decoded"]
 
+    units = model.units @ model.layout.membership
+
     def reconstruct(fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
         given = (tf.constant(values, tf.float32) for values in (fused, mask))
-        return np.asarray(ops.convert_to_numpy(decoded(*given)), np.float64)
+        return np.asarray(ops.convert_to_numpy(decoded(*given)), np.float64) * units
 
     return reconstruct
 

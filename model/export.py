@@ -17,13 +17,18 @@ DESCRIPTION = "model.json"
 
 
 def export(
-    model: Autoencoder, output_dir: str, description: Mapping[str, Any], tensorboard_dir: str | None = None
+    model: Autoencoder,
+    output_dir: str,
+    description: Mapping[str, Any],
+    tensorboard_dir: str | None = None,
+    fused_width: int | None = None,
 ) -> None:
     """Writes a model directory: it appears whole, under its name, or not at all.
 
     - encoder/: SavedModel, signature serving_default: fused [n, D], mask [n, M] -> latent [n, L], all float32.
     - decoders/NAME/: SavedModel, serving_default: latent [n, L] float32 -> values [n, width] float32, in the units of
-      the fused vector. NAME is percent-encoded where it has characters that a file system may not take.
+      the fused vector. For the collaborative modality width is that of the leading factors that were used, not
+      its whole block. NAME is percent-encoded where it has characters that a file system may not take.
     - autoencoder.keras: the whole model for Keras 3 (import model.autoencoder before loading it).
     - model.json: the description.
     - tensorboard/: a copy of the logs.
@@ -33,6 +38,7 @@ def export(
       output_dir: local. An empty directory or an earlier model is replaced.
       description: what model.json holds besides the paths.
       tensorboard_dir: logs to copy.
+      fused_width: D; the model's own width where not told. It looks at the leading columns.
 
     Raises:
       ValueError: the directory holds something else.
@@ -42,7 +48,7 @@ def export(
     os.makedirs(os.path.dirname(output_dir), exist_ok=True)
     temporary = f"{output_dir}-{uuid.uuid4().hex}.tmp"
     try:
-        _write(model, temporary, description)
+        _write(model, temporary, description, fused_width or model.layout.width)
         if tensorboard_dir is not None and os.path.isdir(tensorboard_dir):
             shutil.copytree(tensorboard_dir, os.path.join(temporary, "tensorboard"))
         shutil.rmtree(output_dir, ignore_errors=True)
@@ -59,9 +65,9 @@ def check_replaceable(output_dir: str) -> None:
         raise ValueError(f"output_dir must be new, empty or an earlier model, got {output_dir} with other content")
 
 
-def _write(model: Autoencoder, directory: str, description: Mapping[str, Any]) -> None:
+def _write(model: Autoencoder, directory: str, description: Mapping[str, Any], fused_width: int) -> None:
     os.makedirs(directory)
-    _save(_encoder(model), os.path.join(directory, ENCODER))
+    _save(_encoder(model, fused_width), os.path.join(directory, ENCODER))
     decoders = {}
     for modality in model.layout.modalities:
         decoders[modality.name] = f"{DECODERS}/{modality.directory}"
@@ -74,15 +80,14 @@ def _write(model: Autoencoder, directory: str, description: Mapping[str, Any]) -
         out.write("\n")
 
 
-def _encoder(model: Autoencoder) -> tf.Module:
+def _encoder(model: Autoencoder, fused_width: int) -> tf.Module:
     # Holds the variables alone: Keras objects in a SavedModel would be looked at by whichever Keras loads it.
     module = tf.Module()
     layers = (model.standardise, model.encoder)
     module.kept = [variable.value for layer in layers for variable in layer.variables]
-    layout = model.layout
     specs = (
-        tf.TensorSpec((None, layout.width), tf.float32, name="fused"),
-        tf.TensorSpec((None, len(layout.modalities)), tf.float32, name="mask"),
+        tf.TensorSpec((None, fused_width), tf.float32, name="fused"),
+        tf.TensorSpec((None, len(model.layout.modalities)), tf.float32, name="mask"),
     )
     module.serve = tf.function(lambda fused, mask: {"latent": model.encode(fused, mask)}, input_signature=specs)
     return module

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+# The modality of collaborative factors, for which the others learn to stand in.
+COLLABORATIVE = "collaborative"
+
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
@@ -32,7 +35,8 @@ class Layout:
     """The modalities side by side, in the order of the mask's columns.
 
     Raises:
-      ValueError: there is no modality, a name twice, or the blocks do not follow each other without gaps.
+      ValueError: there is no modality, a name twice, the blocks do not follow each other without gaps, or the
+        collaborative one is not the last.
     """
 
     modalities: tuple[Modality, ...]
@@ -50,6 +54,8 @@ class Layout:
         names = [modality.name for modality in self.modalities]
         if len(set(names)) < len(names) or "" in names:
             raise ValueError(f"names of modalities must be distinct and not empty, got {names}")
+        if COLLABORATIVE in names[:-1]:
+            raise ValueError(f"modality {COLLABORATIVE} must be the last, got {names}")
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Layout":
@@ -72,6 +78,16 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         """The modalities' names, M of them."""
         return tuple(modality.name for modality in self.modalities)
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether there are collaborative factors, and content from which to tell them."""
+        return len(self.modalities) > 1 and self.names[-1] == COLLABORATIVE
+
+    def narrowed(self, factors: int) -> "Layout":
+        """The layout of the leading columns, with no more than so many factors of the collaborative modality."""
+        last = dataclasses.replace(self.modalities[-1], width=factors)
+        return Layout((*self.modalities[:-1], last))
 
     @property
     def membership(self) -> np.ndarray:

@@ -75,6 +75,7 @@ def write_spool(
     directory: str,
     validation_fraction: float,
     open_file: Callable[[str], BinaryIO] = open_local,
+    columns: int | None = None,
 ) -> Spool:
     """Spreads the rows of Parquet shards over buckets; what was in the directory before is deleted.
 
@@ -85,19 +86,21 @@ def write_spool(
       validation_fraction: share of the rows to hold out, picked by a hash of their ids. At least one row is held out
         where it is above 0 and there are two rows or more, and at least one is left to train on.
       open_file: opens a path of `files`.
+      columns: how many leading columns of the fused vector to keep, D; all where not told.
 
     Raises:
       ValueError: a shard without these columns or with a value that cannot be; the message names the shard.
     """
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
-    record = _record(layout.width + len(layout.modalities))
+    columns = layout.width if columns is None else columns
+    record = _record(columns + len(layout.modalities))
     num_buckets = _num_buckets(_count_rows(files, open_file), record.itemsize)
     splits = _Splits()
     num_empty = 0
     for path in files:
         for records in _read_records(path, layout, record, open_file):
-            present = records["row"][:, layout.width :].any(axis=1)
+            present = records["row"][:, columns:].any(axis=1)
             num_empty += int(len(records) - present.sum())
             records = records[present]
             splits.add(records["split"], validation_fraction)
@@ -178,11 +181,12 @@ def _read_records(
             records = np.empty(batch.num_rows, record)
             hashes = id_hashes(batch.column("post_id"))
             records["order"], records["tie"], records["split"] = hashes.T
-            records["row"][:, : layout.width] = _matrix(path, batch, "fused", layout.width)
+            columns = record["row"].shape[0] - len(layout.modalities)
+            records["row"][:, :columns] = _matrix(path, batch, "fused", layout.width)[:, :columns]
             mask = _matrix(path, batch, "mask", len(layout.modalities))
             if not ((mask == 0) | (mask == 1)).all():
                 raise ValueError(f"mask must be 0 or 1, got other values in {path}")
-            records["row"][:, layout.width :] = mask
+            records["row"][:, columns:] = mask
             yield records
 
 

@@ -22,15 +22,22 @@ class Moments:
       scale: [M] float64, the root of a modality's total variance (the sum over its columns), 1 where that is 0.
       counts: [M] int64, rows that have the modality.
       present: how many modalities a row has on average.
+      emphasis: [D] float64, what the columns are multiplied by before anything else; 1 where not told.
     """
 
     mean: np.ndarray
     scale: np.ndarray
     counts: np.ndarray
     present: float
+    emphasis: np.ndarray | float = 1.0
+
+    def divisors(self, layout: Layout) -> np.ndarray:
+        """What a centred column is divided by to be standardised, [D] float64."""
+        divisors: np.ndarray = self.scale @ layout.membership.astype(np.float64) / self.emphasis
+        return divisors
 
 
-def moments(spool: Spool, layout: Layout) -> Moments:
+def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | float = 1.0) -> Moments:
     """The moments of all training rows, in two passes (a single one loses the variance next to a large mean)."""
     membership = layout.membership.astype(np.float64)
     sums, counts = np.zeros(layout.width), np.zeros(len(layout.modalities))
@@ -41,12 +48,13 @@ def moments(spool: Spool, layout: Layout) -> Moments:
     squares = np.zeros(len(layout.modalities))
     for fused, mask in _chunks(spool, layout):
         fused -= mean
+        fused *= emphasis
         squares += _present_sums(np.square(fused, out=fused), mask, layout) @ membership.T
     variance = squares / np.maximum(counts, 1)
     # What is left of constant columns is rounding, which must not be blown up to look like data.
-    noise = (mean**2) @ membership.T * 1e-13
+    noise = ((mean * emphasis) ** 2) @ membership.T * 1e-13
     scale = np.sqrt(np.where(variance > noise, variance, 1.0))
-    return Moments(mean, scale, counts.astype(np.int64), float(counts.sum() / spool.num_train))
+    return Moments(mean, scale, counts.astype(np.int64), float(counts.sum() / spool.num_train), emphasis)
 
 
 def standardise(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: Layout) -> np.ndarray:
@@ -54,25 +62,47 @@ def standardise(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: L
 
     This is what the autoencoder sees of a row.
     """
-    membership = layout.membership.astype(np.float64)
     rows = fused - moments.mean
-    rows /= moments.scale @ membership
-    rows *= mask @ membership
+    rows /= moments.divisors(layout)
+    rows *= mask @ layout.membership.astype(np.float64)
     return rows
 
 
-def principal_components(spool: Spool, layout: Layout, moments: Moments, count: int) -> np.ndarray:
-    """The first components of the standardised training rows: [count, D] float64, orthonormal rows.
+@dataclasses.dataclass(frozen=True)
+class Products:
+    """Sums of products of what is known of a row: its standardised columns, its mask and a 1.
+
+    Attributes:
+      sums: [D + M + 1, D + M + 1] float64.
+      num_rows: rows summed over.
+    """
+
+    sums: np.ndarray
+    num_rows: int
+
+
+def products(spool: Spool, layout: Layout, moments: Moments, having: int | None = None) -> Products:
+    """The sums of products over the training rows, or those of them with the modality of that index.
+
+    Whole buckets (random samples of the rows) are taken, until they hold MAX_COVARIANCE_ROWS.
+    """
+    size = layout.width + len(layout.modalities) + 1
+    sums, num_rows = np.zeros((size, size)), 0
+    for fused, mask in _chunks(spool, layout, MAX_COVARIANCE_ROWS):
+        if having is not None:
+            fused, mask = fused[mask[:, having] > 0], mask[mask[:, having] > 0]
+        rows = np.hstack([standardise(fused, mask, moments, layout), mask, np.ones((len(mask), 1))])
+        sums += rows.T @ rows
+        num_rows += len(rows)
+    return Products(sums, num_rows)
+
+
+def principal_components(covariance: np.ndarray, count: int) -> np.ndarray:
+    """The first components of rows with that covariance [D, D]: [count, D] float64, orthonormal rows.
 
     A component is zeros where the rows have no variance left. Its largest entry is positive.
     """
-    covariance = np.zeros((layout.width, layout.width))
-    num_rows = 0
-    for fused, mask in _chunks(spool, layout, MAX_COVARIANCE_ROWS):
-        rows = standardise(fused, mask, moments, layout)
-        covariance += rows.T @ rows
-        num_rows += len(rows)
-    values, vectors = np.linalg.eigh(covariance / num_rows)
+    values, vectors = np.linalg.eigh(covariance)
     components = vectors.T[::-1][:count]
     components = components * (values[::-1][:count, None] > 1e-10 * max(values[-1], 0))
     largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)

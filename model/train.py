@@ -1,8 +1,6 @@
 """Training of the multimodal autoencoder, from Parquet shards of fused vectors to a model directory."""
 
 import dataclasses
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -14,22 +12,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model import statistics
-from model.autoencoder import Autoencoder
-from model.checkpoint import Checkpoint, EpochReport
+from model.begin import Begun, begin
+from model.checkpoint import EpochReport
 from model.config import TrainConfig
-from model.dataset import TrainBatches, hide_modalities, train_dataset, validation_dataset
 from model.evaluate import ModalityReport, modality_reports
 from model.export import check_replaceable, export
+from model.fit import Fitted, fit, refit
 from model.layout import Layout
-from model.logs import EventLog
 from model.spool import Spool, open_local, write_spool
 
 __all__ = ["EpochReport", "ModalityReport", "TrainConfig", "TrainReport", "train"]
 
 logger = logging.getLogger(__name__)
 
-MAX_VALIDATION_ROWS = 100_000
+_CHECKPOINT, _REFIT = "checkpoint.npz", "refit.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +40,14 @@ class TrainReport:
       batch_rows: rows of each training step.
       epochs: passes done.
       best_epoch: the one, counted from 1, whose weights were kept.
-      loss: of that epoch on the training rows, corrupted.
+      loss: of that epoch on the training rows, corrupted; None where the start was best.
       validation_loss: of that epoch; None where no row was held out.
       measured_on: whether the modalities' errors are of "validation" or, where that is empty, of "training" rows.
       modalities: reconstruction errors beside those of principal component analysis.
       seconds: what it took, everything.
+      trained_share: how far from the start to the best epoch the kept weights lie; 0 where the start was best.
+      refitted: whether the model was then trained anew on all rows, those held out too, as long. What is measured is of
+        the one before.
     """
 
     num_train: int
@@ -58,11 +57,13 @@ class TrainReport:
     batch_rows: int
     epochs: int
     best_epoch: int
-    loss: float
+    loss: float | None
     validation_loss: float | None
     measured_on: str
     modalities: tuple[ModalityReport, ...]
     seconds: float
+    trained_share: float = 1.0
+    refitted: bool = False
 
 
 def train(
@@ -100,109 +101,61 @@ def train(
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
 
-    spool = write_spool(files, layout, os.path.join(work_dir, "spool"), config.validation_fraction, open_file)
-    if spool.num_train == 0:
-        raise ValueError(f"training needs at least one row with a modality, got {spool.num_empty} rows without")
-    logger.info("%d rows to train on, %d held out", spool.num_train, spool.num_validation)
-    moments = statistics.moments(spool, layout)
-    latent = min(config.latent, layout.width)
-    components = statistics.principal_components(spool, layout, moments, latent)
-    model = _new_model(layout, latent, config)
-    model.start_from(moments, components)
+    used = layout.narrowed(config.factors_used) if layout.stands_in and config.factors_used else layout
+    spool = _spool(files, layout, used, work_dir, config.validation_fraction, open_file)
     logs = os.path.join(work_dir, "tensorboard")
-    checkpoint = _fit(model, spool, config, os.path.join(work_dir, "checkpoint.npz"), logs, on_epoch)
-
-    rows, measured_on = (spool.validation(), "validation") if spool.num_validation else (_sample(spool), "training")
-    course = checkpoint.course
-    best = course.losses[course.best_epoch - 1]
-    report = TrainReport(
-        num_train=spool.num_train,
-        num_validation=spool.num_validation,
-        num_empty=spool.num_empty,
-        latent=latent,
-        batch_rows=checkpoint.batches.batch_rows,
-        epochs=course.epochs_done,
-        best_epoch=course.best_epoch,
-        loss=best["loss"],
-        validation_loss=best.get("val_loss"),
-        measured_on=measured_on,
-        modalities=modality_reports(model, components, moments, rows),
-        seconds=round(time.monotonic() - began, 3),
-    )
-    export(model, output_dir, _description(layout, config, report, course.losses, moments), logs)
+    begun = begin(spool, used, config)
+    fitted = fit(begun.model, spool, config, os.path.join(work_dir, _CHECKPOINT), logs, on_epoch)
+    report = _report(begun, spool, fitted)
+    if fitted.told and 0 < spool.num_train + spool.num_validation <= config.refit_rows:
+        spool = _spool(files, layout, used, work_dir, 0.0, open_file)
+        begun = begin(spool, used, config)
+        refit(begun.model, spool, config, fitted, os.path.join(work_dir, _REFIT), on_epoch)
+        report = dataclasses.replace(report, refitted=True)
+    report = dataclasses.replace(report, seconds=round(time.monotonic() - began, 3))
+    description = _description(layout, used, config, report, fitted, begun)
+    export(begun.model, output_dir, description, logs, layout.width)
     shutil.rmtree(spool.directory)
-    os.remove(checkpoint.path)
+    for name in (_CHECKPOINT, _REFIT):
+        if os.path.exists(os.path.join(work_dir, name)):
+            os.remove(os.path.join(work_dir, name))
     return report
 
 
-def num_epochs(config: TrainConfig, num_batches: int) -> int:
-    """The most epochs: as asked for, or enough for `config.steps` steps, between 3 and 100."""
-    return config.epochs or min(100, max(3, -(-config.steps // num_batches)))
+def _spool(
+    files: Sequence[str],
+    layout: Layout,
+    used: Layout,
+    work_dir: str,
+    validation_fraction: float,
+    open_file: Callable[[str], BinaryIO],
+) -> Spool:
+    spool = write_spool(files, layout, os.path.join(work_dir, "spool"), validation_fraction, open_file, used.width)
+    if spool.num_train == 0:
+        raise ValueError(f"training needs at least one row with a modality, got {spool.num_empty} rows without")
+    logger.info("%d rows to train on, %d held out", spool.num_train, spool.num_validation)
+    return spool
 
 
-def _new_model(layout: Layout, latent: int, config: TrainConfig) -> Autoencoder:
-    return Autoencoder(
-        layout=layout.to_dict(),
-        latent=latent,
-        hidden=config.hidden,
-        dropout=config.dropout,
-        noise=config.noise,
-        modality_dropout=config.hide_rates(layout),
-        modality_weights=config.loss_weights(layout),
-        seed=config.seed,
-        name="autoencoder",
+def _report(begun: Begun, spool: Spool, fitted: Fitted) -> TrainReport:
+    rows, measured_on = (spool.validation(), "validation") if spool.num_validation else (_sample(spool), "training")
+    course = fitted.course
+    best = course.losses[course.best_epoch - 1] if course.best_epoch else {}
+    return TrainReport(
+        num_train=spool.num_train,
+        num_validation=spool.num_validation,
+        num_empty=spool.num_empty,
+        latent=begun.model.encoder.latent,
+        batch_rows=fitted.batch_rows,
+        epochs=course.epochs_done,
+        best_epoch=course.best_epoch,
+        loss=best.get("loss"),
+        validation_loss=fitted.validation_loss,
+        measured_on=measured_on,
+        modalities=modality_reports(begun.model, begun.components, begun.moments, rows, begun.start),
+        seconds=0.0,
+        trained_share=fitted.trained_share,
     )
-
-
-def _fit(
-    model: Autoencoder,
-    spool: Spool,
-    config: TrainConfig,
-    checkpoint_path: str,
-    logs: str,
-    on_epoch: Callable[[EpochReport], None] | None,
-) -> Checkpoint:
-    """Trains the model until it gets no better and gives it its best weights."""
-    batches = TrainBatches(spool, config.batch_size, config.seed)
-    epochs = num_epochs(config, batches.num_batches)
-    model.compile(optimizer=_optimizer(config, epochs * batches.num_batches), jit_compile=False)
-    model.optimizer.build(model.trainable_variables)
-    fingerprint = _fingerprint(spool, model, config)
-    checkpoint = Checkpoint(checkpoint_path, fingerprint, batches, epochs, config.patience, config.seed, on_epoch)
-    done = checkpoint.restore(model)
-    if done == 0:
-        shutil.rmtree(logs, ignore_errors=True)
-    if checkpoint.finished:
-        checkpoint.use_best(model)
-        return checkpoint
-    held_out = spool.validation()[:MAX_VALIDATION_ROWS]
-    kept = hide_modalities(held_out[:, model.layout.width :], np.array(config.hide_rates(model.layout)), config.seed)
-    model.fit(
-        train_dataset(batches, model.layout),
-        validation_data=validation_dataset(held_out, kept, 1024, model.layout) if len(held_out) else None,
-        shuffle=False,
-        initial_epoch=done,
-        epochs=epochs,
-        callbacks=[EventLog(logs), checkpoint],
-        verbose=0,
-    )
-    return checkpoint
-
-
-def _optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
-    warmup = max(1, min(steps // 20, 1000))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warmup), alpha=0.01, warmup_target=config.learning_rate, warmup_steps=warmup
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gain"])
-    return optimizer
-
-
-def _fingerprint(spool: Spool, model: Autoencoder, config: TrainConfig) -> str:
-    versions = [keras.__version__, tf.__version__, np.__version__]
-    told = [spool.fingerprint, spool.num_validation, model.layout.to_dict(), config.to_dict(), versions]
-    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _sample(spool: Spool) -> np.ndarray:
@@ -211,18 +164,38 @@ def _sample(spool: Spool) -> np.ndarray:
 
 def _description(
     layout: Layout,
+    used: Layout,
     config: TrainConfig,
     report: TrainReport,
-    losses: Sequence[Mapping[str, float]],
-    moments: statistics.Moments,
+    fitted: Fitted,
+    begun: Begun,
 ) -> dict[str, Any]:
-    rows = {name: int(count) for name, count in zip(layout.names, moments.counts, strict=True)}
-    return {
+    rows = {name: int(count) for name, count in zip(used.names, begun.moments.counts, strict=True)}
+    described = {
         "layout": layout.to_dict(),
         "latent": report.latent,
         "config": config.to_dict(),
-        "losses": list(losses),
+        "losses": fitted.course.losses,
         "train_rows": rows,
         "report": dataclasses.asdict(report),
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
+    }
+    if used.stands_in:
+        described["collaborative"] = _collaborative(used, report)
+    return described
+
+
+def _collaborative(used: Layout, report: TrainReport) -> dict[str, Any]:
+    """What decoders/collaborative gives, and how much of the factors' variance content does not tell."""
+    told = report.modalities[-1]
+    return {
+        "factors": used.modalities[-1].width,
+        "values": "the leading factors of the block, in its units; encode with the modality masked to tell by content",
+        "unexplained_from_content": {
+            "autoencoder": told.predicted_error,
+            "ridge": told.ridge_predicted_error,
+            "pca": told.pca_predicted_error,
+        },
+        "measured_on": report.measured_on,
+        "rows": told.rows,
     }

@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from model.autoencoder import Autoencoder, ModalityErrors
+from model.ridge import LinearStart, Scales
 from model.statistics import Moments
 
 
@@ -29,6 +30,12 @@ def model(new_layout: Callable[..., Any]) -> Autoencoder:
 def inputs() -> dict[str, np.ndarray]:
     fused = np.array([[1, 2, 3, 4], [5, 6, 0, 0], [0, 0, 0, 0]], np.float32)
     return {"fused": fused, "mask": np.array([[1, 1], [1, 0], [0, 0]], np.float32)}
+
+
+def _nothing() -> LinearStart:
+    """Of 4 columns, 2 modalities and 2 latent numbers: answers with the mean."""
+    scales = Scales(units=[1.0, 1.0], noise=[0.0, 0.0], seen=[1.0, 1.0], penalty=1.0)
+    return LinearStart(np.zeros((4, 2)), np.zeros((2, 2)), np.zeros(2), np.zeros((2, 4)), scales)
 
 
 def _numpy(values: Any) -> Any:
@@ -88,3 +95,32 @@ def test_a_model_is_saved_and_loaded_by_keras(
     assert loaded.get_config() == model.get_config()
     for name, values in _numpy(model(inputs)).items():
         np.testing.assert_array_equal(_numpy(loaded(inputs))[name], values)
+
+
+def test_a_model_that_stands_in_is_saved_and_loaded_by_keras(
+    new_layout: Callable[..., Any], inputs: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    stand_in = {"units": [0.5, 0.25], "noise": [0.1, 0.2], "seen": [1.0, 1.0]}
+    layout = new_layout(a=2, collaborative=2).to_dict()
+    model = Autoencoder(layout, 3, 4, 0.1, 0.0, [0.2, 0.7], [1, 3], stand_in=stand_in)
+    random = np.random.default_rng(0)
+    model.set_weights([random.random(weight.shape).astype(np.float32) for weight in model.get_weights()])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.get_config()["stand_in"] == stand_in
+    for name, values in _numpy(model(inputs)).items():
+        np.testing.assert_array_equal(_numpy(loaded(inputs))[name], values)
+
+
+def test_the_loss_does_not_depend_on_the_units(new_layout: Callable[..., Any], inputs: dict[str, np.ndarray]) -> None:
+    layout = new_layout(a=2, collaborative=2).to_dict()
+    moments = Moments(np.array([1.0, 1, 0, 0]), np.array([2.0, 4]), np.array([2, 1]), present=2.0)
+    losses = []
+    for units in ([1.0, 1.0], [0.5, 0.1]):
+        stand_in = {"units": units, "noise": [0.0, 0.0], "seen": [1.0, 1.0]}
+        model = Autoencoder(layout, 2, 0, 0.0, 0.0, [0, 0], [1, 3], stand_in=stand_in)
+        model.start_from_linear(moments, _nothing())
+        losses.append(float(model.compute_loss(inputs, inputs, model(inputs))))
+    assert losses[0] == pytest.approx(losses[1])
+    # Row 0: a is (0, 1) / 2 off its mean, b (3, 4) / 4; row 1: a (4, 5) / 2.
+    assert losses[0] == pytest.approx((1 / 4 + 3 * 25 / 16 + 41 / 4) / (1 + 3 + 1))

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from model.train import EpochReport, TrainConfig, train
 
-CONFIG = TrainConfig(latent=4, hidden=16, epochs=5, batch_size=64, patience=5)
+CONFIG = TrainConfig(latent=4, hidden=16, epochs=4, batch_size=64, patience=5)
 
 KILLED = """
 import json, os, sys
@@ -31,7 +31,7 @@ def _weights(directory: Path) -> list[np.ndarray]:
 def test_a_training_that_was_killed_goes_on_as_if_nothing_had_happened(
     new_world: Callable[..., Any], write_shard: Callable[..., str], tmp_path: Path
 ) -> None:
-    world = new_world(600)
+    world = new_world(300)
     path, layout = write_shard("one", world), world.layout.to_dict()
     arguments = [
         path,
@@ -47,7 +47,7 @@ def test_a_training_that_was_killed_goes_on_as_if_nothing_had_happened(
 
     epochs: list[EpochReport] = []
     resumed = train([path], layout, str(tmp_path / "killed"), str(tmp_path / "work"), CONFIG, epochs.append)
-    assert [report.epoch for report in epochs] == [3, 4, 5]
+    assert [report.epoch for report in epochs] == [3, 4]
     whole = train([path], layout, str(tmp_path / "whole"), str(tmp_path / "other"), CONFIG)
     assert resumed.modalities == whole.modalities
     assert (resumed.loss, resumed.validation_loss) == (whole.loss, whole.validation_loss)
@@ -80,7 +80,7 @@ def test_a_checkpoint_of_other_rows_or_settings_is_not_resumed(
     other = write_shard("two", world)
     epochs: list[EpochReport] = []
     train([other], world.layout, str(tmp_path / "model"), str(tmp_path / "work"), CONFIG, epochs.append)
-    assert [report.epoch for report in epochs] == [1, 2, 3, 4, 5]
+    assert [report.epoch for report in epochs] == [1, 2, 3, 4]
 
 
 def test_a_training_killed_after_its_last_epoch_only_has_to_export(
@@ -88,10 +88,10 @@ def test_a_training_killed_after_its_last_epoch_only_has_to_export(
 ) -> None:
     world = new_world(300)
     path = write_shard("one", world)
-    _interrupted(path, world.layout, tmp_path, CONFIG, after=5)
+    _interrupted(path, world.layout, tmp_path, CONFIG, after=4)
     epochs: list[EpochReport] = []
     report = train([path], world.layout, str(tmp_path / "model"), str(tmp_path / "work"), CONFIG, epochs.append)
-    assert epochs == [] and report.epochs == 5
+    assert epochs == [] and report.epochs == 4
     assert (tmp_path / "model" / "model.json").exists()
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["tensorboard"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model import spool as spool_module
-from model.dataset import TrainBatches, hide_modalities, train_dataset, validation_dataset
+from model.dataset import TrainBatches, hide_modalities, stand_in_dataset, train_dataset, validation_dataset
 from model.spool import Spool, write_spool
 
 
@@ -70,6 +70,17 @@ def test_the_validation_dataset_shows_rows_whole_and_in_part(new_world: Callable
         np.testing.assert_array_equal(y["mask"], 1)
         np.testing.assert_array_equal(x["mask"], [[1, 1] if index % 2 == 0 else [0, 1]] * len(x["mask"]))
         np.testing.assert_array_equal(x["fused"], y["fused"])
+
+
+def test_the_stand_in_dataset_hides_the_last_modality_and_asks_for_it_alone(new_world: Callable[..., Any]) -> None:
+    world = new_world(10, missing=0)
+    rows = np.hstack([world.fused, world.mask])
+    read = list(stand_in_dataset(rows, 4, world.layout).as_numpy_iterator())
+    assert [len(x["fused"]) for x, _ in read] == [4, 4, 2]
+    np.testing.assert_array_equal(np.concatenate([x["fused"] for x, _ in read]), world.fused)
+    for x, y in read:
+        np.testing.assert_array_equal(x["mask"], [[1, 0]] * len(x["mask"]))
+        np.testing.assert_array_equal(y["mask"], [[0, 1]] * len(x["mask"]))
 
 
 def test_hiding_never_takes_everything() -> None:

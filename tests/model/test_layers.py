@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from model.layers import Corruption, ResidualEncoder, Standardise
+from model.encoders import ResidualEncoder, StandInEncoder
+from model.layers import Corruption, Standardise
 
 
 def test_what_stands_in_a_missing_modality_is_never_seen(new_layout: Callable[..., Any]) -> None:
@@ -23,7 +24,7 @@ def test_corruption_hides_and_adds_noise_only_while_training(new_layout: Callabl
     mask = (random.random((5000, 3)) < 0.7).astype(np.float32)
     layout = new_layout(a=4, b=1, c=16)
     rows = np.zeros((5000, 21), np.float32)
-    layer = Corruption(layout.to_dict(), [0.0, 0.4, 0.9], noise=0.5, seed=7)
+    layer = Corruption(layout.to_dict(), [0.0, 0.4, 0.9], noise=[0.25, 0.5, 0], seed=7)
     same, all_kept = layer(rows, mask, training=False)
     np.testing.assert_array_equal(ops.convert_to_numpy(same), rows)
     np.testing.assert_array_equal(ops.convert_to_numpy(all_kept), mask)
@@ -37,8 +38,7 @@ def test_corruption_hides_and_adds_noise_only_while_training(new_layout: Callabl
     for index, modality in enumerate(layout.modalities):
         block = noisy[:, modality.columns]
         assert (block[kept[:, index] == 0] == 0).all()
-        # The modality's total variance is 1, so its average column has a deviation of 1 / sqrt(width).
-        assert block[kept[:, index] == 1].std() == pytest.approx(0.5 / np.sqrt(modality.width), rel=0.05)
+        assert block[kept[:, index] == 1].std() == pytest.approx([0.25, 0.5, 0][index], rel=0.05)
 
 
 def test_an_encoder_starts_linear_and_rows_with_less_keep_their_length(new_layout: Callable[..., Any]) -> None:
@@ -62,3 +62,19 @@ def test_a_row_without_any_modality_has_the_code_zero_whatever_was_learned(new_l
     code = ops.convert_to_numpy(layer(rows, np.array([[0, 0], [1, 0]], np.float32)))
     np.testing.assert_array_equal(code[0], 0)
     assert (code[1] != 0).all()
+
+
+def test_columns_past_the_layout_are_left_out(new_layout: Callable[..., Any]) -> None:
+    layer = Standardise(new_layout(a=1, b=2).to_dict())
+    rows = layer(np.array([[1, 2, 3, np.nan]], np.float32), np.ones((1, 2), np.float32))
+    np.testing.assert_array_equal(ops.convert_to_numpy(rows), [[1, 2, 3]])
+
+
+def test_a_stand_in_encoder_is_the_linear_map_it_is_given(new_layout: Callable[..., Any]) -> None:
+    layer = StandInEncoder(new_layout(a=2, b=1).to_dict(), latent=2, hidden=4, dropout=0.5, seed=0)
+    layer.linear.assign([[1, 0], [0, 1], [1, 1]])
+    layer.offset.assign([[0, 0], [5, 0]])
+    layer.bias.assign([0, 3])
+    rows = np.array([[1, 2, 4], [1, 2, 0], [0, 0, 0]], np.float32)
+    code = ops.convert_to_numpy(layer(rows, np.array([[1, 1], [1, 0], [0, 0]], np.float32)))
+    np.testing.assert_array_equal(code, [[10, 9], [1, 5], [0, 0]])

@@ -22,6 +22,7 @@ def test_a_layout_goes_through_json_and_back() -> None:
         ((Modality("a", 0, 0),), "width of modality a must be at least 1, got 0"),
         ((Modality("a", 0, 2), Modality("b", 3, 1)), "offset of modality b must be 2, got 3"),
         ((Modality("a", 0, 1), Modality("a", 1, 1)), "distinct"),
+        ((Modality("collaborative", 0, 1), Modality("a", 1, 1)), "modality collaborative must be the last"),
     ],
 )
 def test_a_layout_that_cannot_be_is_refused(modalities: tuple[Modality, ...], message: str) -> None:
@@ -38,3 +39,10 @@ def test_directories_of_modalities_stay_below_their_parent() -> None:
     assert Modality("clip", 0, 1).directory == "clip"
     for name in ("..", "a/b", "C:\\x", "."):
         assert not set(Modality(name, 0, 1).directory) & set("./\\:")
+
+
+def test_content_stands_in_where_there_is_content_and_something_to_stand_in_for() -> None:
+    alone = Layout((Modality("collaborative", 0, 3),))
+    both = Layout((Modality("a", 0, 2), Modality("collaborative", 2, 3)))
+    assert [layout.stands_in for layout in (alone, both, Layout((Modality("a", 0, 2),)))] == [False, True, False]
+    assert both.narrowed(1).to_dict()["modalities"][1] == {"name": "collaborative", "offset": 2, "width": 1}

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +10,42 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.train import EpochReport, TrainConfig, num_epochs, train
+from model.fit import num_epochs
+from model.train import EpochReport, TrainConfig, TrainReport, train
 
 QUICK = TrainConfig(latent=4, hidden=16, epochs=3, batch_size=64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quick:
+    """What came of QUICK on a world of 300 posts."""
+
+    report: TrainReport
+    epochs: list[EpochReport]
+    messages: list[str]
+    model: Path
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory, new_world: Callable[..., Any], write_table: Any) -> Quick:
+    """Trained once for the tests that only look at it."""
+    directory = tmp_path_factory.mktemp("quick")
+    epochs: list[EpochReport] = []
+    messages: list[str] = []
+    path = write_table(directory / "rows.parquet", new_world(300))
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("model")
+    level = logger.level
+    logger.setLevel("INFO")
+    logger.addHandler(handler)
+    try:
+        layout = new_world(1).layout
+        report = train([path], layout, str(directory / "model"), str(directory / "work"), QUICK, epochs.append)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    return Quick(report, epochs, messages, directory / "model")
 
 
 @pytest.fixture
@@ -27,7 +62,7 @@ def run(write_shard: Callable[..., str], tmp_path: Path) -> Callable[..., Any]:
 def test_a_hidden_modality_is_told_from_the_other(
     run: Callable[..., Any], new_world: Callable[..., Any], tmp_path: Path
 ) -> None:
-    report = run(new_world(3000), TrainConfig(latent=6, hidden=64, epochs=60, learning_rate=3e-3))
+    report = run(new_world(2500), TrainConfig(latent=6, hidden=64, epochs=30, learning_rate=5e-3))
     assert report.measured_on == "validation" and report.num_validation > 200
     for modality in report.modalities:
         # Both are views of 4 factors; what is left is their noise, 2 to 3 percent. Chance is 1.
@@ -54,34 +89,32 @@ def _assert_parts_stand_for_the_whole(encoder: Path, world: Any) -> None:
 
 
 def test_shards_and_row_groups_do_not_change_a_bit_of_the_model(
-    new_world: Callable[..., Any], write_shard: Callable[..., str], tmp_path: Path
+    quick: Quick, new_world: Callable[..., Any], write_shard: Callable[..., str], tmp_path: Path
 ) -> None:
-    world = new_world(700)
-    shards = [write_shard("a", world, slice(0, 10), 3), write_shard("b", world, slice(10, 700), 97)]
-    ways = {"one": [write_shard("whole", world)], "two": shards, "three": shards[::-1]}
-    reports, weights = [], []
-    for name, files in ways.items():
+    world = new_world(300)
+    shards = [write_shard("a", world, slice(0, 10), 3), write_shard("b", world, slice(10, 300), 97)]
+    for name, files in {"two": shards, "three": shards[::-1]}.items():
         report = train(files, world.layout.to_dict(), str(tmp_path / name), str(tmp_path / f"{name}-work"), QUICK)
-        reports.append((report.validation_loss, report.modalities))
-        reader = tf.train.load_checkpoint(str(tmp_path / name / "encoder" / "variables" / "variables"))
-        names = sorted(n for n in reader.get_variable_to_shape_map() if "kept" in n)
-        weights.append([reader.get_tensor(n) for n in names])
-    assert reports[0] == reports[1] == reports[2]
-    assert len(weights[0]) > 5
-    for other in weights[1:]:
-        for one, two in zip(weights[0], other, strict=True):
+        assert (report.validation_loss, report.modalities) == (quick.report.validation_loss, quick.report.modalities)
+        weights, expected = _weights(tmp_path / name), _weights(quick.model)
+        assert len(expected) > 5
+        for one, two in zip(weights, expected, strict=True):
             np.testing.assert_array_equal(one, two)
 
 
-def test_another_seed_gives_another_model(run: Callable[..., Any], new_world: Callable[..., Any]) -> None:
-    world = new_world(300)
-    other = TrainConfig(latent=4, hidden=16, epochs=3, batch_size=64, seed=1)
-    assert run(world).loss != run(world, other, "other").loss
+def _weights(model: Path) -> list[np.ndarray]:
+    reader = tf.train.load_checkpoint(str(model / "encoder" / "variables" / "variables"))
+    return [reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map()) if "kept" in name]
+
+
+def test_another_seed_gives_another_model(quick: Quick, run: Callable[..., Any], new_world: Callable[..., Any]) -> None:
+    assert run(new_world(300), dataclasses.replace(QUICK, seed=1)).loss != quick.report.loss
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 5])
 def test_a_few_rows_are_enough(run: Callable[..., Any], new_world: Callable[..., Any], num_rows: int) -> None:
-    report = run(new_world(num_rows, missing=0))
+    report = run(new_world(num_rows, missing=0), dataclasses.replace(QUICK, latent=64, hidden=0))
+    assert report.latent == 20  # no more than the vector has
     assert report.num_train + report.num_validation == num_rows
     assert report.num_validation == (0 if num_rows == 1 else 1)
     assert report.measured_on == ("training" if num_rows == 1 else "validation")
@@ -103,30 +136,21 @@ def test_no_row_with_a_modality_is_an_error(
 def test_a_modality_that_is_nowhere_present_is_reported_as_not_measured(
     run: Callable[..., Any], new_world: Callable[..., Any]
 ) -> None:
-    world = new_world(300, missing=0)
+    world = new_world(100, missing=0)
     world.mask[:, 1] = 0
     world.fused[:, 12:] = 0
-    text, image = run(world).modalities
+    text, image = run(world, dataclasses.replace(QUICK, hidden=0)).modalities
     assert text.error < 1 and text.predicted_error is None
     assert (image.rows, image.error, image.pca_error, image.predicted_error) == (0, None, None, None)
 
 
-def test_the_latent_is_no_wider_than_the_vector(run: Callable[..., Any], new_world: Callable[..., Any]) -> None:
-    report = run(new_world(100), TrainConfig(epochs=2))
-    assert report.latent == 20
-
-
-def test_every_epoch_is_told_and_logged(
-    run: Callable[..., Any], new_world: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    epochs: list[EpochReport] = []
-    with caplog.at_level("INFO", logger="model"):
-        run(new_world(300), on_epoch=epochs.append)
+def test_every_epoch_is_told_and_logged(quick: Quick) -> None:
+    epochs = quick.epochs
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
     assert epochs[-1].seconds_left == 0 and epochs[0].rows > 200 and epochs[0].rows_per_second > 0
-    assert sum("validation loss" in record.message for record in caplog.records) == 3
+    assert sum("validation loss" in message for message in quick.messages) == 3
     for kind in ("train", "validation"):
-        (path,) = (tmp_path / "model" / "tensorboard" / kind).iterdir()
+        (path,) = (quick.model / "tensorboard" / kind).iterdir()
         events = [v for event in tf.compat.v1.train.summary_iterator(str(path)) for v in event.summary.value]
         losses = [value.simple_value for value in events if value.tag == "loss"]
         expected = np.array([epoch.loss if kind == "train" else epoch.validation_loss for epoch in epochs], float)

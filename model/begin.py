@@ -1,0 +1,76 @@
+"""Where training starts: principal components, or the ridge map where content is to stand in for other factors."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from model import ridge, statistics
+from model.autoencoder import Autoencoder
+from model.config import TrainConfig
+from model.layout import Layout
+from model.ridge import LinearStart
+from model.spool import Spool
+from model.statistics import Moments
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """A model where training starts, and what it was made from.
+
+    Attributes:
+      model: the model.
+      moments: of the training rows.
+      components: principal components of as many numbers, [L, D].
+      start: the ridge map; None where the model starts from the components.
+    """
+
+    model: Autoencoder
+    moments: Moments
+    components: np.ndarray
+    start: LinearStart | None
+
+
+def begin(spool: Spool, layout: Layout, config: TrainConfig) -> Begun:
+    """A new model for the training rows."""
+    moments = statistics.moments(spool, layout, _emphasis(layout, config))
+    every = statistics.products(spool, layout, moments)
+    covariance = every.sums[: layout.width, : layout.width] / every.num_rows
+    if not layout.stands_in:
+        components = statistics.principal_components(covariance, min(config.latent, layout.width))
+        model = _new_model(layout, len(components), config)
+        model.start_from(moments, components)
+        return Begun(model, moments, components, None)
+    last = len(layout.modalities) - 1
+    scales = ridge.Scales.of(layout, config, int(moments.counts[last]))
+    known = statistics.products(spool, layout, moments, having=last)
+    start = ridge.linear_start(every, known, layout, config, scales)
+    latent = len(start.bias)
+    model = _new_model(layout, latent, config, stand_in=ridge.settings(scales))
+    model.start_from_linear(moments, start)
+    return Begun(model, moments, statistics.principal_components(covariance, latent), start)
+
+
+def _emphasis(layout: Layout, config: TrainConfig) -> np.ndarray | float:
+    """What every column is multiplied by: the roots of the factors' weights."""
+    if not (layout.stands_in and config.factor_weights):
+        return 1.0
+    emphasis = np.ones(layout.width)
+    factors = layout.modalities[-1]
+    emphasis[factors.columns] = np.sqrt(config.factor_weights[: factors.width])
+    return emphasis
+
+
+def _new_model(layout: Layout, latent: int, config: TrainConfig, **stand_in: Any) -> Autoencoder:
+    return Autoencoder(
+        layout=layout.to_dict(),
+        latent=latent,
+        hidden=config.hidden,
+        dropout=config.dropout,
+        noise=config.noise,
+        modality_dropout=config.hide_rates(layout),
+        modality_weights=config.loss_weights(layout),
+        seed=config.seed,
+        name="autoencoder",
+        **stand_in,
+    )

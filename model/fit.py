@@ -1,0 +1,194 @@
+"""The fitting itself: the optimiser, what is monitored, and which weights are kept."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from model.autoencoder import Autoencoder
+from model.checkpoint import Checkpoint, Course, EpochReport
+from model.config import TrainConfig
+from model.dataset import TrainBatches, hide_modalities, stand_in_dataset, train_dataset, validation_dataset
+from model.logs import EventLog
+from model.spool import Spool
+
+MAX_VALIDATION_ROWS = 100_000
+_VALIDATION_BATCH = 1024
+# How far to go from the start to the best epoch: fine-tuned weights are often better when averaged with those they
+# started from (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). The shortest way is taken that brings
+# half of what the best one brings: past it the reconstruction gains, but rankings of cold posts no longer do.
+_SHARES = (0.25, 0.5, 0.75, 1.0)
+_ENOUGH = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What came of fitting.
+
+    Attributes:
+      course: the epochs.
+      batch_rows: rows of each step.
+      validation_loss: of the weights kept; None where no row was held out.
+      trained_share: how far from the start to the best epoch they lie.
+      told: whether what was monitored is how well content stands in for the collaborative factors.
+      epochs: the most there could be.
+    """
+
+    course: Course
+    batch_rows: int
+    validation_loss: float | None
+    trained_share: float
+    told: bool
+    epochs: int
+
+
+def num_epochs(config: TrainConfig, num_batches: int) -> int:
+    """The most epochs: as asked for, or enough for `config.steps` steps, between 3 and 100."""
+    return config.epochs or min(100, max(3, -(-config.steps // num_batches)))
+
+
+def fit(
+    model: Autoencoder,
+    spool: Spool,
+    config: TrainConfig,
+    checkpoint_path: str,
+    logs: str,
+    on_epoch: Callable[[EpochReport], None] | None,
+) -> Fitted:
+    """Trains the model until it gets no better and gives it its best weights.
+
+    Where content is to stand in for collaborative factors and rows with both are held out, what is monitored is how
+    well it does on those; and the start is among the weights that may be best, so that none worse is kept.
+    """
+    batches = TrainBatches(spool, config.batch_size, config.seed)
+    epochs = num_epochs(config, batches.num_batches)
+    _compile(model, config, epochs * batches.num_batches)
+    fingerprint = _fingerprint(spool, model, config)
+    checkpoint = Checkpoint(checkpoint_path, fingerprint, batches, epochs, config.patience, config.seed, on_epoch)
+    started = model.get_weights()
+    told = _told(model, spool)
+    held_out = told if told is not None else _held_out(model, spool, config)
+    if checkpoint.restore(model) == 0:
+        shutil.rmtree(logs, ignore_errors=True)
+        if told is not None:
+            checkpoint.measured_start(model, _loss(model, told))
+    _run(model, checkpoint, held_out, [EventLog(logs)])
+    course = checkpoint.course
+    loss, share = None if held_out is None else course.best_loss, 1.0
+    if told is not None:
+        loss, share = _settle(model, started, course, told)
+    return Fitted(course, batches.batch_rows, loss, share, told is not None, epochs)
+
+
+def refit(
+    model: Autoencoder,
+    spool: Spool,
+    config: TrainConfig,
+    fitted: Fitted,
+    checkpoint_path: str,
+    on_epoch: Callable[[EpochReport], None] | None,
+) -> None:
+    """Trains a new model on rows of which none is held out, as long as was best before, and goes as far."""
+    if fitted.trained_share == 0:
+        return
+    batches = TrainBatches(spool, config.batch_size, config.seed)
+    epochs = fitted.course.best_epoch
+    _compile(model, config, fitted.epochs * batches.num_batches)
+    fingerprint = _fingerprint(spool, model, config, epochs)
+    checkpoint = Checkpoint(
+        checkpoint_path, fingerprint, batches, epochs, epochs, config.seed, on_epoch, keep_last=True
+    )
+    started = model.get_weights()
+    checkpoint.restore(model)
+    _run(model, checkpoint, None, [])
+    _go(model, started, model.get_weights(), fitted.trained_share)
+
+
+def _run(
+    model: Autoencoder,
+    checkpoint: Checkpoint,
+    held_out: tf.data.Dataset | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Goes on from where the checkpoint is to the end, and leaves the model with the best weights."""
+    if checkpoint.finished:
+        checkpoint.use_best(model)
+        return
+    model.fit(
+        train_dataset(checkpoint.batches, model.layout),
+        validation_data=held_out,
+        shuffle=False,
+        initial_epoch=checkpoint.course.epochs_done,
+        epochs=checkpoint.epochs,
+        callbacks=[*callbacks, checkpoint],
+        verbose=0,
+    )
+
+
+def _settle(
+    model: Autoencoder, started: Sequence[np.ndarray], course: Course, told: tf.data.Dataset
+) -> tuple[float, float]:
+    """Leaves the model where on the way from its start to its best epoch it is good enough: (loss, how far that is)."""
+    if course.best_epoch == 0 or course.start_loss is None:
+        return course.best_loss, 0.0
+    trained, losses = model.get_weights(), {}
+    for share in _SHARES:
+        _go(model, started, trained, share)
+        losses[share] = _loss(model, told)
+    wanted = course.start_loss + _ENOUGH * (min(losses.values()) - course.start_loss)
+    chosen = next(share for share in _SHARES if losses[share] <= wanted)
+    _go(model, started, trained, chosen)
+    return losses[chosen], chosen
+
+
+def _go(model: Autoencoder, started: Sequence[np.ndarray], trained: Sequence[np.ndarray], share: float) -> None:
+    """Puts the model a part of the way from its start to where training led."""
+    weights = [one + np.float32(share) * (two - one) for one, two in zip(started, trained, strict=True)]
+    model.set_weights(trained if share == 1 else weights)
+
+
+def _told(model: Autoencoder, spool: Spool) -> tf.data.Dataset | None:
+    """The rows held out that have collaborative factors and content to tell them from; None where there are none."""
+    if not model.layout.stands_in:
+        return None
+    rows = spool.validation()[:MAX_VALIDATION_ROWS]
+    mask = rows[:, model.layout.width :] * model.seen
+    rows = rows[(mask[:, -1] > 0) & mask[:, :-1].any(axis=1)]
+    return stand_in_dataset(rows, _VALIDATION_BATCH, model.layout) if len(rows) else None
+
+
+def _held_out(model: Autoencoder, spool: Spool, config: TrainConfig) -> tf.data.Dataset | None:
+    """The rows held out, whole and in part; None where there are none."""
+    rows = spool.validation()[:MAX_VALIDATION_ROWS]
+    kept = hide_modalities(rows[:, model.layout.width :], np.array(config.hide_rates(model.layout)), config.seed)
+    return validation_dataset(rows, kept, _VALIDATION_BATCH, model.layout) if len(rows) else None
+
+
+def _loss(model: Autoencoder, rows: tf.data.Dataset) -> float:
+    return float(model.evaluate(rows, verbose=0, return_dict=True)["loss"])
+
+
+def _compile(model: Autoencoder, config: TrainConfig, steps: int) -> None:
+    model.compile(optimizer=_optimizer(config, steps), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+
+
+def _optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
+    warmup = max(1, min(steps // 20, 1000))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warmup), alpha=0.01, warmup_target=config.learning_rate, warmup_steps=warmup
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gain", "offset"])
+    return optimizer
+
+
+def _fingerprint(spool: Spool, model: Autoencoder, config: TrainConfig, *more: int) -> str:
+    versions = [keras.__version__, tf.__version__, np.__version__]
+    told = [spool.fingerprint, spool.num_validation, model.layout.to_dict(), config.to_dict(), versions, *more]
+    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
