@@ -77,8 +77,9 @@ def ours(folder: Path) -> Run:
     number = len(world.posts)
     never = pa.repeat(False, number)
     columns = {"post_id": data.ids("p", np.arange(number)), "embedding": blocks.numpy_to_vectors(world.posts)}
+    columns["profile"] = blocks.numpy_to_vectors(np.zeros((number, 1)))
     columns |= {"sensitive": never, "is_repost": never, "is_reply": never, "popularity": pa.array(np.zeros(number))}
-    candidates = schemas.conform(pa.RecordBatch.from_pydict(columns), schemas.candidates(WIDTH))
+    candidates = schemas.conform(pa.RecordBatch.from_pydict(columns), schemas.candidates(WIDTH, 1))
     seen_ids = candidates.column("post_id").take(pa.array(world.seen_post))
     threads = int(os.environ["OMP_NUM_THREADS"])
 

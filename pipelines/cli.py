@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "fused vectors -> the multimodal autoencoder",
     "embed": "fused vectors and interactions -> embeddings of posts and users",
     "recommend": "embeddings -> recommendations and similar posts",
+    "evaluate": "a backtest of the same stages, beside baselines",
 }
 
 USAGE = """usage: fusefeed COMMAND [flags] [-- Beam flags]
@@ -26,7 +27,7 @@ fusefeed COMMAND --help tells the flags of a command.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that the words name. Returns the exit code: 0 done, 1 failed, 2 bad usage."""
+    """Runs the command that the words name. Returns the exit code: 0 done, 1 failed, 2 bad usage, 3 not published."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         commands = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from pipelines.options import UsageError
 
-DONE, FAILED, BAD_USAGE = 0, 1, 2
+DONE, FAILED, BAD_USAGE, REFUSED = 0, 1, 2, 3
 PLAIN_SECONDS = 15.0
 _told = -PLAIN_SECONDS
 

@@ -1,9 +1,9 @@
-"""Fused vectors and interactions -> embeddings of posts and users in one space.
+"""Fused vectors and histories -> embeddings of posts and users in one space.
 
-Reads posts/, interactions/, users/, fused/, transform_fn/ and model/; writes history/, item_embeddings/ and
-user_embeddings/.
+Reads users/, fused/, history/, collaborative/, transform_fn/ and model/; writes item_embeddings/, user_embeddings/ and,
+for recommend, post_profiles/ and user_scales/.
 
-    fusefeed embed --output out --run_date 2026-01-31 --half_life_days 30 --kind_weights like=1,view=0.2
+    fusefeed embed --output out --run_date 2026-01-31 --interests_worth 5
 """
 
 import sys
@@ -11,80 +11,73 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines import parts, stage
-from pipelines.options import Options, UsageError
+from pipelines.options import Options
 from pipelines.stage import Places, Stage
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
-DESCRIPTION = "Fused vectors and interactions -> embeddings of posts and users."
+DESCRIPTION = "Fused vectors and histories -> embeddings of posts and users."
 
 
-def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
-    """Wires the stage."""
+def build_items(root: "beam.Pipeline", options: Options, places: Places) -> None:
+    """Wires the first pipeline: posts."""
     import apache_beam as beam
 
-    from transforms import counts, history, items, latent, profiles, reposts, schemas, tables
-    from transforms.interaction_weights import InteractionWeights, parse_kind_weights
+    from transforms import items, latent, schemas, space, tables
+
+    found = space.read_space(places.input("fused"), places.input("collaborative"))
+    stand_in = latent.StandIn(places.input("model"))
+    made = root | "ReadFused" >> tables.ReadParts(places.input("fused")) | items.EmbedItems(found, stand_in)
+    directory = places.output("item_embeddings")
+    _ = made.parts | "WriteItems" >> tables.WriteParts(directory, schemas.item_embeddings(found.width))
+    _ = made.profiles | "WriteProfiles" >> tables.WriteParts(
+        places.output("post_profiles"), schemas.post_profiles(sum(found.widths))
+    )
+    _ = made.moments | "WriteCovariances" >> beam.Map(space.write_covariances, directory)
+
+
+def build_users(root: "beam.Pipeline", options: Options, places: Places) -> None:
+    """Wires the second pipeline: users, who are measured by the covariances of the posts."""
+    import apache_beam as beam
+
+    from transforms import counts, latent, profiles, schemas, space, tables
     from transforms.interests import InterestsEncoder
 
-    num_parts = parts.choose_num_parts(options, *map(places.input, ("posts", "interactions", "users")))
-    width = latent.latent_width(places.input("model"))
-    encoder = latent.LatentEncoder(places.input("model"))
-    interests = InterestsEncoder(places.input("transform_fn"), encoder, width)
-    weights = InteractionWeights(parse_kind_weights(options.kind_weights), options.half_life_days)
-
-    def read(table: str, columns: Sequence[str] | None = None) -> "beam.PCollection":
-        return root | f"Read {table}" >> tables.ReadParts(places.input(table), columns)
-
-    item_parts = read("fused") | items.EmbedItems(encoder, items.read_modalities(places.input("fused")))
-    history_parts = {
-        "interactions": read("interactions", history.COLUMNS) | "Interactions" >> beam.Values(),
-        "posts": read("posts", reposts.COLUMNS) | "Posts" >> beam.Values(),
-    } | history.MakeHistory(weights, num_parts, parts.end_of_run(options))
-    made = {
-        "users": read("users") | "Users" >> beam.Values(),
-        "history": history_parts | "History" >> beam.Values(),
-        "items": item_parts | "Items" >> beam.Values(),
-    } | profiles.MakeProfiles(width, num_parts, interests)
-    for table, written, schema in (
-        ("history", history_parts, schemas.HISTORY),
-        ("item_embeddings", item_parts, schemas.item_embeddings(width)),
-        ("user_embeddings", made.parts, schemas.user_embeddings(width)),
-    ):
-        _ = written | f"Write {table}" >> tables.WriteParts(places.output(table), schema)
-    _ = made.counts | "WriteCounts" >> counts.WriteCounts(places.output("history"))
+    found = space.read_space(places.input("fused"), places.input("collaborative"))
+    interests = InterestsEncoder(places.input("transform_fn"), found, latent.StandIn(places.input("model")))
+    num_parts = parts.choose_num_parts(options, *map(places.input, ("fused", "history", "users")))
+    read = {
+        name: root | f"Read {name}" >> tables.ReadParts(directory) | f"Blocks {name}" >> beam.Values()
+        for name, directory in (
+            ("users", places.input("users")),
+            ("history", places.input("history")),
+            ("profiles", places.output("post_profiles")),
+        )
+    }
+    covariances = space.read_covariances(places.output("item_embeddings"))
+    made = read | profiles.MakeProfiles(found, covariances, num_parts, interests, options.interests_worth)
+    _ = made.parts | "WriteUsers" >> tables.WriteParts(
+        places.output("user_embeddings"), schemas.user_embeddings(found.width)
+    )
+    _ = made.scales | "WriteScales" >> tables.WriteParts(
+        places.output("user_scales"), schemas.user_scales(len(found.widths))
+    )
+    _ = made.counts | "WriteCounts" >> counts.WriteCounts(places.output("user_embeddings"))
 
 
 def run(options: Options, places: Places) -> None:
-    """Runs the stage.
-
-    Raises:
-      UsageError: --kind_weights cannot be read.
-    """
-    check_kind_weights(options)
+    """Runs both pipelines."""
     with stage.new_pipeline(options) as root:
-        build(root, options, places)
-
-
-def check_kind_weights(options: Options) -> None:
-    """Finds out whether --kind_weights can be read.
-
-    Raises:
-      UsageError: it cannot.
-    """
-    from transforms.interaction_weights import parse_kind_weights
-
-    try:
-        parse_kind_weights(options.kind_weights)
-    except ValueError as error:
-        raise UsageError(f"--{error}") from None
+        build_items(root, options, places)
+    with stage.new_pipeline(options) as root:
+        build_users(root, options, places)
 
 
 STAGE = Stage(
     "embed",
-    reads=("posts", "interactions", "users", "fused", "transform_fn", "model"),
-    writes=("history", "item_embeddings", "user_embeddings"),
+    reads=("users", "fused", "history", "collaborative", "transform_fn", "model"),
+    writes=("item_embeddings", "post_profiles", "user_embeddings", "user_scales"),
     run=run,
 )
 

@@ -1,7 +1,8 @@
-"""fuse: every post as one vector with a block for each modality, by a transform fitted on all posts and saved.
+"""Every post as one vector with a block for each modality: what it holds, and who interacts with it.
 
-Reads features/; writes fused/ (with _layout.json) and transform_fn/, which also encodes what users say of themselves
-and can be used again by a later run, unfitted: `--transform_fn DIR`.
+Reads features/, posts/ and interactions/; writes transform_fn/ (fitted on all posts; it also encodes what users say of
+themselves and can be used again by a later run, unfitted: `--transform_fn DIR`), history/ (what each user has done),
+collaborative/ (factors of the interactions, and how the embeddings are made of all this) and fused/.
 
     fusefeed fuse --output DIR [--run_date YYYY-MM-DD] [--vocabulary_size 50000] [--text_width 128] [--pca_width 64]
 """
@@ -13,11 +14,15 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from pipelines import stage
-from pipelines.options import Options
-from pipelines.stage import Places, Stage, join, new_pipeline
-from transforms import counts, fuse, post_time, preprocessing, schemas, tables, transform_fn, vocabulary
+from pipelines import factorize, parts, stage
+from pipelines.options import Options, UsageError
+from pipelines.stage import Places, Stage, join, new_pipeline, read_json, write_json
+from transforms import counts, fuse, post_time, preprocessing, sample, schemas, tables, transform_fn, tuning, vocabulary
+from transforms.append_factors import AppendFactors
+from transforms.interaction_weights import parse_kind_weights
+from transforms.space import COLLABORATIVE, FACTORS_FILE, TUNING_FILE
 
+CONTENT = "content"
 TEXT_COLUMNS = ("text_terms", "text_counts")
 
 
@@ -28,8 +33,7 @@ def build(root: beam.Pipeline, options: Options, places: Places) -> None:
     known = [name for name in schemas.widths_of(tables.read_schema(places.input("features"))) if name in layout.dense]
     parts = read_features(root, places, ("author_id", *TEXT_COLUMNS, *known), post_time.read_edges(directory))
     fused = parts | "Fuse" >> fuse.FuseParts(directory)
-    _ = fused | "WriteFused" >> tables.WriteParts(places.output("fused"), layout.schema())
-    _ = fused | "CountPosts" >> beam.FlatMap(fuse.count_fused, layout) | counts.WriteCounts(places.output("fused"))
+    _ = fused | "WriteContent" >> tables.WriteParts(places.scratch(CONTENT), layout.schema())
 
 
 def read_features(
@@ -105,8 +109,8 @@ def fit_text(options: Options, places: Places, num_texts: int, block: pa.RecordB
     return fuse.text_fit(path)
 
 
-def run(options: Options, places: Places) -> None:
-    """Fits or takes over a transform_fn, then applies it."""
+def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
+    """Fits or takes over a transform_fn and applies it: the fused vectors of content go into scratch."""
     directory = places.output("transform_fn")
     if options.transform_fn:
         layout = transform_fn.read_layout(options.transform_fn)
@@ -116,10 +120,71 @@ def run(options: Options, places: Places) -> None:
         layout = fit(options, places)
     with new_pipeline(options) as root:
         build(root, options, places)
-    transform_fn.write_layout(layout, places.output("fused"))
+    transform_fn.write_layout(layout, places.scratch(CONTENT))
+    return layout
 
 
-STAGE = Stage(name="fuse", reads=("features",), writes=("fused", "transform_fn"), run=run, work="features")
+def build_appended(root: beam.Pipeline, options: Options, places: Places, layout: transform_fn.Layout) -> None:
+    """Appends the collaborative factors to the fused vectors of content."""
+    factors = read_json(join(places.output("collaborative"), FACTORS_FILE))
+    rank = len(factors["singular_values"])
+    num_parts = parts.choose_num_parts(options, places.scratch(CONTENT))
+    read = {
+        name: root | f"Read {name}" >> tables.ReadParts(directory) | f"Blocks {name}" >> beam.Values()
+        for name, directory in (("fused", places.scratch(CONTENT)), ("factors", places.output("collaborative")))
+    }
+    appended = read | AppendFactors(layout.width, len(layout.modalities), rank, factors["num_posts"], num_parts)
+    whole = with_factors(layout, rank)
+    _ = appended | "WriteFused" >> tables.WriteParts(places.output("fused"), whole.schema())
+    _ = appended | "CountPosts" >> beam.FlatMap(fuse.count_fused, whole) | counts.WriteCounts(places.output("fused"))
+    transform_fn.write_layout(whole, places.output("fused"))
+
+
+def with_factors(layout: transform_fn.Layout, rank: int) -> transform_fn.Layout:
+    """The layout with the collaborative modality at its end, where there are any factors."""
+    if not rank:
+        return layout
+    added = preprocessing.Modality(COLLABORATIVE, layout.width, rank, rank)
+    return transform_fn.Layout((*layout.modalities, added))
+
+
+def find_tuning(options: Options, places: Places) -> None:
+    """Finds how the blocks of the embeddings are shaped and mixed, on a bounded sample, and writes it."""
+    taken = sample.sample_interactions(places.output("history"), places.scratch(CONTENT))
+    found = tuning.tune(taken, options.seed, options.factors, one_recency=False)
+    write_json(join(places.output("collaborative"), TUNING_FILE), found.to_dict())
+
+
+def run(options: Options, places: Places) -> None:
+    """Runs the stage: content, interactions, how they go together, and all of it side by side."""
+    check_kind_weights(options)
+    layout = fuse_content(options, places)
+    factorize.make_history(options, places)
+    factorize.factorize(options, places, options.factors)
+    find_tuning(options, places)
+    with new_pipeline(options) as root:
+        build_appended(root, options, places, layout)
+
+
+def check_kind_weights(options: Options) -> None:
+    """Finds out whether --kind_weights can be read.
+
+    Raises:
+      UsageError: it cannot.
+    """
+    try:
+        parse_kind_weights(options.kind_weights)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+STAGE = Stage(
+    name="fuse",
+    reads=("features", "posts", "interactions"),
+    writes=("fused", "transform_fn", "history", "collaborative"),
+    run=run,
+    work="features",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

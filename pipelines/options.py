@@ -68,8 +68,10 @@ class Options:
     learning_rate: float = flag(1e-3, "of AdamW", group="train", low=1e-8, high=10)
     seed: int = flag(0, "of everything random", group="train", low=0, high=2**31 - 1)
 
-    kind_weights: str = flag("", "weights of kinds of interaction, as like=1,hide=-1 (see README)", group="embed")
-    half_life_days: float = flag(30.0, "after which an interaction counts half (0: never)", group="embed", low=0)
+    kind_weights: str = flag("", "weights of kinds of interaction, as like=1,hide=-1 (see README)", group="fuse")
+    factors: int = flag(128, "collaborative factors of a post", group="fuse", low=1, high=1024)
+    interests_worth: float = flag(5.0, "interactions that stated interests are worth", group="embed", low=1e-6)
+    half_life_days: float = flag(30.0, "after which an interaction counts half (0: never)", group="fuse", low=0)
 
     k: int = flag(50, "recommendations a user", group="recommend", low=1, high=10_000)
     similar_k: int = flag(20, "similar posts a post (0: none)", group="recommend", low=0, high=1000)
@@ -80,6 +82,26 @@ class Options:
     include_seen: bool = flag(False, "recommend posts that the user has interacted with", group="recommend")
     include_sensitive: bool = flag(False, "recommend posts marked sensitive", group="recommend")
     exclude_replies: bool = flag(False, "do not recommend replies", group="recommend")
+
+    backtest_split: str = flag(
+        "time",
+        "time (one cut for all), user (each user's last) or cold (posts without interactions)",
+        group="evaluate",
+        choices=("time", "user", "cold"),
+    )
+    backtest_days: float = flag(
+        0.0, "hold out the last days of a time split (0: --backtest_fraction)", group="evaluate", low=0
+    )
+    backtest_fraction: float = flag(0.2, "share that is held out", group="evaluate", low=0.001, high=0.999)
+    holdout: str = flag("", "interactions to be foretold: globs, instead of a split", group="evaluate")
+    evaluate_users: int = flag(20_000, "most users that lists are judged for", group="evaluate", low=1)
+    evaluate_fit_rows: int = flag(5_000_000, "most interactions that baselines see", group="evaluate", low=1)
+    ease_max_posts: int = flag(20_000, "most posts for which EASE is computed", group="evaluate", low=0)
+    no_evaluate: bool = flag(False, "run without the backtest, and so without the gate", group="evaluate")
+    gate_tolerance: float = flag(
+        0.05, "how much worse than the last published run is published", group="evaluate", low=0, high=1
+    )
+    no_gate: bool = flag(False, "publish whatever the evaluation says (recorded)", group="evaluate")
 
     beam_args: tuple[str, ...] = ()
 

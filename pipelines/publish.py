@@ -8,16 +8,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines import stage
+from pipelines.gate import Verdict, decide
 from pipelines.options import Options
 from pipelines.stage import Report
 
+LATEST = "LATEST"
 INPUTS = ("posts", "interactions", "users")
 MEDIA_KINDS = ("image", "video", "audio", "unknown")
 PACKAGES = ("apache-beam", "tensorflow", "keras", "tensorflow-transform", "pyarrow", "opencv-python-headless", "av")
 
 
-def publish(options: Options, reports: Sequence[Report]) -> None:
-    """Writes metrics.json, metrics.prom and manifest.json, and then names the run in OUTPUT/LATEST.
+def publish(options: Options, reports: Sequence[Report]) -> Verdict:
+    """Writes metrics.json, metrics.prom and manifest.json, and then, if the gate lets it pass, OUTPUT/LATEST.
 
     Raises:
       ValueError: the counts of an input do not reconcile; nothing is published.
@@ -25,10 +27,26 @@ def publish(options: Options, reports: Sequence[Report]) -> None:
     directory = stage.run_dir(options)
     reconcile(reports)
     values = metrics(options, reports)
+    verdict = decide(values.get("evaluation"), last_published(options), options.gate_tolerance, no_gate=options.no_gate)
+    values["gate"] = dataclasses.asdict(verdict)
     stage.write_json(stage.join(directory, "metrics.json"), values)
     stage.write_text(stage.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
     stage.write_json(stage.join(directory, "manifest.json"), manifest(options, reports))
-    stage.write_text(stage.join(options.output, "LATEST"), options.run_name + "\n")
+    if verdict.passed:
+        stage.write_text(stage.join(options.output, LATEST), options.run_name + "\n")
+    return verdict
+
+
+def last_published(options: Options) -> Any:
+    """The evaluation of the run that LATEST names; None where there is none, or it is this very run."""
+    path = stage.join(options.output, LATEST)
+    if not stage.exists(path):
+        return None
+    name = stage.read_text(path).strip()
+    metrics_path = stage.join(options.output, "runs", name, "metrics.json")
+    if name == options.run_name or not stage.exists(metrics_path):
+        return None
+    return stage.read_json(metrics_path).get("evaluation")
 
 
 def metrics(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
@@ -37,9 +55,9 @@ def metrics(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
         "run": options.run_name,
         "stages": {report.stage: dataclasses.asdict(report) for report in reports},
     }
-    model = stage.join(stage.run_dir(options), "model", "model.json")
-    if stage.exists(model):
-        measures["model"] = stage.read_json(model)
+    for name, path in (("model", "model/model.json"), ("evaluation", "evaluation/evaluation.json")):
+        if stage.exists(stage.join(stage.run_dir(options), path)) and (name != "evaluation" or not options.no_evaluate):
+            measures[name] = stage.read_json(stage.join(stage.run_dir(options), path))
     return measures
 
 

@@ -1,7 +1,7 @@
 """Embeddings -> what each user gets and what is like each post.
 
-Reads posts/, users/, history/, item_embeddings/ and user_embeddings/; writes candidates/, recommendations/ and
-similar_posts/.
+Reads posts/, users/, history/, item_embeddings/, post_profiles/, user_embeddings/, user_scales/ and how they are made
+(beside fused/ and collaborative/); writes candidates/, recommendations/ and similar_posts/.
 
     fusefeed recommend --output out --run_date 2026-01-31 --k 50 --max_age_days 14 --max_per_author 2
 """
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
     from transforms.recommend import RecommendConfig
+    from transforms.space import Space
+    from transforms.tiles import Eligibility
 
 DESCRIPTION = "Embeddings -> recommendations and similar posts."
 
@@ -30,8 +32,14 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
 
     from transforms import candidates, schemas, tables
 
-    width = _width(places)
-    wanted = {"posts": candidates.COLUMNS, "item_embeddings": None, "history": ("post_id", "weight")}
+    found = _space(places)
+    width, profile_width = found.width, sum(found.widths)
+    wanted = {
+        "posts": candidates.COLUMNS,
+        "item_embeddings": None,
+        "post_profiles": None,
+        "history": ("post_id", "weight"),
+    }
     read = {
         table: root
         | f"Read {table}" >> tables.ReadParts(places.input(table), columns)
@@ -41,62 +49,81 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
     made = {
         "posts": read["posts"],
         "items": read["item_embeddings"],
+        "profiles": read["post_profiles"],
         "history": read["history"],
-    } | candidates.MakeCandidates(width, parts.choose_num_parts(options, places.input("posts")))
-    _ = made | "WriteCandidates" >> tables.WriteParts(places.output("candidates"), schemas.candidates(width))
+    } | candidates.MakeCandidates(width, profile_width, parts.choose_num_parts(options, places.input("posts")))
+    schema = schemas.candidates(width, profile_width)
+    _ = made | "WriteCandidates" >> tables.WriteParts(places.output("candidates"), schema)
 
 
 def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
     """Wires the second pipeline: lists of users and neighbours of posts."""
     import apache_beam as beam
 
-    from transforms import recommend, schemas, similar, tables
+    from transforms import recommend, schemas, similar, space, tables
     from transforms.tiles import Eligibility
 
+    found = _space(places)
     candidates = places.output("candidates")
     read = {
         table: root | f"Read {table}" >> tables.ReadParts(places.input(table)) | f"Blocks {table}" >> beam.Values()
-        for table in ("user_embeddings", "history", "users")
+        for table in ("user_embeddings", "user_scales", "history", "users")
     }
     num_parts = parts.choose_num_parts(options, places.input("user_embeddings"), places.input("history"))
     lists = {
         "embeddings": read["user_embeddings"],
+        "scales": read["user_scales"],
         "history": read["history"],
         "users": read["users"],
-    } | recommend.Recommend(candidates, _width(places), num_parts, config(options))
+    } | recommend.Recommend(candidates, found.width, num_parts, config(options, found))
     _ = lists | "WriteLists" >> tables.WriteParts(places.output("recommendations"), schemas.RECOMMENDATIONS)
     posts = root | "ReadCandidates" >> tables.ReadParts(candidates)
     if options.similar_k:
-        eligibility = Eligibility(include_sensitive=options.include_sensitive)
-        neighbors = posts | similar.FindSimilar(candidates, options.similar_k, eligibility, _num_threads())
+        allowed = Eligibility(include_sensitive=options.include_sensitive)
+        covariances = space.read_covariances(places.input("item_embeddings"))
+        neighbors = posts | similar.FindSimilar(
+            candidates, found, covariances, options.similar_k, allowed, _num_threads()
+        )
     else:
         neighbors = posts | "NoNeighbors" >> beam.Map(lambda part: (part[0], schemas.empty(schemas.SIMILAR_POSTS)))
     _ = neighbors | "WriteNeighbors" >> tables.WriteParts(places.output("similar_posts"), schemas.SIMILAR_POSTS)
 
 
-def config(options: Options) -> "RecommendConfig":
+def config(options: Options, space: "Space") -> "RecommendConfig":
     """What a list may hold, by the flags."""
     from transforms.recommend import RecommendConfig
+
+    return RecommendConfig(
+        k=options.k,
+        eligibility=eligibility(options),
+        include_seen=options.include_seen,
+        max_per_author=options.max_per_author or None,
+        half_lives=(space.tuning.recency, space.tuning.content_recency),
+        block_widths=tuple(space.widths),
+        num_threads=_num_threads(),
+    )
+
+
+def eligibility(options: Options) -> "Eligibility":
+    """Which posts may be recommended at all, by the flags."""
     from transforms.tiles import Eligibility
 
     age = datetime.timedelta(days=options.max_age_days)
-    eligibility = Eligibility(
+    return Eligibility(
         include_sensitive=options.include_sensitive,
         exclude_replies=options.exclude_replies,
         created_after=parts.end_of_run(options) - age if options.max_age_days else None,
     )
-    return RecommendConfig(options.k, eligibility, options.include_seen, options.max_per_author or None, _num_threads())
 
 
 def _num_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _width(places: Places) -> int:
-    from transforms import tables
+def _space(places: Places) -> "Space":
+    from transforms import space
 
-    width: int = tables.read_schema(places.input("item_embeddings")).field("embedding").type.list_size
-    return width
+    return space.read_space(places.input("fused"), places.input("collaborative"))
 
 
 def run(options: Options, places: Places) -> None:
@@ -109,7 +136,10 @@ def run(options: Options, places: Places) -> None:
 
 STAGE = Stage(
     "recommend",
-    reads=("posts", "users", "history", "item_embeddings", "user_embeddings"),
+    reads=(
+        *("posts", "users", "fused", "history", "collaborative"),
+        *("item_embeddings", "post_profiles", "user_embeddings", "user_scales"),
+    ),
     writes=("candidates", "recommendations", "similar_posts"),
     run=run,
     work="user_embeddings",

@@ -17,7 +17,7 @@ DESCRIPTION = "All stages in order, from raw posts to published recommendation t
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code: 0 done, 1 failed, 2 bad usage or unreadable input."""
+    """The command. Returns the exit code: 0 done, 1 failed, 2 bad usage or unreadable input, 3 not published."""
     return console.exit_code(
         "fusefeed run", lambda: run(parse("run", DESCRIPTION, sys.argv[1:] if argv is None else argv))
     )
@@ -32,20 +32,22 @@ def run(options: Options) -> int:
     began = time.monotonic()
     check(options)
     reports = []
-    stages = all_stages()
+    stages = [each for each in all_stages() if not (options.no_evaluate and each.name == "evaluate")]
     for number, each in enumerate(stages, 1):
         print(f"[{number}/{len(stages)}] {each.name}", file=sys.stderr, flush=True)
         reports.append(stage.execute(each, options))
-    publish.publish(options, reports)
+    verdict = publish.publish(options, reports)
     print(summary.text(options, reports, time.monotonic() - began))
-    return console.DONE
+    if verdict.reason:
+        print(f"fusefeed run: {verdict.reason}", file=sys.stderr)
+    return console.DONE if verdict.passed else console.REFUSED
 
 
 def all_stages() -> list[stage.Stage]:
     """The stages in their order."""
-    from pipelines import embed, extract, fuse, ingest, recommend, train
+    from pipelines import embed, evaluate, extract, fuse, ingest, recommend, train
 
-    return [ingest.STAGE, extract.STAGE, fuse.STAGE, train.STAGE, embed.STAGE, recommend.STAGE]
+    return [each.STAGE for each in (ingest, extract, fuse, train, embed, recommend, evaluate)]
 
 
 def check(options: Options) -> None:
@@ -54,12 +56,14 @@ def check(options: Options) -> None:
     Raises:
       UsageError: naming the flag and what is wrong with it.
     """
-    from pipelines import embed, ingest
+    from pipelines import backtest, fuse, ingest
 
     if not options.interactions:
         raise UsageError("--interactions is missing: globs of files to read")
     ingest.find_inputs(options)
-    embed.check_kind_weights(options)
+    fuse.check_kind_weights(options)
+    if options.holdout:
+        backtest.find_holdout(options.holdout)
     stage.beam_pipeline_options(options.beam_args)
     for root in options.media_root:
         if not stage.exists(root):

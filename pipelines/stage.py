@@ -184,8 +184,13 @@ def beam_pipeline_options(beam_args: Sequence[str]) -> Any:
     return PipelineOptions(list(beam_args))
 
 
-def main(stage: Stage, description: str, argv: Sequence[str] | None) -> int:
-    """The command of one stage: parses, runs, prints the rows of its tables. Returns the exit code."""
+def main(
+    stage: Stage, description: str, argv: Sequence[str] | None, show: Callable[[Options], str] | None = None
+) -> int:
+    """The command of one stage: parses, runs, prints the rows of its tables and what `show` has to show.
+
+    Returns the exit code.
+    """
     import sys
 
     def work() -> int:
@@ -193,6 +198,8 @@ def main(stage: Stage, description: str, argv: Sequence[str] | None) -> int:
         report = execute(stage, options)
         for table, rows in report.rows.items():
             print(f"{join(run_dir(options), table)}: {rows:,} rows")
+        if show is not None:
+            print(show(options))
         return 0
 
     return console.exit_code(f"fusefeed {stage.name}", work)
@@ -240,12 +247,18 @@ def write_text(path: str, text: str) -> None:
     FileSystems.rename([temporary], [path])
 
 
-def read_json(path: str) -> Any:
-    """The value in a JSON file of any file system."""
+def read_text(path: str) -> str:
+    """The text of a small file of any file system."""
     from apache_beam.io.filesystems import FileSystems
 
     with FileSystems.open(path) as file:
-        return json.load(file)
+        text: str = file.read().decode()
+    return text
+
+
+def read_json(path: str) -> Any:
+    """The value in a JSON file of any file system."""
+    return json.loads(read_text(path))
 
 
 def move(source: str, target: str) -> None:

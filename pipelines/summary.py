@@ -27,6 +27,7 @@ def text(options: Options, reports: Sequence[Report], seconds: float) -> str:
         list(_media(by_stage.get("extract", {}))),
         list(_rejects(rejected)),
         list(_stages(reports)),
+        list(_evaluation(options)),
         list(_tables(options, reports)),
         list(_examples(options)),
     ]
@@ -73,6 +74,13 @@ def _tables(options: Options, reports: Sequence[Report]) -> Iterator[str]:
     yield f"tables in {stage.run_dir(options)}"
     for table in RESULT_TABLES:
         yield f"  {table + '/':<20}{rows.get(table, 0):>12,} rows"
+
+
+def _evaluation(options: Options) -> Iterator[str]:
+    from pipelines import evaluate
+
+    if not options.no_evaluate:
+        yield evaluate.table(options)
 
 
 def _examples(options: Options) -> Iterator[str]:

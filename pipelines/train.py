@@ -1,6 +1,7 @@
 """Fused vectors -> the multimodal autoencoder: encoder, decoders, how well it reconstructs each modality.
 
-Reads fused/; writes model/. Runs in this process, not on Beam's workers: the fused vectors are streamed from Parquet.
+Reads fused/ and collaborative/; writes model/. Runs in this process, not on Beam's workers: the fused vectors are
+streamed from Parquet.
 A training that was killed goes on from its last epoch when the same command is given again.
 
     fusefeed train --output out --run_date 2026-01-31 --latent 64
@@ -11,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines import console, stage
 from pipelines.options import Options
@@ -28,14 +29,15 @@ def run(options: Options, places: Places) -> None:
     from model.train import TrainConfig, train
     from transforms import tables
 
+    fused = places.input("fused")
     config = TrainConfig(
         latent=options.latent,
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         seed=options.seed,
+        **factor_settings(places),
     )
-    fused = places.input("fused")
     local = os.path.join(places.local, "model")
     kept = work_dir(places)
     train(
@@ -49,6 +51,23 @@ def run(options: Options, places: Places) -> None:
     )
     stage.upload(local, places.output("model"))
     shutil.rmtree(kept)
+
+
+def factor_settings(places: Places) -> dict[str, Any]:
+    """How the model learns to tell factors from content, by what tuning found; nothing where there are no factors."""
+    from transforms import space
+
+    found = space.read_space(places.input("fused"), places.input("collaborative"))
+    decoded = found.tuning.decoded
+    if decoded is None or space.COLLABORATIVE not in found.names:
+        return {}
+    content = set(found.names) - {space.COLLABORATIVE}
+    return {
+        "ridge": decoded.lam,
+        "modality_weights_input": {name: weight for name, weight in decoded.weights.items() if name in content},
+        "factors_used": found.widths.decoded,
+        "factor_weights": tuple(found.singular_values[: found.widths.decoded]),
+    }
 
 
 def work_dir(places: Places) -> str:
@@ -69,7 +88,7 @@ def show(epoch: "EpochReport") -> None:
     )
 
 
-STAGE = Stage("train", reads=("fused",), writes=("model",), run=run)
+STAGE = Stage("train", reads=("fused", "collaborative"), writes=("model",), run=run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -56,7 +56,7 @@ def test_latest_names_the_run_and_nothing_temporary_is_left(demo: Demo) -> None:
     assert left == []
 
 
-ALLOWED = {"_stages", "_counts.json", "_layout.json", "__pycache__"}
+ALLOWED = {"_stages", "_counts.json", "_layout.json", "_time.json", "_factors.json", "_tuning.json", "_blocks.npz"}
 
 
 def test_the_summary_tells_what_happened(demo: Demo) -> None:

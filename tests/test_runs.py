@@ -32,7 +32,18 @@ def _fusefeed(*words: str) -> "subprocess.CompletedProcess[str]":
 
 def _input(world: DemoWorld) -> list[str]:
     inputs = ["--posts", world.posts, "--interactions", world.interactions, "--users", world.users]
-    return [*inputs, "--media_root", world.media_root, "--run_date", world.run_date, "--k", "10", "--epochs", "3"]
+    return [
+        *inputs,
+        "--media_root",
+        world.media_root,
+        "--run_date",
+        world.run_date,
+        "--k",
+        "10",
+        "--epochs",
+        "3",
+        "--no_evaluate",
+    ]
 
 
 def _run(world: DemoWorld, output: Path, *words: str) -> Path:
@@ -115,6 +126,7 @@ def test_a_run_that_fails_exits_1_and_publishes_nothing(world: DemoWorld, tmp_pa
     posts = tmp_path / "posts.jsonl"
     posts.write_text('{"post_id": "a"}\n{"post_id": "b"}\n')
     words = ["--posts", str(posts), "--interactions", world.interactions, "--output", str(tmp_path / "out")]
+    words.append("--no_evaluate")
     done = _fusefeed("run", *words)
     assert done.returncode == 1
     assert "failed: " in done.stderr.splitlines()[-1]

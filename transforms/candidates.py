@@ -13,7 +13,7 @@ from transforms.reposts import is_pure_repost
 COLUMNS = ("post_id", "author_id", "created_at", "text", "media", "reply_to", "repost_of", "sensitive")
 
 _FLAGS = ("author_id", "created_at", "sensitive", "is_repost", "is_reply")
-_POSTS = pa.schema([schemas.candidates(1).field(name) for name in ("post_id", *_FLAGS)])
+_POSTS = pa.schema([schemas.candidates(1, 1).field(name) for name in ("post_id", *_FLAGS)])
 # Sums of weights as whole numbers of this unit: they do not depend on the order in which they are added.
 _UNIT = 2.0**-32
 _POPULARITY = pa.schema(
@@ -23,12 +23,13 @@ _POPULARITY = pa.schema(
 
 @dataclasses.dataclass
 class MakeCandidates(beam.PTransform):
-    """{"posts" (COLUMNS), "items", "history": blocks} -> (part, block of schemas.candidates), a row a post.
+    """{"posts" (COLUMNS), "items", "profiles", "history": blocks} -> (part, block of schemas.candidates), a row a post.
 
     Popularity is the sum of the positive weights of all histories; a post without an embedding has zeros.
     """
 
     width: int
+    profile_width: int
     num_parts: int
 
     def __post_init__(self) -> None:
@@ -38,17 +39,24 @@ class MakeCandidates(beam.PTransform):
     def expand(
         self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]
     ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
-        vectors = pa.schema([schemas.candidates(self.width).field(name) for name in ("post_id", "embedding")])
+        schema = schemas.candidates(self.width, self.profile_width)
+        vectors = pa.schema([schema.field(name) for name in ("post_id", "embedding")])
         joined = {
             "posts": inputs["posts"] | "Flags" >> beam.Map(flags),
             "items": inputs["items"] | "Vectors" >> beam.Map(lambda block: block.select(["post_id", "embedding"])),
+            "profiles": inputs["profiles"],
             "popularity": inputs["history"] | "SumPositive" >> beam.Map(popularity),
         } | "JoinByPost" >> shuffle.CoGroupBlocks(
-            keys={"posts": "post_id", "items": "post_id", "popularity": "post_id"},
-            schemas={"posts": _POSTS, "items": vectors, "popularity": _POPULARITY},
+            keys=dict.fromkeys(("posts", "items", "profiles", "popularity"), "post_id"),
+            schemas={
+                "posts": _POSTS,
+                "items": vectors,
+                "profiles": schemas.post_profiles(self.profile_width),
+                "popularity": _POPULARITY,
+            },
             num_parts=self.num_parts,
         )
-        return joined | "MakePart" >> beam.Map(_make_part, width=self.width)
+        return joined | "MakePart" >> beam.Map(_make_part, schema=schema)
 
 
 def flags(posts: pa.RecordBatch) -> pa.RecordBatch:
@@ -80,18 +88,25 @@ def _sum_units(rows: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
-def _make_part(numbered: tuple[int, dict[str, pa.RecordBatch]], width: int) -> tuple[int, pa.RecordBatch]:
+def _make_part(numbered: tuple[int, dict[str, pa.RecordBatch]], schema: pa.Schema) -> tuple[int, pa.RecordBatch]:
     part, joined = numbered
     posts = blocks.sort(joined["posts"], "post_id")
     ids = posts.column("post_id")
-    found = pc.index_in(ids, value_set=joined["items"].column("post_id"))
-    embedding = np.zeros((len(ids), width), np.float32)
-    have = blocks.valid(found)
-    embedding[have] = blocks.vectors_to_numpy(joined["items"].column("embedding"))[found.drop_null().to_numpy()]
     sums = _sum_units(joined["popularity"])
     units = sums.column("units").take(pc.index_in(ids, value_set=sums.column("post_id")))
     popular = pc.multiply(pc.fill_null(units, 0).cast(pa.float64(), safe=False), _UNIT)
     columns = {name: posts.column(name) for name in posts.schema.names}
-    columns |= {"embedding": blocks.numpy_to_vectors(embedding), "popularity": popular}
-    schema = schemas.candidates(width)
+    columns |= {name: _vectors_of(ids, joined[table], name) for table, name in _VECTORS} | {"popularity": popular}
     return part, pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+_VECTORS = (("items", "embedding"), ("profiles", "profile"))
+
+
+def _vectors_of(ids: pa.Array, rows: pa.RecordBatch, name: str) -> pa.Array:
+    """The vectors of these posts, zeros for those that have none."""
+    values = blocks.vectors_to_numpy(rows.column(name))
+    found = pc.index_in(ids, value_set=rows.column("post_id"))
+    spread = np.zeros((len(ids), values.shape[1]), np.float32)
+    spread[blocks.valid(found)] = values[found.drop_null().to_numpy()]
+    return blocks.numpy_to_vectors(spread)

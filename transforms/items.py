@@ -1,80 +1,116 @@
-"""Fused vectors -> item embeddings through the exported encoder."""
+"""Fused vectors -> item embeddings, and what each post adds to the profile of whoever has it in the history."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam import pvalue
 
-from transforms import blocks, schemas
-from transforms.latent import LatentEncoder, read_json
+from transforms import blocks, schemas, vectors
+from transforms.latent import StandIn
 from transforms.post_time import TIME
+from transforms.space import Space
+from transforms.vectors import Moments
+
+BlockMoments = tuple[Moments, Moments, Moments]
+
+
+class Items(NamedTuple):
+    """What EmbedItems gives.
+
+    Attributes:
+      parts: (part, block of schemas.item_embeddings).
+      profiles: (part, block of schemas.post_profiles), the same posts.
+      moments: one element, the moments of the three blocks over all posts.
+    """
+
+    parts: beam.PCollection[tuple[int, pa.RecordBatch]]
+    profiles: beam.PCollection[tuple[int, pa.RecordBatch]]
+    moments: beam.PCollection[BlockMoments]
 
 
 @dataclasses.dataclass
 class EmbedItems(beam.PTransform):
-    """(part, block of schemas.fused) -> (part, block of schemas.item_embeddings), row by row.
+    """(part, block of schemas.fused) -> Items, row by row.
 
     Attributes:
-      encoder: gives vectors of unit length.
-      modalities: names in the order of the mask.
+      space: the blocks of an embedding.
+      stand_in: tells factors from content; None where there are no factors.
     """
 
-    encoder: LatentEncoder
-    modalities: Sequence[str]
+    space: Space
+    stand_in: StandIn | None
 
     def __post_init__(self) -> None:
         super().__init__()
 
-    def expand(
-        self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]
-    ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
-        return parts | "EncodePart" >> beam.Map(_encode_part, encoder=self.encoder, modalities=list(self.modalities))
+    def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Items:
+        embed_parts = beam.FlatMap(_embed_part, space=self.space, stand_in=self.stand_in)
+        embed_parts = embed_parts.with_output_types(tuple[int, pa.RecordBatch])
+        made = parts | "EmbedPart" >> embed_parts.with_outputs("profiles", "moments", main="parts")
+        moments = made.moments | "SumMoments" >> beam.CombineGlobally(_sum_moments).without_defaults()
+        return Items(made.parts, made.profiles, moments)
 
 
-def _encode_part(
-    numbered: tuple[int, pa.RecordBatch], encoder: LatentEncoder, modalities: Sequence[str]
-) -> tuple[int, pa.RecordBatch]:
+def _embed_part(numbered: tuple[int, pa.RecordBatch], space: Space, stand_in: StandIn | None) -> Iterable[object]:
     part, fused = numbered
-    mask = blocks.vectors_to_numpy(fused.column("mask"))
-    # When a post was made says nothing alone, and is no modality that a reader would look for.
-    shown = [place for place, name in enumerate(modalities) if name != TIME]
-    present = mask[:, shown] > 0
-    latent = encoder.encode(blocks.vectors_to_numpy(fused.column("fused")), mask * present.any(axis=1, keepdims=True))
-    return part, item_embeddings(fused, latent, present, [modalities[place] for place in shown])
+    items, profiles, moments = embed(fused, space, stand_in)
+    yield part, items
+    yield pvalue.TaggedOutput("profiles", (part, profiles))
+    yield pvalue.TaggedOutput("moments", moments)
 
 
-def item_embeddings(
-    fused: pa.RecordBatch, latent: np.ndarray, present: np.ndarray, modalities: Sequence[str]
-) -> pa.RecordBatch:
-    """A block of schemas.item_embeddings.
+def embed(
+    fused: pa.RecordBatch, space: Space, stand_in: StandIn | None
+) -> tuple[pa.RecordBatch, pa.RecordBatch, BlockMoments]:
+    """Blocks of schemas.item_embeddings and schemas.post_profiles for some posts, and the moments of their blocks.
 
-    Args:
-      fused: the posts.
-      latent: [n, L] float32.
-      present: [n, M] bool, which modalities each post has.
-      modalities: [M] their names.
+    A post with no modality at all (when it was made is none) has zeros in both.
     """
-    return pa.RecordBatch.from_arrays(
-        [
-            fused.column("post_id"),
-            blocks.numpy_to_vectors(latent),
-            names_of(present, modalities),
-            fused.column("author_id"),
-            fused.column("created_at"),
-        ],
-        schema=schemas.item_embeddings(latent.shape[1]),
+    values, mask = (blocks.vectors_to_numpy(fused.column(name)) for name in ("fused", "mask"))
+    shown = [place for place, name in enumerate(space.names) if name != TIME]
+    present = np.asarray(mask[:, shown] > 0)
+    known = np.asarray(present.any(axis=1))
+    degree = fused.column("degree").to_numpy()
+    factors = space.factors(values)
+    told = told_factors(values, mask * known[:, None], space, stand_in)
+    own, decoded, content = space.own(factors, degree), space.decoded(told), space.content(values)
+    embedding = vectors.item_vectors(own, decoded, content, degree, space.tuning.mix)
+    embedding[~known] = 0
+    profile = vectors.profile_vectors(factors, told, content, degree, space.widths)
+    rows = np.flatnonzero(known)
+    moments = vectors.block_moments(own[rows], decoded[rows], content[rows], degree[rows])
+    columns = {name: fused.column(name) for name in ("post_id", "author_id", "created_at")}
+    columns["embedding"] = blocks.numpy_to_vectors(embedding)
+    columns["modalities"] = names_of(present, [space.names[place] for place in shown])
+    items = schemas.conform(pa.RecordBatch.from_pydict(columns), schemas.item_embeddings(space.width))
+    profiles = pa.RecordBatch.from_arrays(
+        [fused.column("post_id"), blocks.numpy_to_vectors(profile)], schema=schemas.post_profiles(sum(space.widths))
     )
+    return items, profiles, moments
 
 
-def names_of(present: np.ndarray, names: Sequence[str]) -> pa.ListArray:
+def told_factors(values: np.ndarray, mask: np.ndarray, space: Space, stand_in: StandIn | None) -> np.ndarray:
+    """Factors told from content alone, in units of the singular vectors: [n, F'] float32, none without a model."""
+    if stand_in is None or not stand_in.knows_factors:
+        return np.zeros((len(values), 0), np.float32)
+    told: np.ndarray = stand_in.factors(values, space.content_only(mask)) / np.float32(np.sqrt(space.num_posts))
+    return told
+
+
+def _sum_moments(found: Iterable[BlockMoments]) -> BlockMoments:
+    sums = [
+        Moments(sum(m.rows for m in block), np.sum([m.total for m in block], 0), np.sum([m.outer for m in block], 0))
+        for block in zip(*found, strict=True)
+    ]
+    return sums[0], sums[1], sums[2]
+
+
+def names_of(present: np.ndarray, names: list[str]) -> pa.ListArray:
     """The names of what is present in each row: [n] list<string>, empty where there is nothing."""
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32)
-    values = pa.array(list(names), pa.string()).take(pa.array(np.nonzero(present)[1]))
+    values = pa.array(names, pa.string()).take(pa.array(np.nonzero(present)[1]))
     return pa.ListArray.from_arrays(pa.array(offsets), values)
-
-
-def read_modalities(fused_dir: str) -> list[str]:
-    """The names of the modalities of a fused table, in the order of its masks."""
-    return [modality["name"] for modality in read_json(fused_dir, "_layout.json")["modalities"]]

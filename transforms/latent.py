@@ -1,77 +1,80 @@
-"""The exported encoder: fused vectors and masks -> unit vectors of the common representation."""
+"""The autoencoder as it was exported: what the content of a post tells of its collaborative factors."""
 
-import json
+import dataclasses
 from typing import Any
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils import shared
 
+from transforms.space import COLLABORATIVE, read_json
+
 # Every batch has this many rows (the last is filled up): what becomes of a row must not depend on its neighbours.
 BATCH_ROWS = 1024
 
 
-class LatentEncoder:
-    """The encoder in a model directory (encoder/ is a SavedModel), loaded once a process where it is first used.
+class StandIn:
+    """The encoder and the decoder of the collaborative modality in a model directory (SavedModels).
 
-    Its signature `serving_default` takes fused [n, D] and mask [n, M] float32 and gives latent [n, L] float32.
+    They are loaded once a process where they are first used. `encoder/` takes fused [n, D] and mask [n, M] and gives
+    latent [n, L]; `decoders/collaborative/` takes latent and gives values [n, F'], all float32.
     """
 
     def __init__(self, model_dir: str) -> None:
-        self._directory = FileSystems.join(model_dir, "encoder")
+        paths = read_json(FileSystems.join(model_dir, "model.json"))["paths"]
+        self._encoder = FileSystems.join(model_dir, paths["encoder"])
+        decoder = paths["decoders"].get(COLLABORATIVE)
+        self._decoder = None if decoder is None else FileSystems.join(model_dir, decoder)
         self._shared = shared.Shared()
 
-    def encode(self, fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Latent vectors of unit length: [n, L] float32; zeros where the mask has nothing.
+    @property
+    def knows_factors(self) -> bool:
+        """Whether the model was trained with collaborative factors."""
+        return self._decoder is not None
+
+    def factors(self, fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Decoded collaborative values, [n, F'] float32; zeros where the mask has nothing.
+
+        Args:
+          fused: [n, D].
+          mask: [n, M], 0 for what the encoder may not see (the collaborative modality itself, say).
 
         Raises:
-          ValueError: the encoder gives numbers that are not finite.
+          ValueError: the model does not know factors, or gives numbers that are not finite.
         """
-        serve = self._load()
+        if self._decoder is None:
+            raise ValueError(f"the model with {self._encoder} was trained without collaborative factors")
+        model: _Model = self._shared.acquire(self._load, tag=self._encoder)
         batches = [
-            self._encode_batch(serve, fused[start : start + BATCH_ROWS], mask[start : start + BATCH_ROWS])
+            _decode_batch(model, fused[start : start + BATCH_ROWS], mask[start : start + BATCH_ROWS])
             for start in range(0, max(len(fused), 1), BATCH_ROWS)
         ]
-        latent = np.concatenate(batches)
-        latent[~mask.any(axis=1)] = 0
-        if not np.isfinite(latent).all():
-            raise ValueError(f"the encoder in {self._directory} gives numbers that are not finite")
-        return unit_rows(latent)
+        values = np.concatenate(batches)
+        values[~mask.any(axis=1)] = 0
+        if not np.isfinite(values).all():
+            raise ValueError(f"the model with {self._encoder} gives numbers that are not finite")
+        return values
 
-    def _load(self) -> Any:
-        loaded = self._shared.acquire(lambda: _load_encoder(self._directory), tag=self._directory)
-        return loaded.signatures["serving_default"]
-
-    @staticmethod
-    def _encode_batch(serve: Any, fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def _load(self) -> "_Model":
         import tensorflow as tf
 
-        padding = ((0, BATCH_ROWS - len(fused)), (0, 0))
-        given = {"fused": np.pad(fused, padding), "mask": np.pad(mask, padding)}
-        latent: np.ndarray = serve(**{name: tf.constant(v, tf.float32) for name, v in given.items()})["latent"].numpy()
-        return latent[: len(fused)]
+        return _Model(tf.saved_model.load(self._encoder), tf.saved_model.load(self._decoder))
 
 
-def _load_encoder(directory: str) -> Any:
+# Not a tuple: `shared` keeps a weak reference, which a tuple cannot have.
+@dataclasses.dataclass
+class _Model:
+    encoder: Any
+    decoder: Any
+
+
+def _decode_batch(model: _Model, fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
-    return tf.saved_model.load(directory)
-
-
-def unit_rows(values: np.ndarray) -> np.ndarray:
-    """Rows scaled to length one, in float64 and rounded: [n, d] float32; a row of zeros stays."""
-    exact = values.astype(np.float64)
-    norms = np.linalg.norm(exact, axis=1, keepdims=True)
-    scaled: np.ndarray = (exact / np.where(norms > 0, norms, 1)).astype(np.float32)
-    return scaled
-
-
-def read_json(*path: str) -> Any:
-    """The value in a JSON file of any file system."""
-    with FileSystems.open(FileSystems.join(*path)) as file:
-        return json.load(file)
-
-
-def latent_width(model_dir: str) -> int:
-    """How many numbers the encoder gives, by model.json."""
-    return int(read_json(model_dir, "model.json")["latent"])
+    padding = ((0, BATCH_ROWS - len(fused)), (0, 0))
+    given = {"fused": np.pad(fused, padding), "mask": np.pad(mask, padding)}
+    latent = model.encoder.signatures["serving_default"](
+        **{name: tf.constant(v, tf.float32) for name, v in given.items()}
+    )
+    values: np.ndarray = model.decoder.signatures["serving_default"](latent=latent["latent"])["values"].numpy()
+    return values[: len(fused)]

@@ -1,4 +1,4 @@
-"""User embeddings: what a user liked and disliked, and what the user says about interests, in the posts' space."""
+"""User embeddings: the sum of what the posts of a user's history and the stated interests add, block by block."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,16 +8,19 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam import pvalue
 
-from transforms import blocks, schemas, shuffle, sparse
-from transforms.latent import unit_rows
+from transforms import blocks, schemas, shuffle, sparse, vectors
+from transforms.space import Covariances, Space
 
 # What was disliked takes at most so much of the length of what was liked away: it turns a profile, it never
 # turns it around.
 MAX_DISLIKE = 0.5
 
-# (block of schemas.USERS) -> ([n, L] float32 rows of unit length, [n] bool: there is something to go by)
+# (block of schemas.USERS) -> ([n, Q] float32 profile vectors, [n] bool: there is something to go by)
 EncodeInterests = Callable[[pa.RecordBatch], tuple[np.ndarray, np.ndarray]]
+
+SIGNS = {"liked": 1.0, "disliked": -1.0}
 
 _TOTALS = pa.schema(
     [pa.field("user_id", pa.string(), nullable=False), pa.field("num_interactions", pa.int64(), nullable=False)]
@@ -25,28 +28,37 @@ _TOTALS = pa.schema(
 
 
 class Profiles(NamedTuple):
-    """What MakeProfiles gives: (part, block of schemas.user_embeddings), sorted by user in a part, and counts."""
+    """What MakeProfiles gives.
+
+    Attributes:
+      parts: (part, block of schemas.user_embeddings), sorted by user in a part.
+      scales: (part, block of schemas.user_scales), the same users.
+      counts: of SparseTimesDense.
+    """
 
     parts: beam.PCollection[tuple[int, pa.RecordBatch]]
+    scales: beam.PCollection[tuple[int, pa.RecordBatch]]
     counts: beam.PCollection[tuple[str, int]]
 
 
 @dataclasses.dataclass
 class MakeProfiles(beam.PTransform):
-    """{"users", "history", "items": blocks of these tables} -> Profiles; one row a user of either of the first two.
+    """{"users", "history", "profiles": blocks of users, history and post_profiles} -> Profiles.
 
-    The history part h is the direction of the weighted sum of the liked posts' embeddings, less that of the disliked
-    ones, bounded by MAX_DISLIKE; a user who liked nothing that has a vector has no h, as where to go is not known
-    from where not to. The interests part i is the embedding of what the user says. Both: a h + (1 - a) i with
-    a = n / (n + interests_worth), n the number of interactions. Always of unit length, or zeros.
+    One row a user of either of the first two. The history adds strength x recency x profile vector of every post that
+    was liked, less that of those disliked, bounded by MAX_DISLIKE; a user who liked nothing that has a vector has no
+    history part, as where to go is not known from where not to. The interests add `interests_worth` times the profile
+    vector of what the user says.
 
     Attributes:
-      width: L, the numbers of an embedding.
-      encode_interests: gives i; None where users say nothing.
+      space: the blocks of an embedding.
+      covariances: of the items' blocks.
+      encode_interests: profile vectors of what users say; None where they say nothing.
       interests_worth: how many interactions the stated interests are worth.
     """
 
-    width: int
+    space: Space
+    covariances: Covariances
     num_parts: int
     encode_interests: EncodeInterests | None = None
     interests_worth: float = 5.0
@@ -58,42 +70,76 @@ class MakeProfiles(beam.PTransform):
             raise ValueError(f"interests_worth must be more than 0, got {self.interests_worth}")
 
     def expand(self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]) -> Profiles:
-        dense = inputs["items"] | "ItemVectors" >> beam.Map(_item_vectors)
-        products = {}
-        for name, sign in (("liked", 1.0), ("disliked", -1.0)):
-            entries = inputs["history"] | f"Select {name}" >> beam.Map(_entries, sign=sign)
-            multiply = sparse.SparseTimesDense(self.width, self.num_parts, name=f"profiles.{name}")
-            products[name] = {"entries": entries, "dense": dense} | f"Sum {name}" >> multiply
-        product = sparse.product_schema(self.width)
-        met = {
-            "users": inputs["users"],
-            "totals": inputs["history"] | "CountInteractions" >> beam.Map(_totals),
-            "liked": products["liked"].rows,
-            "disliked": products["disliked"].rows,
-        } | "GroupByUser" >> shuffle.CoGroupBlocks(
-            keys={"users": "user_id", "totals": "user_id", "liked": "row", "disliked": "row"},
-            schemas={"users": schemas.USERS, "totals": _TOTALS, "liked": product, "disliked": product},
-            num_parts=self.num_parts,
-        )
-        parts = met | "MixParts" >> beam.Map(
-            _mix_part, encode_interests=self.encode_interests, interests_worth=self.interests_worth
-        )
-        counts = (products["liked"].counts, products["disliked"].counts) | "Counts" >> beam.Flatten()
-        return Profiles(parts, counts)
+        met = {"users": inputs["users"], "totals": inputs["history"] | "CountInteractions" >> beam.Map(_totals)}
+        keys, tables = {"users": "user_id", "totals": "user_id"}, {"users": schemas.USERS, "totals": _TOTALS}
+        counts = []
+        for group in groups(self.space):
+            dense = inputs["profiles"] | f"Vectors {group.name}" >> beam.Map(_profile_vectors, group)
+            for sign in SIGNS:
+                name = f"{sign}.{group.name}"
+                entries = inputs["history"] | f"Select {name}" >> beam.Map(_entries, sign, group.half_life)
+                multiply = sparse.SparseTimesDense(group.width, self.num_parts, name=f"profiles.{sign}")
+                product = {"entries": entries, "dense": dense} | f"Sum {name}" >> multiply
+                met[name], keys[name], tables[name] = product.rows, "row", sparse.product_schema(group.width)
+                counts.append(product.counts)
+        by_user = met | "GroupByUser" >> shuffle.CoGroupBlocks(keys, tables, self.num_parts)
+        mix_parts = beam.FlatMap(_mix_part, config=_Config.of(self)).with_output_types(tuple[int, pa.RecordBatch])
+        made = by_user | "MixPart" >> mix_parts.with_outputs("scales", main="parts")
+        return Profiles(made.parts, made.scales, counts | "Counts" >> beam.Flatten())
 
 
-def _item_vectors(items: pa.RecordBatch) -> pa.RecordBatch:
-    vectors = items.column("embedding")
+class Group(NamedTuple):
+    """Columns of a profile in which interactions fade alike, `half_life` of recency (None: not at all)."""
+
+    name: str
+    start: int
+    width: int
+    half_life: float | None
+
+
+def groups(space: Space) -> list[Group]:
+    """The columns of the own factors, and those that content gives (of new posts most of all)."""
+    own, rest = space.widths.own, space.widths.decoded + space.widths.content
+    found = [
+        Group("own", 0, own, space.tuning.recency),
+        Group("content", own, rest, space.tuning.content_recency),
+    ]
+    return [group for group in found if group.width]
+
+
+class _Config(NamedTuple):
+    space: Space
+    covariances: Covariances
+    encode_interests: EncodeInterests | None
+    interests_worth: float
+
+    @classmethod
+    def of(cls, transform: MakeProfiles) -> "_Config":
+        return cls(*(getattr(transform, name) for name in cls._fields))
+
+
+def _profile_vectors(profiles: pa.RecordBatch, group: Group) -> pa.RecordBatch:
+    values = blocks.vectors_to_numpy(profiles.column("profile"))[:, group.start : group.start + group.width]
     return pa.RecordBatch.from_arrays(
-        [items.column("post_id"), vectors], schema=sparse.dense_schema(vectors.type.list_size)
+        [profiles.column("post_id"), blocks.numpy_to_vectors(values)], schema=sparse.dense_schema(group.width)
     )
 
 
-def _entries(history: pa.RecordBatch, sign: float) -> pa.RecordBatch:
-    weight = history.column("weight").to_numpy().astype(np.float64) * sign
-    chosen = pa.array(weight > 0)
+def history_weights(history: pa.RecordBatch, half_life: float | None) -> np.ndarray:
+    """What each row of history/ counts in its user's profile, [n] float64: negative for what was disliked.
+
+    What was liked counts its strength, halved with every `half_life` of recency; what was disliked its weight.
+    """
+    weight, strength, recency = (
+        history.column(name).to_numpy().astype(np.float64) for name in ("weight", "strength", "recency")
+    )
+    return np.where(weight > 0, strength * vectors.recency_weights(recency, half_life), weight)
+
+
+def _entries(history: pa.RecordBatch, sign: str, half_life: float | None) -> pa.RecordBatch:
+    weight = history_weights(history, half_life) * SIGNS[sign]
     columns = [history.column("user_id"), history.column("post_id"), pa.array(weight)]
-    return pa.RecordBatch.from_arrays(columns, schema=sparse.ENTRIES).filter(chosen)
+    return pa.RecordBatch.from_arrays(columns, schema=sparse.ENTRIES).filter(pa.array(weight > 0))
 
 
 def _totals(history: pa.RecordBatch) -> pa.RecordBatch:
@@ -103,29 +149,46 @@ def _totals(history: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
-def _mix_part(
-    numbered: tuple[int, dict[str, pa.RecordBatch]],
-    encode_interests: EncodeInterests | None,
-    interests_worth: float,
-) -> tuple[int, pa.RecordBatch]:
+def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) -> list[object]:
     part, met = numbered
     users, totals = met["users"], met["totals"]
     ids = pc.unique(pa.concat_arrays([users.column("user_id"), totals.column("user_id")]))
     ids = ids.take(pc.sort_indices(ids))
     counted = np.zeros(len(ids), np.int64)
     np.add.at(counted, _places(totals.column("user_id"), ids), totals.column("num_interactions").to_numpy())
-    history = history_vectors(_spread(met["liked"], ids), _spread(met["disliked"], ids))
+    sums = {sign: _spread_groups(met, sign, ids, groups(config.space)) for sign in SIGNS}
+    history = history_profiles(sums["liked"], sums["disliked"])
     interests = np.zeros(history.shape)
-    if encode_interests is not None and users.num_rows:
-        vectors, present = encode_interests(users)
-        interests[_places(users.column("user_id"), ids)[present]] = vectors[present]
-    embedding, source = mix(history, interests, counted / (counted + interests_worth))
-    arrays = [ids, blocks.numpy_to_vectors(embedding), pa.array(counted), source]
-    return part, pa.RecordBatch.from_arrays(arrays, schema=schemas.user_embeddings(embedding.shape[1]))
+    if config.encode_interests is not None and users.num_rows:
+        said, present = config.encode_interests(users)
+        interests[_places(users.column("user_id"), ids)[present]] = said[present] * config.interests_worth
+    space, covariances = config.space, config.covariances
+    weight = space.tuning.content.b if space.tuning.content is not None else 0.0
+    profile = history + interests
+    embedding = vectors.user_vectors(profile, covariances, weight, space.tuning.mix)
+    scales = vectors.block_factors(profile, covariances, weight, space.tuning.mix)
+    arrays = [ids, blocks.numpy_to_vectors(embedding), pa.array(counted), sources(history, interests, embedding)]
+    return [
+        (part, pa.RecordBatch.from_arrays(arrays, schema=schemas.user_embeddings(embedding.shape[1]))),
+        pvalue.TaggedOutput(
+            "scales",
+            (
+                part,
+                pa.RecordBatch.from_arrays(
+                    [ids, blocks.numpy_to_vectors(scales)], schema=schemas.user_scales(scales.shape[1])
+                ),
+            ),
+        ),
+    ]
 
 
 def _places(ids: pa.Array, among: pa.Array) -> np.ndarray:
     return pc.index_in(ids, value_set=among).to_numpy()
+
+
+def _spread_groups(met: dict[str, pa.RecordBatch], sign: str, ids: pa.Array, wanted: list[Group]) -> np.ndarray:
+    spread = [_spread(met[f"{sign}.{group.name}"], ids) for group in wanted]
+    return np.hstack(spread) if spread else np.zeros((len(ids), 0))
 
 
 def _spread(product: pa.RecordBatch, ids: pa.Array) -> np.ndarray:
@@ -136,36 +199,22 @@ def _spread(product: pa.RecordBatch, ids: pa.Array) -> np.ndarray:
     return spread
 
 
-def history_vectors(liked: np.ndarray, disliked: np.ndarray) -> np.ndarray:
-    """Directions of histories: [n, L] float64, rows of unit length, or zeros where nothing was liked.
+def history_profiles(liked: np.ndarray, disliked: np.ndarray) -> np.ndarray:
+    """What was liked less what was disliked, bounded: [n, Q] float64, zeros where nothing was liked.
 
     Args:
-      liked: [n, L] weighted sums of embeddings.
-      disliked: [n, L] likewise, of positive weights.
+      liked: [n, Q] weighted sums of profile vectors.
+      disliked: [n, Q] likewise, of positive weights.
     """
     liked_length = np.linalg.norm(liked, axis=1, keepdims=True)
     disliked_length = np.linalg.norm(disliked, axis=1, keepdims=True)
     share = np.minimum(1, MAX_DISLIKE * liked_length / np.where(disliked_length > 0, disliked_length, 1))
-    return _unit(liked - share * disliked)
+    profiles: np.ndarray = liked - share * disliked
+    return profiles
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    return values / np.where(lengths > 0, lengths, 1)
-
-
-def mix(history: np.ndarray, interests: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, pa.Array]:
-    """(embeddings [n, L] float32 of unit length or zeros, source [n] string).
-
-    Args:
-      history: [n, L] unit rows, zeros where there is none.
-      interests: [n, L] likewise.
-      alpha: [n] share of the history where there are both.
-    """
-    has_history, has_interests = np.any(history != 0, axis=1), np.any(interests != 0, axis=1)
-    share = np.where(has_interests, alpha, 1.0)[:, None]
-    mixed = share * history + np.where(has_history[:, None], 1 - share, 1.0) * interests
-    cancelled = np.all(mixed == 0, axis=1)
-    mixed[cancelled] = history[cancelled]
-    names = np.array(["none", "history", "interests", "both"])
-    return unit_rows(mixed), pa.array(names[has_history + 2 * has_interests])
+def sources(history: np.ndarray, interests: np.ndarray, embedding: np.ndarray) -> pa.Array:
+    """What each embedding is made of, [n] string: history, interests, both or none (no embedding either)."""
+    known = np.any(embedding != 0, axis=1)
+    has_history, has_interests = (np.any(part != 0, axis=1) & known for part in (history, interests))
+    return pa.array(np.array(["none", "history", "interests", "both"])[has_history + 2 * has_interests])

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import blocks
-from transforms.latent import unit_rows
+from transforms.profiles import history_weights
 from transforms.selection import to_matrix
 from transforms.topk import Ranked
 
@@ -32,19 +32,25 @@ class Liked:
     Attributes:
       user: [m] int64, place of the user, ascending.
       post_id: [m] string, within a user by weight descending, then newest, then id.
-      weight: [m] float64.
+      weights: [m, 2] float64, what each counts in the own columns of a profile and in the others.
     """
 
     user: np.ndarray
     post_id: pa.Array
-    weight: np.ndarray
+    weights: np.ndarray
 
 
-def strongest(user_id: pa.Array, history: pa.RecordBatch) -> Liked:
-    """The MAX_LIKED posts that say most of each user of `user_id`."""
+def strongest(user_id: pa.Array, history: pa.RecordBatch, half_lives: tuple[float | None, float | None]) -> Liked:
+    """The MAX_LIKED posts that say most of each user of `user_id`.
+
+    Args:
+      half_lives: of recency, in the own columns of a profile and in the others (see profiles.history_weights).
+    """
     user = pc.index_in(history.column("user_id"), value_set=user_id)
-    chosen = pc.and_(user.is_valid(), pc.greater(history.column("weight"), 0))
-    table = pa.table({"user": user, **{name: history.column(name) for name in ("post_id", "weight", "created_at")}})
+    weight, other = (pa.array(history_weights(history, half_life)) for half_life in half_lives)
+    chosen = pc.and_(user.is_valid(), pc.greater(weight, 0))
+    columns = {name: history.column(name) for name in ("post_id", "created_at")}
+    table = pa.table({"user": user, "weight": weight, "other": other, **columns})
     table = table.filter(chosen).sort_by(
         [("user", "ascending"), ("weight", "descending"), ("created_at", "descending"), ("post_id", "ascending")]
     )
@@ -55,12 +61,12 @@ def strongest(user_id: pa.Array, history: pa.RecordBatch) -> Liked:
     return Liked(
         kept.column("user").to_numpy().astype(np.int64),
         kept.column("post_id").combine_chunks(),
-        kept.column("weight").to_numpy().astype(np.float64),
+        np.stack([kept.column(name).to_numpy().astype(np.float64) for name in ("weight", "other")], axis=1),
     )
 
 
 class GatheredVectors:
-    """Embeddings of some posts, picked up as the candidates stream by.
+    """Profile vectors of some posts, picked up as the candidates stream by.
 
     Args:
       post_id: [m] string, the posts that are wanted; `codes` [m] numbers their distinct ids.
@@ -74,7 +80,7 @@ class GatheredVectors:
     def watch(self, candidates: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same blocks."""
         for block in candidates:
-            vectors = blocks.vectors_to_numpy(block.column("embedding"))
+            vectors = blocks.vectors_to_numpy(block.column("profile"))
             if self._vectors is None:
                 self._vectors = np.zeros((len(self._ids), vectors.shape[1]), np.float32)
             found = pc.index_in(self._ids, value_set=block.column("post_id"))
@@ -92,22 +98,35 @@ class GatheredVectors:
         return self._vectors[self.codes[places]]
 
 
-def explain(ranked: Ranked, queries: np.ndarray, source: pa.Array, liked: Liked, vectors: GatheredVectors) -> Reasons:
+def explain(
+    ranked: Ranked,
+    queries: np.ndarray,
+    scales: np.ndarray,
+    own_width: int,
+    source: pa.Array,
+    liked: Liked,
+    vectors: GatheredVectors,
+) -> Reasons:
     """The reasons of every row of `ranked`.
 
-    Where a user has both history and interests, the reason is the history if at least half of the score lies in the
-    direction of what was liked. The post that speaks most for a recommendation has the largest weight x dot product
-    with it; none does where no product is positive, and none for itself.
+    A user's embedding is the sum of weight x profile vector of the history's posts, scaled block by block: so each of
+    these posts has its exact part of the score. Where a user has both history and interests, the reason is the history
+    if the liked posts have at least half of the score (of what the profile gives to it: what an item is put back by
+    speaks for neither). The post that speaks most for a recommendation has the largest part;
+    none does where no part is positive, and none for itself.
 
     Args:
       ranked: the lists.
       queries: [n, d] the users' embeddings.
+      scales: [n, Q] what the numbers of a profile were multiplied by; Q <= d, what an embedding has beyond is no part
+        of a profile.
+      own_width: how many of these are own columns.
       source: [n] string, history, interests or both.
       liked: of these users.
       vectors: of `liked.post_id`.
     """
     num_users, num_rows = len(queries), len(ranked.query)
-    share, because = np.zeros(num_rows), np.full(num_rows, -1, np.int64)
+    by_liked, because = np.zeros(num_rows, bool), np.full(num_rows, -1, np.int64)
     starts = np.append(np.arange(0, num_users, _USERS_AT_ONCE), num_users)
     row_cuts, liked_cuts = np.searchsorted(ranked.query, starts), np.searchsorted(liked.user, starts)
     item_code = vectors.codes_of(ranked.items.post_id)
@@ -116,13 +135,15 @@ def explain(ranked: Ranked, queries: np.ndarray, source: pa.Array, liked: Liked,
         if len(rows) and len(entries):
             users = queries[start : starts[i + 1]].astype(np.float64)
             item = ranked.item[rows]
-            speech = _Speech(liked.user[entries] - start, liked.weight[entries], vectors.of(entries), len(users))
-            share[rows], spoke = speech.judge(
+            scaled = vectors.of(entries) * scales[liked.user[entries]]
+            counted = np.repeat(liked.weights[entries], (own_width, scaled.shape[1] - own_width), axis=1)
+            speech = _Speech(liked.user[entries] - start, counted * scaled, len(users))
+            by_liked[rows], spoke = speech.judge(
                 users, ranked.query[rows] - start, ranked.items.vectors[item], item_code[item], vectors.codes[entries]
             )
             because[rows] = np.where(spoke >= 0, entries[spoke], -1)
     sources = source.to_numpy(zero_copy_only=False)[ranked.query]
-    by_history = (sources == "history") | ((sources == "both") & (share >= 0.5))
+    by_history = (sources == "history") | ((sources == "both") & by_liked)
     reason = pa.array(np.where(by_history, "history", "interests"), pa.string())
     return Reasons(reason, liked.post_id.take(pa.array(because, mask=~by_history | (because < 0))))
 
@@ -132,20 +153,18 @@ class _Speech:
 
     Args:
       user: [m] place of the user, ascending.
-      weight: [m] float64.
-      vector: [m, d] float32.
+      vector: [m, Q] what each adds to the embedding: its profile vector, weighted and scaled.
       num_users: n.
     """
 
-    def __init__(self, user: np.ndarray, weight: np.ndarray, vector: np.ndarray, num_users: int) -> None:
-        self._entry, self._weight = to_matrix(user, (np.arange(len(user)), weight), num_users, (-1, 0.0))
+    def __init__(self, user: np.ndarray, vector: np.ndarray, num_users: int) -> None:
+        (self._entry,) = to_matrix(user, (np.arange(len(user)),), num_users, (-1,))
         self._cube = _cube(self._entry, vector)
-        self._direction = unit_rows(np.einsum("nh,nhd->nd", self._weight, self._cube)).astype(np.float64)
 
     def judge(
         self, users: np.ndarray, query: np.ndarray, vector: np.ndarray, code: np.ndarray, liked_code: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """([r] float64 share of the score in the direction of the history, [r] which liked entry speaks most or -1).
+        """([r] bool, at least half of the score is the liked posts'; [r] which liked entry speaks most or -1).
 
         Args:
           users: [n, d] float64.
@@ -157,17 +176,17 @@ class _Speech:
         (row,) = to_matrix(query, (np.arange(len(query)),), len(users), (-1,))
         place = np.nonzero(row >= 0)
         cube = _cube(row, vector)
-        score = np.einsum("nd,nkd->nk", users, cube)
-        along = np.einsum("nd,nd->n", users, self._direction)[:, None] * np.einsum("nd,nkd->nk", self._direction, cube)
-        share = along / np.where(score == 0, 1, score)
+        parts = cube[:, :, : self._cube.shape[2]]
+        score = np.einsum("nd,nkd->nk", users[:, : self._cube.shape[2]], parts)
         # Rounded, so that copies of a post speak equally loud whatever the order of the sums; the first one is taken.
-        loud = (np.matmul(cube, self._cube.transpose(0, 2, 1)) * self._weight[:, None, :]).astype(np.float32)
+        loud = np.matmul(parts, self._cube.transpose(0, 2, 1)).astype(np.float32)
+        by_liked = loud.sum(axis=2, dtype=np.float64) >= score / 2
         itself = code[row][:, :, None] == np.where(self._entry >= 0, liked_code[self._entry], -2)[:, None, :]
         loud[itself] = -np.inf
         best = loud.argmax(axis=2)
         speaks = np.take_along_axis(loud, best[:, :, None], 2)[:, :, 0] > 0
         entry = np.where(speaks, np.take_along_axis(self._entry, best, 1), -1)
-        return share[place], entry[place]
+        return by_liked[place], entry[place]
 
 
 def _cube(index: np.ndarray, vectors: np.ndarray) -> np.ndarray:

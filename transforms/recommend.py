@@ -30,6 +30,8 @@ class RecommendConfig:
       eligibility: which posts anybody may get.
       include_seen: also posts that the user has interacted with, if not against (hidden, reported).
       max_per_author: most posts of one author in a list; None for any number.
+      half_lives: of recency in the own columns of a profile and in the others, as in the users' profiles.
+      block_widths: numbers of each block of a profile.
       num_threads: threads of the scan.
     """
 
@@ -37,6 +39,8 @@ class RecommendConfig:
     eligibility: Eligibility = dataclasses.field(default_factory=Eligibility)
     include_seen: bool = False
     max_per_author: int | None = None
+    half_lives: tuple[float | None, float | None] = (None, None)
+    block_widths: tuple[int, ...] = ()
     num_threads: int = 1
 
     def __post_init__(self) -> None:
@@ -48,7 +52,7 @@ class RecommendConfig:
 
 @dataclasses.dataclass
 class Recommend(beam.PTransform):
-    """{"embeddings": user_embeddings, "history", "users": blocks} -> (part, block of schemas.RECOMMENDATIONS).
+    """{"embeddings", "scales", "history", "users": blocks} -> (part, block of schemas.RECOMMENDATIONS).
 
     A user's list is the exact top k by inner product with what is in `candidates`; a user of whom nothing is known
     gets the popular posts. Left out are posts seen, the user's own, and those of blocked authors. A part is sorted by
@@ -74,12 +78,14 @@ class Recommend(beam.PTransform):
         blocked = inputs["users"] | "Blocked" >> beam.Map(lambda block: block.select(_BLOCKED.names))
         met = {
             "embeddings": inputs["embeddings"],
+            "scales": inputs["scales"],
             "history": inputs["history"],
             "blocked": blocked,
         } | "GroupByUser" >> shuffle.CoGroupBlocks(
-            keys={"embeddings": "user_id", "history": "user_id", "blocked": "user_id"},
+            keys=dict.fromkeys(("embeddings", "scales", "history", "blocked"), "user_id"),
             schemas={
                 "embeddings": schemas.user_embeddings(self.width),
+                "scales": schemas.user_scales(len(self.config.block_widths)),
                 "history": schemas.HISTORY,
                 "blocked": _BLOCKED,
             },
@@ -95,7 +101,7 @@ def _rank_part(
     part, met = numbered
     users = blocks.sort(met["embeddings"], "user_id")
     made = [
-        recommend(piece, met["history"], met["blocked"], catalogue, config)
+        recommend(piece, met["scales"], met["history"], met["blocked"], catalogue, config)
         for piece in blocks.split_rows(users, USER_ROWS)
     ]
     return part, blocks.concat(made) if made else schemas.empty(schemas.RECOMMENDATIONS)
@@ -103,6 +109,7 @@ def _rank_part(
 
 def recommend(
     users: pa.RecordBatch,
+    scales: pa.RecordBatch,
     history: pa.RecordBatch,
     blocked: pa.RecordBatch,
     catalogue: Catalogue,
@@ -112,6 +119,7 @@ def recommend(
 
     Args:
       users: user_embeddings, each user once.
+      scales: user_scales of these users, and perhaps of others.
       history: of these users, and perhaps of others.
       blocked: user_id, blocked_authors: likewise.
       catalogue: the candidates.
@@ -124,19 +132,23 @@ def recommend(
         if len(places):
             chosen = users.take(pa.array(places))
             exclusions = exclusions_of(chosen.column("user_id"), history, blocked, config.include_seen)
-            rank = _popular_lists if is_popular else _own_lists
-            lists.append((places, *rank(chosen, history, exclusions, catalogue, config)))
+            if is_popular:
+                made = _popular_lists(chosen.num_rows, exclusions, catalogue, config)
+            else:
+                made = _own_lists(chosen, scales, history, exclusions, catalogue, config)
+            lists.append((places, *made))
     return _to_block(users.column("user_id"), lists)
 
 
 def _own_lists(
     users: pa.RecordBatch,
+    scales: pa.RecordBatch,
     history: pa.RecordBatch,
     exclusions: Exclusions,
     catalogue: Catalogue,
     config: RecommendConfig,
 ) -> tuple[Ranked, Reasons]:
-    liked = strongest(users.column("user_id"), history)
+    liked = strongest(users.column("user_id"), history, config.half_lives)
     vectors = GatheredVectors(liked.post_id)
     queries = blocks.vectors_to_numpy(users.column("embedding"))
     ranked = top_k(
@@ -148,18 +160,16 @@ def _own_lists(
         max_per_author=config.max_per_author,
         num_threads=config.num_threads,
     )
-    return ranked, explain(ranked, queries, users.column("source"), liked, vectors)
+    own_scales = scales.take(pc.index_in(users.column("user_id"), value_set=scales.column("user_id")))
+    spread = np.repeat(blocks.vectors_to_numpy(own_scales.column("scales")), config.block_widths, axis=1)
+    return ranked, explain(ranked, queries, spread, config.block_widths[0], users.column("source"), liked, vectors)
 
 
 def _popular_lists(
-    users: pa.RecordBatch,
-    history: pa.RecordBatch,
-    exclusions: Exclusions,
-    catalogue: Catalogue,
-    config: RecommendConfig,
+    num_users: int, exclusions: Exclusions, catalogue: Catalogue, config: RecommendConfig
 ) -> tuple[Ranked, Reasons]:
     ranked = popular(
-        users.num_rows,
+        num_users,
         catalogue,
         config.k,
         eligibility=config.eligibility,

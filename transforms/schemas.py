@@ -167,6 +167,20 @@ def item_embeddings(width: int) -> pa.Schema:
     )
 
 
+def post_profiles(width: int) -> pa.Schema:
+    """What a post adds to the profile of whoever has it in the history (see transforms/vectors.py)."""
+    return pa.schema(
+        [pa.field("post_id", pa.string(), nullable=False), pa.field("profile", vector(width), nullable=False)]
+    )
+
+
+def user_scales(num_blocks: int) -> pa.Schema:
+    """What each block of a user's profile was multiplied by to become the embedding."""
+    return pa.schema(
+        [pa.field("user_id", pa.string(), nullable=False), pa.field("scales", vector(num_blocks), nullable=False)]
+    )
+
+
 def user_embeddings(width: int) -> pa.Schema:
     """Embeddings of users. Where `source` is `none` nothing is known of the user and the vector is zeros."""
     return pa.schema(
@@ -179,12 +193,13 @@ def user_embeddings(width: int) -> pa.Schema:
     )
 
 
-def candidates(width: int) -> pa.Schema:
-    """Everything top-K has to know of a post: its vector and what decides whether it may be recommended."""
+def candidates(width: int, profile_width: int) -> pa.Schema:
+    """Everything top-K has to know of a post: its vectors and what decides whether it may be recommended."""
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),
             pa.field("embedding", vector(width), nullable=False),
+            pa.field("profile", vector(profile_width), nullable=False),
             ("author_id", pa.string()),
             ("created_at", TIMESTAMP),
             pa.field("sensitive", pa.bool_(), nullable=False),

@@ -1,4 +1,4 @@
-"""Similar posts: the nearest neighbours of every post by cosine (embeddings are of unit length)."""
+"""Similar posts: what somebody would get who has one post in the history and nothing else."""
 
 import dataclasses
 
@@ -6,7 +6,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms import blocks, schemas
+from transforms import blocks, schemas, vectors
+from transforms.space import Covariances, Space
 from transforms.tiles import Catalogue, Eligibility, Exclusions
 from transforms.topk import top_k
 
@@ -19,14 +20,19 @@ _READ_ROWS = 65_536
 class FindSimilar(beam.PTransform):
     """(part, block of schemas.candidates) -> (part, block of schemas.SIMILAR_POSTS), by post and rank.
 
-    Eligible posts have neighbours and are neighbours; never of themselves.
+    Eligible posts have neighbours and are neighbours; never of themselves. A post that would add nothing to a profile
+    has none.
 
     Attributes:
       candidates: the directory of all candidates, complete when this runs.
+      space: the blocks of an embedding.
+      covariances: of the items' blocks.
       similar_k: most neighbours a post.
     """
 
     candidates: str
+    space: Space
+    covariances: Covariances
     similar_k: int = 20
     eligibility: Eligibility = dataclasses.field(default_factory=Eligibility)
     num_threads: int = 1
@@ -39,44 +45,34 @@ class FindSimilar(beam.PTransform):
     def expand(
         self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]
     ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
-        return parts | "RankPart" >> beam.Map(
-            _rank_part,
-            catalogue=Catalogue(self.candidates),
-            similar_k=self.similar_k,
-            eligibility=self.eligibility,
-            num_threads=self.num_threads,
-        )
+        return parts | "RankPart" >> beam.Map(_rank_part, Catalogue(self.candidates), self)
 
 
 def _rank_part(
-    numbered: tuple[int, pa.RecordBatch],
-    catalogue: Catalogue,
-    similar_k: int,
-    eligibility: Eligibility,
-    num_threads: int,
+    numbered: tuple[int, pa.RecordBatch], catalogue: Catalogue, config: FindSimilar
 ) -> tuple[int, pa.RecordBatch]:
     part, candidates = numbered
-    posts = blocks.sort(candidates.filter(pa.array(eligibility.mask(candidates))), "post_id")
-    made = [
-        similar_posts(piece, catalogue, similar_k, eligibility, num_threads)
-        for piece in blocks.split_rows(posts, POST_ROWS)
-    ]
+    posts = blocks.sort(candidates.filter(pa.array(config.eligibility.mask(candidates))), "post_id")
+    made = [similar_posts(piece, catalogue, config) for piece in blocks.split_rows(posts, POST_ROWS)]
     return part, blocks.concat(made) if made else schemas.empty(schemas.SIMILAR_POSTS)
 
 
-def similar_posts(
-    posts: pa.RecordBatch, catalogue: Catalogue, similar_k: int, eligibility: Eligibility, num_threads: int = 1
-) -> pa.RecordBatch:
+def similar_posts(posts: pa.RecordBatch, catalogue: Catalogue, config: FindSimilar) -> pa.RecordBatch:
     """The neighbours of some candidates, a block of schemas.SIMILAR_POSTS by post (in their order) and rank."""
-    post_id = posts.column("post_id")
     nobody = np.empty(0, np.int64), pa.array([], pa.string())
+    tuning = config.space.tuning
+    weight = tuning.content.b if tuning.content is not None else 0.0
+    profiles = blocks.vectors_to_numpy(posts.column("profile"))
+    queries = vectors.user_vectors(profiles, config.covariances, weight, tuning.mix)
+    asking = queries.any(axis=1)
+    post_id = posts.column("post_id").filter(pa.array(asking))
     ranked = top_k(
-        blocks.vectors_to_numpy(posts.column("embedding")),
+        queries[asking],
         catalogue.read(_READ_ROWS),
-        similar_k,
-        eligibility=eligibility,
+        config.similar_k,
+        eligibility=config.eligibility,
         exclusions=Exclusions(np.arange(len(post_id)), post_id, *nobody),
-        num_threads=num_threads,
+        num_threads=config.num_threads,
     )
     arrays = [post_id.take(pa.array(ranked.query)), pa.array(ranked.rank), ranked.post_id, pa.array(ranked.score)]
     return pa.RecordBatch.from_arrays(arrays, schema=schemas.SIMILAR_POSTS)

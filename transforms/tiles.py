@@ -14,6 +14,7 @@ from transforms import blocks, tables
 
 # Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalogue that is small is decoded once a process.
 CACHED_BYTES = 128 << 20
+VECTORS = ("embedding", "profile")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +88,15 @@ class Catalogue:
 
     def read(self, tile_rows: int) -> Iterator[pa.RecordBatch]:
         """The candidates in blocks of at most `tile_rows`; a small catalogue is decoded once a process and kept."""
-        width = tables.read_schema(self.directory).field("embedding").type.list_size
+        schema = tables.read_schema(self.directory)
+        width = sum(schema.field(name).type.list_size for name in VECTORS)
         if tables.count_rows(self.directory) * width * 4 > CACHED_BYTES:
             return tables.read_blocks(self.directory, tile_rows)
         return (piece for part in _cached(_files(self.directory)) for piece in blocks.split_rows(part, tile_rows))
 
     def read_without_embedding(self, tile_rows: int) -> Iterator[pa.RecordBatch]:
-        """The candidates without the column that is nearly all of their bytes."""
-        names = [name for name in tables.read_schema(self.directory).names if name != "embedding"]
+        """The candidates without the columns that are nearly all of their bytes."""
+        names = [name for name in tables.read_schema(self.directory).names if name not in VECTORS]
         return tables.read_blocks(self.directory, tile_rows, names)
 
 

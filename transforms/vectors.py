@@ -152,6 +152,18 @@ def block_scales(profiles: np.ndarray, covariances: tuple[np.ndarray, ...]) -> n
     return scales
 
 
+def block_factors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: float, mix: Mix) -> np.ndarray:
+    """What each block of [m, Q] profiles is multiplied by in `user_vectors`: [m, blocks] float64."""
+    scales = block_scales(profiles, covariances)
+    factors: np.ndarray = np.array([1.0, 1.0, b * mix.rho]) / np.where(scales > _TINY, scales, np.inf)
+    return factors
+
+
+def spread_factors(factors: np.ndarray, covariances: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Factors of blocks for each of their numbers: [m, blocks] -> [m, Q]."""
+    return np.repeat(factors, [len(covariance) for covariance in covariances], axis=1)
+
+
 def user_vectors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: float, mix: Mix) -> np.ndarray:
     """User vectors [m, Q + 1] float32 of [m, Q] sums of profile vectors (weighted by strength and recency).
 
@@ -161,9 +173,6 @@ def user_vectors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: f
       covariances: of the three blocks, [k, k], [kd, kd] and [w, w] (`Moments.covariance`).
       b: weight of the content block, 0 where there is none.
     """
-    scales = block_scales(profiles, covariances)
-    factors = np.array([1.0, 1.0, b * mix.rho]) / np.where(scales > _TINY, scales, np.inf)
-    widths = [len(covariance) for covariance in covariances]
-    scaled = profiles * np.repeat(factors, widths, axis=1)
+    scaled = profiles * spread_factors(block_factors(profiles, covariances, b, mix), covariances)
     known = np.any(scaled != 0, axis=1)
     return np.hstack([scaled, known[:, None]]).astype(np.float32)

@@ -1,0 +1,107 @@
+"""evaluate: how good the lists are, by a backtest of the very stages of the run, beside baselines on the same split.
+
+Reads posts/, interactions/, users/ and features/; writes evaluation/evaluation.json and evaluation/report.html.
+
+    fusefeed evaluate --output out --run_date 2026-01-31 [--backtest_split user] [--holdout test.parquet]
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines import backtest, report, stage
+from pipelines.backtest import Backtest
+from pipelines.options import Options
+from pipelines.stage import Places, Stage
+
+FILE = "evaluation.json"
+
+
+def run(options: Options, places: Places) -> None:
+    """Runs the stage."""
+    evaluation = evaluate(options, places)
+    directory = places.output("evaluation")
+    stage.write_json(stage.join(directory, FILE), evaluation)
+    stage.write_text(stage.join(directory, "report.html"), report.html(evaluation))
+
+
+def evaluate(options: Options, places: Places) -> dict[str, Any]:
+    """Backtests and measures; see README for what the values mean."""
+    from transforms import judged
+
+    made, notes = backtest.prepare(options, places)
+    evaluation = {"run": options.run_name, "split": describe(made), "notes": notes}
+    if made.impossible:
+        return evaluation | {"notes": [*notes, made.impossible]}
+    users = judged.sample_users(made.held_out, options.evaluate_users, options.seed)
+    backtest.run_stages(made, users)
+    found = judge(made, users)
+    if not len(found.user_id):
+        return evaluation | {"notes": [*notes, "nothing that is held out may be recommended"]}
+    return evaluation | measure(found, made)
+
+
+def describe(made: Backtest) -> dict[str, Any]:
+    """How the split was made, so that two runs can be told to be comparable."""
+    from transforms import splits
+
+    split = made.split
+    about: dict[str, Any] = {"kind": split.kind, "seed": split.seed, "interactions": made.counts}
+    if split.kind == "time":
+        about |= {"cut": splits.time_of(split.cut).isoformat(), "days": made.options.backtest_days}
+    if split.kind != splits.HOLDOUT:
+        about["fraction"] = split.share
+    return about
+
+
+def judge(made: Backtest, users: Any) -> Any:
+    """Reads what the lists are judged by."""
+    from pipelines import recommend
+    from transforms import judged
+
+    at = made.everything.input
+    posts = judged.read_posts(
+        at("candidates"),
+        at("posts"),
+        at("history"),
+        recommend.eligibility(made.options),
+        made.split.is_cold if made.split.kind == "cold" else None,
+    )
+    limits = {"max_fit": made.options.evaluate_fit_rows, "seed": made.options.seed}
+    return judged.judge(posts, users, made.held_out, at("history"), at("users"), **limits)
+
+
+def measure(found: Any, made: Backtest) -> dict[str, Any]:
+    """Our lists and those of the baselines, measured."""
+    from transforms import content_baselines, evaluation, judged
+
+    at, seed = made.everything.input, made.options.seed
+    is_cold = made.split.kind == "cold"
+    threads = os.cpu_count() or 1
+    if is_cold:
+        ours = evaluation.cold_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
+    else:
+        ours = judged.read_lists(at("recommendations"), found, evaluation.MAX_K)
+    limits = evaluation.Limits(made.options.ease_max_posts, made.options.latent, seed, threads)
+    known = content_baselines.moments(made.known.input("fused"))
+    lists, skipped = evaluation.baseline_lists(found, at("fused"), known, limits, is_cold)
+    measured = evaluation.measure(found, {evaluation.OURS: ours, **lists}, at("fused"), known, seed)
+    return {"about": evaluation.about(found), "skipped": skipped, **measured}
+
+
+STAGE = Stage("evaluate", reads=("posts", "interactions", "users", "features"), writes=("evaluation",), run=run)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; shows the table of measures. Returns the exit code."""
+    return stage.main(STAGE, "How good the lists are, by a backtest, beside baselines.", argv, show=table)
+
+
+def table(options: Options) -> str:
+    """The measures of a run that has been evaluated, as a table for the screen."""
+    return report.table(stage.read_json(stage.join(stage.run_dir(options), "evaluation", FILE)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""The backtest and its figures on a small demo world; nothing that comes after the cut may reach what is fitted."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import backtest, evaluate, extract, ingest, stage
+from pipelines.backtest import Backtest
+from pipelines.demo_world import make_world
+from pipelines.options import Options
+from pipelines.stage import Places, UsageError
+from transforms import schemas, tables
+
+pytestmark = pytest.mark.timeout(900)
+
+INPUTS = ("posts", "interactions", "users", "features")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    """A run that has been ingested and extracted."""
+    base = tmp_path_factory.mktemp("run")
+    world = make_world(str(base / "world"), num_posts=160, num_users=60)
+    made = Options(
+        posts=world.posts, interactions=world.interactions, users=world.users, media_root=(world.media_root,),
+        output=str(base / "out"), run_date=world.run_date, epochs=2, num_parts=2, text_width=16, pca_width=8,
+    )  # fmt: skip
+    for each in (ingest.STAGE, extract.STAGE):
+        stage.execute(each, made)
+    return made
+
+
+def places_of(run_dir: str, work: Path) -> Places:
+    (work / "local").mkdir(parents=True)
+    return Places(run_dir, str(work / "temporary"), str(work / "local"))
+
+
+def read(places: Places, table: str) -> pa.Table:
+    return pq.read_table(places.input(table))
+
+
+def cut_of(made: Backtest) -> pa.Scalar:
+    return pa.scalar(made.split.cut, pa.int64()).cast(schemas.TIMESTAMP)
+
+
+@pytest.fixture(scope="module")
+def honest(options: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[Backtest, pa.Array]:
+    """A backtest whose stages have run, and the users it made lists for."""
+    made, notes = backtest.prepare(options, places_of(stage.run_dir(options), tmp_path_factory.mktemp("honest")))
+    assert notes == [] and made.impossible == ""
+    users = pc.unique(read(made.everything, "interactions").column("user_id"))
+    backtest.run_stages(made, users)
+    return made, users
+
+
+def test_the_training_part_is_what_lies_before_the_cut(options: Options, honest: tuple[Backtest, pa.Array]) -> None:
+    made, _ = honest
+    run = Places(stage.run_dir(options), "", "")
+    cut = cut_of(made)
+    every, train = read(run, "interactions"), read(made.everything, "interactions")
+    dated = every.filter(pc.less_equal(every.column("created_at"), cut))
+    assert train.num_rows <= dated.num_rows + every.column("created_at").null_count
+    assert not pc.any(pc.greater(train.column("created_at"), cut)).as_py()
+    later = every.num_rows - dated.num_rows - every.column("created_at").null_count
+    assert 0.1 * every.num_rows < later <= 0.2 * every.num_rows
+    for table in ("posts", "features"):
+        known = read(made.known, table)
+        assert not pc.any(pc.greater(known.column("created_at"), cut)).as_py()
+        new = read(made.everything, table).num_rows - known.num_rows
+        assert new > 0 and new == pc.sum(pc.greater(read(run, table).column("created_at"), cut)).as_py()
+        assert made.num_known == known.num_rows
+
+
+def test_new_posts_are_embedded_by_what_was_fitted_without_them(honest: tuple[Backtest, pa.Array]) -> None:
+    made, users = honest
+    items = read(made.everything, "item_embeddings")
+    new = items.filter(pc.greater(items.column("created_at"), cut_of(made)))
+    vectors = np.array(new.column("embedding").to_pylist())
+    has = np.array([bool(names) for names in new.column("modalities").to_pylist()])
+    assert has.any() and vectors[has].any(axis=1).all()
+    assert read(made.known, "fused").num_rows == made.num_known
+    assert read(made.everything, "fused").num_rows == items.num_rows
+    listed = read(made.everything, "recommendations")
+    assert set(listed.column("user_id").to_pylist()) <= set(users.to_pylist())
+    assert pc.max(listed.column("rank")).as_py() == 50
+
+
+def poison(run_dir: str, target: Path, made: Backtest, what: set[str]) -> str:
+    """A copy of a run whose future is absurd: every later interaction and post is another."""
+    cut = cut_of(made)
+    for table in INPUTS:
+        shutil.copytree(f"{run_dir}/{table}", target / table)
+        for path in tables.list_files(str(target / table)):
+            block = tables.read_file(path)
+            schema = block.schema
+            if table in what:
+                rows = [
+                    _absurd(row) if _later(row, cut.as_py()) else row for row in block.to_pylist(maps_as_pydicts=None)
+                ]
+                block = pa.RecordBatch.from_pylist(rows, schema=schema)
+            tables.write_file(path, block, schema)
+    return str(target)
+
+
+def _later(row: dict[str, Any], cut: Any) -> bool:
+    return row.get("created_at") is not None and row["created_at"] > cut
+
+
+def _absurd(row: dict[str, Any]) -> dict[str, Any]:
+    changed = dict(row)
+    if "user_id" in row:
+        changed |= {"user_id": "mallory", "kind": "share", "value": 1e300}
+    if "text" in row:
+        changed |= {"text": "absurd " * 50, "lang": "xx", "hashtags": ["absurd"]}
+    if row.get("text_terms"):
+        changed |= {"text_terms": ["absurd", *row["text_terms"]], "text_counts": [10**6, *row["text_counts"]]}
+    for name, value in row.items():
+        if isinstance(value, list) and value and isinstance(value[0], float):
+            changed[name] = [1e6] * len(value)
+    return changed
+
+
+def same(first: Places, second: Places, table: str, without: tuple[str, ...] = ()) -> None:
+    one, two = read(first, table), read(second, table)
+    keys = [(name, "ascending") for name in ("user_id", "post_id", "rank") if name in one.column_names]
+    one, two = (each.drop_columns(list(without)).sort_by(keys) for each in (one, two))
+    assert one.equals(two), table
+
+
+def test_a_poisoned_future_changes_nothing(options: Options, honest: tuple[Backtest, pa.Array], tmp_path: Path) -> None:
+    """Later interactions are others: everything stays as it was. Later posts are others: all that is fitted stays."""
+    clean, users = honest
+    run_dir = poison(stage.run_dir(options), tmp_path / "acts" / "2024", clean, {"interactions"})
+    made, _ = backtest.prepare(options, places_of(run_dir, tmp_path / "acts_work"))
+    assert made.split == clean.split
+    backtest.run_stages(made, users)
+    for table in ("history", "fused", "item_embeddings", "user_embeddings", "recommendations"):
+        same(clean.everything, made.everything, table)
+    assert sorted(map(str, read(made.everything, "interactions").to_pylist())) == sorted(
+        map(str, read(clean.everything, "interactions").to_pylist())
+    )
+    assert not pq.read_table(made.held_out).equals(pq.read_table(clean.held_out))  # the poison is there
+
+
+def test_poisoned_posts_do_not_reach_what_is_fitted(
+    options: Options, honest: tuple[Backtest, pa.Array], tmp_path: Path
+) -> None:
+    clean, users = honest
+    run_dir = poison(stage.run_dir(options), tmp_path / "posts" / "2024", clean, {"interactions", "posts", "features"})
+    made, _ = backtest.prepare(options, places_of(run_dir, tmp_path / "posts_work"))
+    assert made.split == clean.split
+    backtest.run_stages(made, users)
+    for table in ("history", "fused", "posts", "features"):
+        same(clean.known, made.known, table)
+    for name in ("model/model.json", "collaborative/_tuning.json"):
+        for one, two in [(stage.join(each.known.run_dir, name) for each in (clean, made))]:
+            if stage.exists(one):
+                assert without_times(stage.read_json(one)) == without_times(stage.read_json(two)), name
+    cut = cut_of(clean)
+    old = [read(each.everything, "item_embeddings") for each in (clean, made)]
+    old = [each.filter(pc.less_equal(each.column("created_at"), cut)).sort_by("post_id") for each in old]
+    assert old[0].equals(old[1])
+    assert not read(clean.everything, "fused").equals(read(made.everything, "fused"))  # the poison is there
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_times(inner) for key, inner in value.items() if "second" not in key}
+    return value
+
+
+@pytest.mark.parametrize("split", ["time", "cold"])
+def test_evaluate_leaves_figures_and_a_report(options: Options, split: str) -> None:
+    asked = dataclasses.replace(options, backtest_split=split, ease_max_posts=10_000 if split == "cold" else 5)
+    stage.execute(evaluate.STAGE, asked)
+    directory = Path(stage.run_dir(options)) / "evaluation"
+    found = json.loads((directory / "evaluation.json").read_text())
+    assert found["run"] == options.run_date and found["split"]["kind"] == split
+    methods = found["methods"]
+    assert {"fusefeed", "popular", "random", "recent popular", "PCA kNN", "content kNN (all)"} <= set(methods)
+    assert found["about"]["users"] > 10
+    assert found["slices"]["cold posts"] > 10
+    for method in methods.values():
+        for measured in method["measures"].values():
+            assert 0 <= measured["low"] <= measured["mean"] <= measured["high"] <= 1
+    assert methods["fusefeed"]["measures"]["recall@20"]["mean"] > methods["random"]["measures"]["recall@20"]["mean"]
+    if split == "time":
+        assert "--ease_max_posts 5" in found["skipped"]["EASE"] and "item kNN" in methods
+    else:
+        assert "item kNN" not in methods and found["slices"]["warm posts"] == 0
+    page = (directory / "report.html").read_text()
+    assert options.run_date in page and "<script" not in page
+    assert not [path for path in Path(stage.run_dir(options)).iterdir() if path.name.startswith("_evaluate")]
+    assert (Path(stage.run_dir(options)) / "posts").is_dir()  # what was linked to is still there
+
+
+def test_a_table_of_its_own_is_held_out(options: Options, tmp_path: Path) -> None:
+    rows = read(Places(stage.run_dir(options), "", ""), "interactions").slice(0, 40)
+    pq.write_table(rows, tmp_path / "test.parquet")
+    asked = dataclasses.replace(options, holdout=str(tmp_path / "*.parquet"))
+    made, _ = backtest.prepare(asked, places_of(stage.run_dir(options), tmp_path / "work"))
+    assert made.split.kind == "holdout" and made.known is made.everything
+    assert made.counts["holdout.read"] == 40
+    assert made.counts["train"] == read(made.everything, "interactions").num_rows
+    assert "nothing is held out" in made.impossible  # all of it is known already
+    with pytest.raises(UsageError, match="--holdout: "):
+        backtest.find_holdout(str(tmp_path / "nothing*.parquet"))
+
+
+def test_where_nothing_has_a_time_each_user_is_split_by_hash(options: Options, tmp_path: Path) -> None:
+    run_dir = tmp_path / "2024"
+    for table in INPUTS:
+        source = tables.read_file(tables.list_files(f"{stage.run_dir(options)}/{table}")[0])
+        if table == "interactions":
+            index = source.schema.get_field_index("created_at")
+            source = source.set_column(index, source.schema.field(index), pa.nulls(source.num_rows, schemas.TIMESTAMP))
+        tables.write_file(str(run_dir / table / "part-0.parquet"), source, source.schema)
+    made, notes = backtest.prepare(options, places_of(str(run_dir), tmp_path / "work"))
+    assert made.split.kind == "user"
+    assert notes == ["no interaction has a time: of each user's a share is held out by hash instead of by time"]
+    assert made.counts["train"] > made.counts["held_out"] > 0
+
+
+def test_nothing_to_measure_is_said_not_raised(options: Options, tmp_path: Path) -> None:
+    run_dir = tmp_path / "2024"
+    for table in INPUTS:
+        schema = tables.read_schema(f"{stage.run_dir(options)}/{table}")
+        tables.write_file(str(run_dir / table / "part-0.parquet"), schemas.empty(schema), schema)
+    found = evaluate.evaluate(options, places_of(str(run_dir), tmp_path / "work"))
+    assert "methods" not in found
+    assert found["notes"][-1].startswith("nothing is held out")
