@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 types: $(INSTALLED)
-	$(BIN)/mypy $(SOURCES) examples
+	$(BIN)/mypy $(SOURCES) examples benchmarks
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PYTEST)

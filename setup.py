@@ -27,8 +27,6 @@ REQUIRES = [
     "threadpoolctl>=3.5",
     # Rows that the block parser refuses, one by one; strict about UTF-8 and the grammar.
     "orjson>=3.10",
-    # Many small products are faster, and the same on every machine, on one BLAS thread.
-    "threadpoolctl>=3.5",
 ]
 
 TEST = ["pytest>=8", "pytest-timeout>=2.3"]
