@@ -5,6 +5,7 @@ Really Making Much Progress?"; Cañamares and Castells 2018 on popularity), so a
 Where a method knows nothing of a user, or has fewer posts than k, popular posts fill the list.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -207,6 +208,7 @@ def als(judged: Judged, k: int, seed: int = 0) -> np.ndarray:
     from implicit.als import AlternatingLeastSquares
 
     posts = known_posts(judged)
+    warnings.filterwarnings("ignore", "OpenBLAS is configured", RuntimeWarning)  # slower, that is all
     model = AlternatingLeastSquares(
         factors=ALS_FACTORS,
         regularization=ALS_REGULARIZATION,
