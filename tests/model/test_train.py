@@ -93,13 +93,12 @@ def test_shards_and_row_groups_do_not_change_a_bit_of_the_model(
 ) -> None:
     world = new_world(300)
     shards = [write_shard("a", world, slice(0, 10), 3), write_shard("b", world, slice(10, 300), 97)]
-    for name, files in {"two": shards, "three": shards[::-1]}.items():
-        report = train(files, world.layout.to_dict(), str(tmp_path / name), str(tmp_path / f"{name}-work"), QUICK)
-        assert (report.validation_loss, report.modalities) == (quick.report.validation_loss, quick.report.modalities)
-        weights, expected = _weights(tmp_path / name), _weights(quick.model)
-        assert len(expected) > 5
-        for one, two in zip(weights, expected, strict=True):
-            np.testing.assert_array_equal(one, two)
+    report = train(shards[::-1], world.layout.to_dict(), str(tmp_path / "model"), str(tmp_path / "work"), QUICK)
+    assert (report.validation_loss, report.modalities) == (quick.report.validation_loss, quick.report.modalities)
+    weights, expected = _weights(tmp_path / "model"), _weights(quick.model)
+    assert len(expected) > 5
+    for one, two in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def _weights(model: Path) -> list[np.ndarray]:
