@@ -235,15 +235,16 @@ def run_stages(made: Backtest, users: "pa.Array") -> None:
 
 def _fuse_new(made: Backtest) -> None:
     """Fuses all posts by what was fitted without the new ones."""
-    from pipelines import fuse, train
+    from pipelines import factorize, fuse, train
 
     known, everything = made.known, made.everything
     options = dataclasses.replace(made.options, transform_fn=known.input("transform_fn"))
     layout = fuse.fuse_content(options, everything)
     for table in ("history", "collaborative", *train.STAGE.writes):
         link(known.input(table), everything.input(table))
+    factors = factorize.read_factors(everything.input("collaborative"))
     with stage.new_pipeline(options) as root:
-        fuse.build_appended(root, options, everything, layout)
+        fuse.build_appended(root, options, everything, layout, factors)
 
 
 def _keep_users(directory: str, users: "pa.Array") -> None:

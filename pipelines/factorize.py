@@ -18,9 +18,8 @@ from pipelines.options import Options
 from pipelines.stage import Places, join, new_pipeline
 from transforms import collaborative, counts, history, interaction_matrix, reposts, schemas, tables
 from transforms.interaction_weights import InteractionWeights, parse_kind_weights
+from transforms.space import FACTORS_FILE
 from transforms.tiled_matrix import TiledMatrix, open_matrix
-
-FACTORS_FILE = "_factors.json"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from pipelines import factorize, parts, stage
 from pipelines.options import Options, UsageError
-from pipelines.stage import Places, Stage, join, new_pipeline, read_json, write_json
+from pipelines.stage import Places, Stage, join, new_pipeline, write_json
 from transforms import counts, fuse, post_time, preprocessing, sample, schemas, tables, transform_fn, tuning, vocabulary
 from transforms.append_factors import AppendFactors
 from transforms.interaction_weights import parse_kind_weights
-from transforms.space import COLLABORATIVE, FACTORS_FILE, TUNING_FILE
+from transforms.space import COLLABORATIVE, TUNING_FILE
 
 CONTENT = "content"
 TEXT_COLUMNS = ("text_terms", "text_counts")
@@ -124,16 +124,17 @@ def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
     return layout
 
 
-def build_appended(root: beam.Pipeline, options: Options, places: Places, layout: transform_fn.Layout) -> None:
+def build_appended(
+    root: beam.Pipeline, options: Options, places: Places, layout: transform_fn.Layout, factors: factorize.Factors
+) -> None:
     """Appends the collaborative factors to the fused vectors of content."""
-    factors = read_json(join(places.output("collaborative"), FACTORS_FILE))
-    rank = len(factors["singular_values"])
+    rank = len(factors.singular_values)
     num_parts = parts.choose_num_parts(options, places.scratch(CONTENT))
     read = {
         name: root | f"Read {name}" >> tables.ReadParts(directory) | f"Blocks {name}" >> beam.Values()
         for name, directory in (("fused", places.scratch(CONTENT)), ("factors", places.output("collaborative")))
     }
-    appended = read | AppendFactors(layout.width, len(layout.modalities), rank, factors["num_posts"], num_parts)
+    appended = read | AppendFactors(layout.width, len(layout.modalities), rank, factors.num_posts, num_parts)
     whole = with_factors(layout, rank)
     _ = appended | "WriteFused" >> tables.WriteParts(places.output("fused"), whole.schema())
     _ = appended | "CountPosts" >> beam.FlatMap(fuse.count_fused, whole) | counts.WriteCounts(places.output("fused"))
@@ -160,10 +161,10 @@ def run(options: Options, places: Places) -> None:
     check_kind_weights(options)
     layout = fuse_content(options, places)
     factorize.make_history(options, places)
-    factorize.factorize(options, places, options.factors)
+    factors = factorize.factorize(options, places, options.factors)
     find_tuning(options, places)
     with new_pipeline(options) as root:
-        build_appended(root, options, places, layout)
+        build_appended(root, options, places, layout, factors)
 
 
 def check_kind_weights(options: Options) -> None:

@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 
 from transforms import blocks, tables
 from transforms.judged import READ_ROWS, Judged
+from transforms.space import COLLABORATIVE
 from transforms.tiles import Eligibility, Exclusions
 from transforms.topk import top_k
 from transforms.transform_fn import Layout, read_layout
 
-# Not content: it is made of what users did.
-COLLABORATIVE = "collaborative"
 _TILE_ROWS = 8192
 
 # ([n, D] float32 fused vectors, [n, M] float32 mask) -> [n, d] float32 unit rows, zeros where there is nothing

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from transforms import blocks, tables, transform_fn, vectors
 from transforms.preprocessing import Modality
+from transforms.space import COLLABORATIVE
 from transforms.sparse import sorted_codes
 
 MAX_USERS = 20_000
@@ -22,8 +23,6 @@ MAX_POSTS = 50_000
 MAX_INTERACTIONS = 5_000_000
 MAX_HISTORY = 50_000
 BLOCK_ROWS = 65_536
-# Modality of fused/ that is made of interactions; not content.
-COLLABORATIVE = "collaborative"
 
 _ROWS = ("user_id", "post_id", "strength", "recency")
 

@@ -12,6 +12,7 @@ from transforms import vectors
 from transforms.tuned import Tuning
 from transforms.vectors import Moments, Widths
 
+# The modality of fused/ that is made of what users did; no content.
 COLLABORATIVE = "collaborative"
 FACTORS_FILE = "_factors.json"
 TUNING_FILE = "_tuning.json"
