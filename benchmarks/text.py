@@ -13,9 +13,13 @@ NO_MEDIA = {"image_encoder": "none", "video_encoder": "none", "audio_encoder": "
 
 
 def prepare(folder: Path, scale: float) -> Mapping[str, int]:
-    """A canonical posts table."""
+    """A canonical posts table; nobody interacts with these posts."""
+    from transforms import schemas, tables
+
     number = size(POSTS, scale, least=500)
     data.write_posts_table(folder / "posts", number)
+    nothing = schemas.empty(schemas.INTERACTIONS)
+    tables.write_file(str(folder / "interactions" / "part-00000.parquet"), nothing, schemas.INTERACTIONS)
     return {"posts": number, "width": _width(number)}
 
 
@@ -34,7 +38,8 @@ def ours(folder: Path) -> Run:
         run_dir = folder / "runs" / data.RUN_DATE
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.mkdir(parents=True)
-        (run_dir / "posts").symlink_to(folder / "posts")
+        for name in ("posts", "interactions"):
+            (run_dir / name).symlink_to(folder / name)
         flags = {"output": str(folder), "run_date": data.RUN_DATE, "text_width": width, "vocabulary_size": TERMS}
         reports = [stages.execute(stage, **flags, **NO_MEDIA) for stage in ("extract", "fuse")]
         # Each stage counts its own peak anew.
