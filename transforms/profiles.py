@@ -72,7 +72,7 @@ class MakeProfiles(beam.PTransform):
     def expand(self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]) -> Profiles:
         met = {"users": inputs["users"], "totals": inputs["history"] | "CountInteractions" >> beam.Map(_totals)}
         keys, tables = {"users": "user_id", "totals": "user_id"}, {"users": schemas.USERS, "totals": _TOTALS}
-        counts = []
+        counts: dict[str, beam.PCollection[tuple[str, int]]] = {}
         for group in groups(self.space):
             dense = inputs["profiles"] | f"Vectors {group.name}" >> beam.Map(_profile_vectors, group)
             for sign in SIGNS:
@@ -81,11 +81,11 @@ class MakeProfiles(beam.PTransform):
                 multiply = sparse.SparseTimesDense(group.width, self.num_parts, name=f"profiles.{sign}")
                 product = {"entries": entries, "dense": dense} | f"Sum {name}" >> multiply
                 met[name], keys[name], tables[name] = product.rows, "row", sparse.product_schema(group.width)
-                counts.append(product.counts)
+                counts[sign] = product.counts  # The same entries for every group.
         by_user = met | "GroupByUser" >> shuffle.CoGroupBlocks(keys, tables, self.num_parts)
         mix_parts = beam.FlatMap(_mix_part, config=_Config.of(self)).with_output_types(tuple[int, pa.RecordBatch])
         made = by_user | "MixPart" >> mix_parts.with_outputs("scales", main="parts")
-        return Profiles(made.parts, made.scales, counts | "Counts" >> beam.Flatten())
+        return Profiles(made.parts, made.scales, tuple(counts.values()) | "Counts" >> beam.Flatten())
 
 
 class Group(NamedTuple):
