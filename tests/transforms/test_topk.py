@@ -18,6 +18,7 @@ def make_candidates(vectors: np.ndarray, **columns: Sequence[object]) -> pa.Reco
     defaults = {
         "post_id": [f"p{i:04d}" for i in range(num_posts)],
         "embedding": blocks.numpy_to_vectors(vectors),
+        "profile": blocks.numpy_to_vectors(np.zeros((len(vectors), 1))),  # top-K does not look at it
         "author_id": [None] * num_posts,
         "created_at": [None] * num_posts,
         "sensitive": falses,
@@ -25,7 +26,7 @@ def make_candidates(vectors: np.ndarray, **columns: Sequence[object]) -> pa.Reco
         "is_reply": falses,
         "popularity": [0.0] * num_posts,
     }
-    schema = schemas.candidates(width)
+    schema = schemas.candidates(width, 1)
     values = defaults | columns
     return pa.RecordBatch.from_arrays(
         [v if isinstance(v := values[f.name], pa.Array) else pa.array(v, f.type) for f in schema], schema=schema
