@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import parts, stage
 from pipelines.options import Options, UsageError
 from pipelines.stage import Places
+from transforms import files
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -159,8 +160,7 @@ def _split(
 
     columns = {"posts": backtest.POST_COLUMNS, "interactions": None, "users": ("user_id",)}
     read: dict[str, Any] = {
-        name: root | f"Read {name}" >> tables.ReadParts(places.input(name), chosen) | f"Blocks {name}" >> beam.Values()
-        for name, chosen in columns.items()
+        name: root | f"Read {name}" >> tables.ReadBlocks(places.input(name), chosen) for name, chosen in columns.items()
     }
     tallies = []
     if options.holdout:
@@ -211,9 +211,9 @@ def _known(numbered: "tuple[int, pa.RecordBatch]", split: "Split") -> "tuple[int
 
 def link(source: str, target: str) -> None:
     """Makes a table appear in a second place: a symbolic link where it is local, a copy elsewhere."""
-    from transforms import tables, transform_fn
+    from transforms import transform_fn
 
-    if tables.is_local(source) and tables.is_local(target):
+    if files.is_local(source) and files.is_local(target):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.symlink(os.path.abspath(source), target)
     else:

@@ -39,8 +39,6 @@ def build_items(root: "beam.Pipeline", options: Options, places: Places) -> None
 
 def build_users(root: "beam.Pipeline", options: Options, places: Places) -> None:
     """Wires the second pipeline: users, who are measured by the covariances of the posts."""
-    import apache_beam as beam
-
     from transforms import counts, latent, profiles, schemas, space, tables
     from transforms.interests import InterestsEncoder
 
@@ -48,7 +46,7 @@ def build_users(root: "beam.Pipeline", options: Options, places: Places) -> None
     interests = InterestsEncoder(places.input("transform_fn"), found, latent.StandIn(places.input("model")))
     num_parts = parts.choose_num_parts(options, *map(places.input, ("fused", "history", "users")))
     read = {
-        name: root | f"Read {name}" >> tables.ReadParts(directory) | f"Blocks {name}" >> beam.Values()
+        name: root | f"Read {name}" >> tables.ReadBlocks(directory)
         for name, directory in (
             ("users", places.input("users")),
             ("history", places.input("history")),

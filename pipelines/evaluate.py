@@ -14,6 +14,7 @@ from pipelines import backtest, report, stage
 from pipelines.backtest import Backtest
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
+from transforms import files
 
 FILE = "evaluation.json"
 
@@ -22,8 +23,8 @@ def run(options: Options, places: Places) -> None:
     """Runs the stage."""
     evaluation = evaluate(options, places)
     directory = places.output("evaluation")
-    stage.write_json(stage.join(directory, FILE), evaluation)
-    stage.write_text(stage.join(directory, "report.html"), report.html(evaluation))
+    files.write_json(stage.join(directory, FILE), evaluation)
+    files.write_text(stage.join(directory, "report.html"), report.html(evaluation))
 
 
 def evaluate(options: Options, places: Places) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(options: Options) -> str:
     """The measures of a run that has been evaluated, as a table for the screen."""
-    return report.table(stage.read_json(stage.join(stage.run_dir(options), "evaluation", FILE)))
+    return report.table(files.read_json(stage.join(stage.run_dir(options), "evaluation", FILE)))
 
 
 if __name__ == "__main__":

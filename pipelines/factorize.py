@@ -13,10 +13,10 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines import parts, stage
+from pipelines import parts
 from pipelines.options import Options
 from pipelines.stage import Places, join, new_pipeline
-from transforms import collaborative, counts, history, interaction_matrix, reposts, schemas, tables
+from transforms import collaborative, counts, files, history, interaction_matrix, reposts, schemas, tables
 from transforms.interaction_weights import InteractionWeights, parse_kind_weights
 from transforms.space import FACTORS_FILE
 from transforms.tiled_matrix import TiledMatrix, open_matrix
@@ -46,9 +46,7 @@ def make_history(options: Options, places: Places) -> None:
     weights = InteractionWeights(parse_kind_weights(options.kind_weights), options.half_life_days)
     with new_pipeline(options) as root:
         read = {
-            name: root
-            | f"Read {name}" >> tables.ReadParts(places.input(name), columns)
-            | f"Blocks of {name}" >> beam.Values()
+            name: root | f"Read {name}" >> tables.ReadBlocks(places.input(name), columns)
             for name, columns in (("interactions", history.COLUMNS), ("posts", reposts.COLUMNS))
         }
         made = read | history.MakeHistory(weights, num_parts, parts.end_of_run(options))
@@ -77,7 +75,7 @@ def factorize(options: Options, places: Places, factors: int = 128) -> Factors:
     else:
         logging.warning("no collaborative factors: fewer than two users or posts have interactions that count")
     described = Factors(solution.singular_values.tolist(), matrix.num_columns, matrix.num_rows, solution.energy)
-    stage.write_json(join(places.output("collaborative"), FACTORS_FILE), dataclasses.asdict(described))
+    files.write_json(join(places.output("collaborative"), FACTORS_FILE), dataclasses.asdict(described))
     FileSystems.delete([directory])
     return described
 
@@ -96,4 +94,4 @@ def solve(options: Options, matrix: TiledMatrix, factors: int) -> collaborative.
 
 def read_factors(directory: str) -> Factors:
     """What _factors.json of a collaborative/ says."""
-    return Factors(**stage.read_json(join(directory, FACTORS_FILE)))
+    return Factors(**files.read_json(join(directory, FACTORS_FILE)))

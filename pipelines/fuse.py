@@ -16,8 +16,20 @@ import pyarrow as pa
 
 from pipelines import factorize, parts, stage
 from pipelines.options import Options, UsageError
-from pipelines.stage import Places, Stage, join, new_pipeline, write_json
-from transforms import counts, fuse, post_time, preprocessing, sample, schemas, tables, transform_fn, tuning, vocabulary
+from pipelines.stage import Places, Stage, join, new_pipeline
+from transforms import (
+    counts,
+    files,
+    fuse,
+    post_time,
+    preprocessing,
+    sample,
+    schemas,
+    tables,
+    transform_fn,
+    tuning,
+    vocabulary,
+)
 from transforms.append_factors import AppendFactors
 from transforms.interaction_weights import parse_kind_weights
 from transforms.space import COLLABORATIVE, TUNING_FILE
@@ -131,7 +143,7 @@ def build_appended(
     rank = len(factors.singular_values)
     num_parts = parts.choose_num_parts(options, places.scratch(CONTENT))
     read = {
-        name: root | f"Read {name}" >> tables.ReadParts(directory) | f"Blocks {name}" >> beam.Values()
+        name: root | f"Read {name}" >> tables.ReadBlocks(directory)
         for name, directory in (("fused", places.scratch(CONTENT)), ("factors", places.output("collaborative")))
     }
     appended = read | AppendFactors(layout.width, len(layout.modalities), rank, factors.num_posts, num_parts)
@@ -153,7 +165,7 @@ def find_tuning(options: Options, places: Places) -> None:
     """Finds how the blocks of the embeddings are shaped and mixed, on a bounded sample, and writes it."""
     taken = sample.sample_interactions(places.output("history"), places.scratch(CONTENT))
     found = tuning.tune(taken, options.seed, options.factors, one_recency=False)
-    write_json(join(places.output("collaborative"), TUNING_FILE), found.to_dict())
+    files.write_json(join(places.output("collaborative"), TUNING_FILE), found.to_dict())
 
 
 def run(options: Options, places: Places) -> None:

@@ -45,8 +45,9 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     """Wires the stage."""
     import apache_beam as beam
 
-    from transforms import canonical, counts, ingest, schemas, tables
+    from transforms import canonical, counts, ingest, tables
     from transforms.parse_lines import Limits
+    from transforms.rejects import WriteRejects
 
     limits = Limits(options.max_line_bytes, options.max_nesting)
     how = (options.num_parts, options.block_bytes, limits)
@@ -55,7 +56,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
         schema = canonical.TABLES[name].schema
         _ = ingested.parts | f"Write {name}" >> tables.WriteParts(places.output(name), schema)
     rejects = [ingested.rejects for ingested in done.values()] | "AllRejects" >> beam.Flatten()
-    _ = rejects | ingest.SortRejects() | "WriteRejects" >> tables.WriteParts(places.output(REJECTS), schemas.REJECTS)
+    _ = rejects | WriteRejects(places.output(REJECTS))
     tallies = [ingested.counts for ingested in done.values()] | "AllCounts" >> beam.Flatten()
     _ = tallies | counts.WriteCounts(places.output("posts"))
 

@@ -11,8 +11,11 @@ from pipelines import stage
 from pipelines.gate import Verdict, decide
 from pipelines.options import Options
 from pipelines.stage import Report
+from transforms import files
 
 LATEST = "LATEST"
+# What stages leave besides tables and counts: its name in metrics.json, the stage, the file.
+MEASURES = (("model", "train", "model/model.json"), ("evaluation", "evaluate", "evaluation/evaluation.json"))
 INPUTS = ("posts", "interactions", "users")
 MEDIA_KINDS = ("image", "video", "audio", "unknown")
 PACKAGES = ("apache-beam", "tensorflow", "keras", "tensorflow-transform", "pyarrow", "opencv-python-headless", "av")
@@ -29,11 +32,11 @@ def publish(options: Options, reports: Sequence[Report]) -> Verdict:
     values = metrics(options, reports)
     verdict = decide(values.get("evaluation"), last_published(options), options.gate_tolerance, no_gate=options.no_gate)
     values["gate"] = dataclasses.asdict(verdict)
-    stage.write_json(stage.join(directory, "metrics.json"), values)
-    stage.write_text(stage.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
-    stage.write_json(stage.join(directory, "manifest.json"), manifest(options, reports))
+    files.write_json(stage.join(directory, "metrics.json"), values)
+    files.write_text(stage.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
+    files.write_json(stage.join(directory, "manifest.json"), manifest(options, reports))
     if verdict.passed:
-        stage.write_text(stage.join(options.output, LATEST), options.run_name + "\n")
+        files.write_text(stage.join(options.output, LATEST), options.run_name + "\n")
     return verdict
 
 
@@ -42,11 +45,11 @@ def last_published(options: Options) -> Any:
     path = stage.join(options.output, LATEST)
     if not stage.exists(path):
         return None
-    name = stage.read_text(path).strip()
+    name = files.read_text(path).strip()
     metrics_path = stage.join(options.output, "runs", name, "metrics.json")
     if name == options.run_name or not stage.exists(metrics_path):
         return None
-    return stage.read_json(metrics_path).get("evaluation")
+    return files.read_json(metrics_path).get("evaluation")
 
 
 def metrics(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
@@ -55,9 +58,9 @@ def metrics(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
         "run": options.run_name,
         "stages": {report.stage: dataclasses.asdict(report) for report in reports},
     }
-    for name, path in (("model", "model/model.json"), ("evaluation", "evaluation/evaluation.json")):
-        if stage.exists(stage.join(stage.run_dir(options), path)) and (name != "evaluation" or not options.no_evaluate):
-            measures[name] = stage.read_json(stage.join(stage.run_dir(options), path))
+    for name, writer, path in MEASURES:
+        if writer in measures["stages"]:
+            measures[name] = files.read_json(stage.join(stage.run_dir(options), path))
     return measures
 
 
@@ -96,8 +99,8 @@ def fingerprints(patterns: str) -> list[dict[str, Any]]:
 
     from transforms import formats
 
-    files = formats.find_files(patterns) if patterns else []
-    found = [FileSystems.match([file.path])[0].metadata_list[0] for file in files]
+    inputs = formats.find_files(patterns) if patterns else []
+    found = [FileSystems.match([file.path])[0].metadata_list[0] for file in inputs]
     return [{"path": each.path, "bytes": each.size_in_bytes, "changed": each.last_updated_in_seconds} for each in found]
 
 
@@ -107,14 +110,11 @@ def reconcile(reports: Sequence[Report]) -> None:
     Raises:
       ValueError: naming the input and the numbers.
     """
+    from transforms.counts import check_sum
+
     by_stage = {report.stage: report.counts for report in reports}
-    rows, media = ("written", "rejected", "duplicates"), ("features", "missing", "rejected")
-    sums = [("ingest", name, "read", rows) for name in INPUTS]
-    sums += [("extract", f"media.{kind}", "referenced", media) for kind in MEDIA_KINDS]
-    for stage_name, name, whole, parts in sums:
-        counts = by_stage.get(stage_name, {})
-        total = counts.get(f"{name}.{whole}", 0)
-        numbers = {part: counts.get(f"{name}.{part}", 0) for part in parts}
-        if total != sum(numbers.values()):
-            shown = " + ".join(f"{number} {part}" for part, number in numbers.items())
-            raise ValueError(f"{name} do not reconcile: {total} {whole}, but {shown} = {sum(numbers.values())}")
+    for name in INPUTS:
+        check_sum(by_stage.get("ingest", {}), name, "read", ("written", "rejected", "duplicates"))
+    for kind in MEDIA_KINDS:
+        parts = ("features", "missing", "rejected")
+        check_sum(by_stage.get("extract", {}), f"media.{kind}", "referenced", parts, things="files")

@@ -28,8 +28,6 @@ DESCRIPTION = "Embeddings -> recommendations and similar posts."
 
 def build_candidates(root: "beam.Pipeline", options: Options, places: Places) -> None:
     """Wires the first pipeline: the catalogue, which the second one scans."""
-    import apache_beam as beam
-
     from transforms import candidates, schemas, tables
 
     found = _space(places)
@@ -41,9 +39,7 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
         "history": ("post_id", "weight"),
     }
     read = {
-        table: root
-        | f"Read {table}" >> tables.ReadParts(places.input(table), columns)
-        | f"Blocks {table}" >> beam.Values()
+        table: root | f"Read {table}" >> tables.ReadBlocks(places.input(table), columns)
         for table, columns in wanted.items()
     }
     made = {
@@ -66,7 +62,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
     found = _space(places)
     candidates = places.output("candidates")
     read = {
-        table: root | f"Read {table}" >> tables.ReadParts(places.input(table)) | f"Blocks {table}" >> beam.Values()
+        table: root | f"Read {table}" >> tables.ReadBlocks(places.input(table))
         for table in ("user_embeddings", "user_scales", "history", "users")
     }
     num_parts = parts.choose_num_parts(options, places.input("user_embeddings"), places.input("history"))

@@ -7,7 +7,6 @@ renamed into place and the stage's report is written, last. A table without a re
 import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipelines import console, memory
 from pipelines.options import Options, UsageError, parse
+from transforms import files
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -126,7 +126,7 @@ def execute(stage: Stage, options: Options) -> Report:
         for table in stage.writes:
             move(places.output(table), places.input(table))
         report = Report(stage.name, round(time.monotonic() - began, 3), memory.peak_bytes(), rows, tallies)
-        write_json(report_path(directory, stage.name), dataclasses.asdict(report))
+        files.write_json(report_path(directory, stage.name), dataclasses.asdict(report))
         return report
     finally:
         _delete(temporary)
@@ -215,7 +215,7 @@ def check_writable(directory: str) -> None:
 
     path = join(directory, f"_{uuid.uuid4().hex}.tmp")
     try:
-        write_text(path, "")
+        files.write_text(path, "")
         FileSystems.delete([path])
     except OSError as error:
         raise UsageError(f"{directory} cannot be written: {error.strerror or error}") from None
@@ -228,37 +228,6 @@ def exists(path: str) -> bool:
     if FileSystems.get_scheme(path) is None:
         return FileSystems.exists(path)
     return FileSystems.exists(path) or bool(FileSystems.match([join(path, "**")], limits=[1])[0].metadata_list)
-
-
-def write_json(path: str, value: Any) -> None:
-    """Writes JSON as `write_text` writes text."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def write_text(path: str, text: str) -> None:
-    """Writes a small text file so that a reader finds the old file or the new one, whole."""
-    from apache_beam.io.filesystems import FileSystems
-
-    directory = path.rsplit("/", 1)[0]
-    _make(directory)
-    temporary = join(directory, f"_{uuid.uuid4().hex}.tmp")
-    with FileSystems.create(temporary, compression_type="uncompressed") as file:
-        file.write(text.encode())
-    FileSystems.rename([temporary], [path])
-
-
-def read_text(path: str) -> str:
-    """The text of a small file of any file system."""
-    from apache_beam.io.filesystems import FileSystems
-
-    with FileSystems.open(path) as file:
-        text: str = file.read().decode()
-    return text
-
-
-def read_json(path: str) -> Any:
-    """The value in a JSON file of any file system."""
-    return json.loads(read_text(path))
 
 
 def move(source: str, target: str) -> None:
@@ -305,12 +274,8 @@ def _delete(path: str) -> None:
 
 
 def _make(directory: str) -> None:
-    from apache_beam.io.filesystems import FileSystems
-
-    if FileSystems.get_scheme(directory) is not None:
-        return
     try:
-        os.makedirs(directory, exist_ok=True)
+        files.make_directory(directory)
     except OSError as error:
         raise UsageError(f"{directory} cannot be written: {error.strerror}") from None
 

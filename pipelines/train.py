@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import console, stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
+from transforms import files
 
 if TYPE_CHECKING:
     from model.train import EpochReport
@@ -42,7 +43,7 @@ def run(options: Options, places: Places) -> None:
     kept = work_dir(places)
     train(
         files=tables.list_files(fused),
-        layout=stage.read_json(stage.join(fused, "_layout.json")),
+        layout=files.read_json(stage.join(fused, "_layout.json")),
         output_dir=local,
         work_dir=kept,
         config=config,
@@ -72,9 +73,7 @@ def factor_settings(places: Places) -> dict[str, Any]:
 
 def work_dir(places: Places) -> str:
     """The local directory that outlives a training that is killed: in the run's own where that is local."""
-    from transforms import tables
-
-    if tables.is_local(places.run_dir):
+    if files.is_local(places.run_dir):
         return stage.join(places.run_dir, "_training")
     return os.path.join(tempfile.gettempdir(), "fusefeed-training-" + stage.slug(places.run_dir))
 

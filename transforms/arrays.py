@@ -6,14 +6,14 @@ import uuid
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import tables
+from transforms import files
 
 
 def save(path: str, array: np.ndarray) -> None:
     """Writes an array, under a temporary name first: of a bundle that is tried twice one whole file stays."""
     directory, name = os.path.split(path)
     temporary = FileSystems.join(directory, f"_{name}.{uuid.uuid4().hex}")
-    tables.make_directory(directory)
+    files.make_directory(directory)
     with FileSystems.create(temporary, "application/octet-stream", compression_type="uncompressed") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
     FileSystems.rename([temporary], [path])
@@ -21,7 +21,7 @@ def save(path: str, array: np.ndarray) -> None:
 
 def load(path: str, start: int = 0, stop: int | None = None) -> np.ndarray:
     """The rows from `start` to before `stop` of an array: mapped into memory where it is local, read elsewhere."""
-    if tables.is_local(path):
+    if files.is_local(path):
         rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)[start:stop]
         return rows
     with FileSystems.open(path, compression_type="uncompressed") as file:

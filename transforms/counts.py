@@ -4,10 +4,12 @@ Beam's own metrics count attempts: a bundle that is retried counts twice. Whatev
 element (name, number) of a side output, summed by `SumCounts`, and written with the tables it speaks of.
 """
 
-import json
+from collections.abc import Mapping, Sequence
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
+
+from transforms.files import read_json, write_json
 
 FILE_NAME = "_counts.json"
 
@@ -32,13 +34,23 @@ class WriteCounts(beam.PTransform):
 
 def write_counts(counts: dict[str, int], directory: str) -> None:
     """Writes the counts, sorted by name, to DIRECTORY/_counts.json."""
-    if not FileSystems.exists(directory):
-        FileSystems.mkdirs(directory)
-    path = FileSystems.join(directory, FILE_NAME)
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
-    with FileSystems.create(path, mime_type="application/json") as file:
-        file.write(json.dumps(counts, indent=1, sort_keys=True).encode())
+    write_json(FileSystems.join(directory, FILE_NAME), counts)
+
+
+def check_sum(counts: Mapping[str, int], name: str, whole: str, parts: Sequence[str], things: str = "rows") -> None:
+    """Checks that NAME.WHOLE is the sum of NAME.PART over all parts; what was not counted is 0.
+
+    Raises:
+      ValueError: it is not; with the numbers.
+    """
+    total = counts.get(f"{name}.{whole}", 0)
+    numbers = {part: counts.get(f"{name}.{part}", 0) for part in parts}
+    if total != sum(numbers.values()):
+        shown = " + ".join(f"{number} {part}" for part, number in numbers.items())
+        raise ValueError(
+            f"{name} do not reconcile: {total} {things} {whole}, but {shown} = {sum(numbers.values())}; "
+            "please report this, the tables are not to be trusted"
+        )
 
 
 def read_counts(directory: str) -> dict[str, int]:
@@ -46,6 +58,5 @@ def read_counts(directory: str) -> dict[str, int]:
     path = FileSystems.join(directory, FILE_NAME)
     if not FileSystems.exists(path):
         return {}
-    with FileSystems.open(path) as file:
-        counts: dict[str, int] = json.load(file)
+    counts: dict[str, int] = read_json(path)
     return counts

@@ -1,5 +1,6 @@
 """Encoders of dense modalities, picked by a flag: a name, a width and `encode`."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -26,8 +27,11 @@ class Encoder(Protocol):
         ...
 
 
+@functools.cache
 def make_encoder(kind: str, spec: str) -> Encoder | None:
-    """The encoder of a kind of media (image, video, audio) that a flag names, None for `none`.
+    """The encoder of a kind of media (image, video, audio) that a flag names, None for `none`; one a process.
+
+    Whoever asks for a width and whoever encodes get the same one, so that a network is loaded once.
 
     Raises:
       ValueError: the flag names no encoder of that kind, or its model cannot be loaded.

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import tables
+from transforms import files, tables
 
 JSONL, CSV, PARQUET = "jsonl", "csv", "parquet"
 ENDINGS = {".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".csv": CSV, ".parquet": PARQUET, ".pq": PARQUET}
@@ -89,7 +89,7 @@ def _input_file(path: str, number: int, size: int) -> InputFile:
     kind = ENDINGS.get(os.path.splitext(name.removesuffix(GZIP))[1])
     if kind is None or (gzipped and kind == PARQUET):
         raise ValueError(f"the ending of {path} tells no format, expected one of {', '.join(ENDINGS)} (text also .gz)")
-    if tables.is_local(path) and not os.path.isfile(path):
+    if files.is_local(path) and not os.path.isfile(path):
         raise ValueError(f"{path} is no file; name the files in it, as {path.rstrip('/')}/*")
     return InputFile(path, number, kind, gzipped, size)
 
@@ -142,7 +142,7 @@ def _plan_parquet(file: InputFile) -> Iterator[Split]:
 
 def open_bytes(path: str) -> BinaryIO:
     """Opens a file of any file system as it is, compressed or not."""
-    if tables.is_local(path):
+    if files.is_local(path):
         return open(path, "rb")
     stream: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     return stream

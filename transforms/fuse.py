@@ -19,7 +19,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, post_time, preprocessing, progress, schemas, svd, tables, transform_fn, vocabulary
+from transforms import blocks, files, post_time, preprocessing, progress, schemas, svd, tables, transform_fn, vocabulary
 from transforms.preprocessing import TEXT, Modality, TextFit
 from transforms.transform_fn import BATCH_ROWS, Layout
 
@@ -92,7 +92,7 @@ def text_rows(path: str, directory: str, num_posts: int) -> Iterator[sp.csr_arra
 
 def write_text(found: svd.Svd, path: str, directory: str, num_posts: int) -> None:
     """Writes the singular vectors and the vocabulary's idf for the graph."""
-    tables.make_directory(path.rsplit("/", 1)[0])
+    files.make_directory(path.rsplit("/", 1)[0])
     preprocessing.write_text(found.components, vocabulary.read_vocabulary(directory, num_posts).idf(), path)
 
 

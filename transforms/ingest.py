@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from apache_beam import pvalue
 from apache_beam.typehints import decorators
 
-from transforms import blocks, canonical, formats, read, schemas, shuffle
+from transforms import canonical, formats, read, shuffle
 from transforms.canonical import Table
+from transforms.counts import check_sum
 from transforms.dedupe import dedupe
 from transforms.formats import InputFile, Split
 from transforms.parse_lines import Limits
@@ -21,7 +22,6 @@ BLOCK_BYTES = 16 << 20
 REJECTS, COUNTS = "rejects", "counts"
 # What a function with side outputs gives: Beam would take the hint `X | TaggedOutput` for the type of the main output.
 Emitted = Any
-_REJECT_ORDER = ("source", "line", "_record", "code")
 
 
 class Ingested(NamedTuple):
@@ -129,23 +129,6 @@ def vector_widths(table: str, vectors: pa.MapArray) -> Counter[str]:
     return Counter({f"{table}.vectors.{row['name']}.{row['width']}": row["count_all"] for row in pairs.to_pylist()})
 
 
-@dataclasses.dataclass
-class SortRejects(beam.PTransform):
-    """Blocks of rejects -> (part, block sorted by source, then line or record)."""
-
-    num_parts: int = 1
-
-    def expand(self, rejects: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
-        return rejects | shuffle.GroupBlocks("source", self.num_parts) | "Sort" >> beam.Map(_sort_rejects)
-
-
-def _sort_rejects(numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
-    part, block = numbered
-    keyed = block.append_column("_record", block.column("record").cast(pa.int64()))
-    ordered = blocks.sort(keyed, *_REJECT_ORDER)
-    return part, ordered.select(schemas.REJECTS.names)
-
-
 def reconcile(counts: Mapping[str, int]) -> None:
     """Checks that every row of the input is accounted for.
 
@@ -153,9 +136,4 @@ def reconcile(counts: Mapping[str, int]) -> None:
       ValueError: rows read are not rows written + rejected + duplicates.
     """
     for table in canonical.TABLES:
-        read_rows, *parts = (counts.get(f"{table}.{what}", 0) for what in ("read", "written", "rejected", "duplicates"))
-        if read_rows != sum(parts):
-            raise ValueError(
-                f"{table} do not reconcile: {read_rows} rows read, but {parts[0]} written + {parts[1]} rejected + "
-                f"{parts[2]} duplicates = {sum(parts)}; please report this, the tables are not to be trusted"
-            )
+        check_sum(counts, table, "read", ("written", "rejected", "duplicates"))

@@ -7,7 +7,8 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils import shared
 
-from transforms.space import COLLABORATIVE, read_json
+from transforms.files import read_json
+from transforms.space import COLLABORATIVE
 
 # Every batch has this many rows (the last is filled up): what becomes of a row must not depend on its neighbours.
 BATCH_ROWS = 1024

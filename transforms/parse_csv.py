@@ -27,10 +27,6 @@ class _NotPlainError(Exception):
     """The chunk is not for pyarrow."""
 
 
-class _OpenQuoteError(Exception):
-    """The data ends inside a quoted field."""
-
-
 def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Callable[[], Rows]]:
     """The rows of a CSV file, chunk after chunk, each as a function that parses it.
 

@@ -6,7 +6,6 @@ posts without interactions rose from .268 to .305 with it.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable
 
 import apache_beam as beam
@@ -15,6 +14,7 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import blocks
+from transforms.files import read_json, write_json
 
 TIME = "time"
 WIDTH = 8
@@ -69,8 +69,7 @@ def quantile_edges(sample: pa.RecordBatch) -> np.ndarray:
 
 def write_edges(edges: np.ndarray, directory: str) -> None:
     """Writes the edges into a transform_fn directory."""
-    with FileSystems.create(FileSystems.join(directory, _FILE), compression_type="uncompressed") as file:
-        file.write(json.dumps(edges.tolist()).encode())
+    write_json(FileSystems.join(directory, _FILE), edges.tolist())
 
 
 def read_edges(directory: str) -> np.ndarray:
@@ -78,8 +77,7 @@ def read_edges(directory: str) -> np.ndarray:
     path = FileSystems.join(directory, _FILE)
     if not FileSystems.exists(path):
         return np.empty(0)
-    with FileSystems.open(path) as file:
-        return np.array(json.load(file), np.float64)
+    return np.array(read_json(path), np.float64)
 
 
 def add_time(part: tuple[int, pa.RecordBatch], edges: np.ndarray) -> tuple[int, pa.RecordBatch]:

@@ -163,10 +163,9 @@ def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) 
         said, present = config.encode_interests(users)
         interests[_places(users.column("user_id"), ids)[present]] = said[present] * config.interests_worth
     space, covariances = config.space, config.covariances
-    weight = space.tuning.content.b if space.tuning.content is not None else 0.0
     profile = history + interests
-    embedding = vectors.user_vectors(profile, covariances, weight, space.tuning.mix)
-    scales = vectors.block_factors(profile, covariances, weight, space.tuning.mix)
+    scales = vectors.block_factors(profile, covariances, space.tuning.content_weight, space.tuning.mix)
+    embedding = vectors.scaled_profiles(profile, scales, covariances)
     arrays = [ids, blocks.numpy_to_vectors(embedding), pa.array(counted), sources(history, interests, embedding)]
     return [
         (part, pa.RecordBatch.from_arrays(arrays, schema=schemas.user_embeddings(embedding.shape[1]))),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms import blocks, schemas, shuffle, tables
 
@@ -87,7 +88,7 @@ def _column(values: Iterable[object] | pa.Array | None, kind: pa.DataType, num_r
 
 
 class WriteRejects(beam.PTransform):
-    """Writes blocks of rejects to a directory: rows of one source together, by line and record."""
+    """Writes blocks of rejects to a directory: the rows of a source together, in the order of the source."""
 
     def __init__(self, directory: str, num_parts: int = 1) -> None:
         super().__init__()
@@ -98,10 +99,15 @@ class WriteRejects(beam.PTransform):
         return (
             rejects
             | "GroupBySource" >> shuffle.GroupBlocks("source", self.num_parts)
-            | "Sort" >> beam.MapTuple(_sort_part)
+            | "Sort" >> beam.Map(_sort_part)
             | "Write" >> tables.WriteParts(self.directory, schemas.REJECTS)
         )
 
 
-def _sort_part(part: int, rows: pa.RecordBatch) -> tuple[int, pa.RecordBatch]:
-    return part, blocks.sort(rows, "source", "line", "id", "record", "code")
+def _sort_part(numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
+    part, rows = numbered
+    record = rows.column("record")
+    # The number of a record where it is one (10 comes after 9); of media it is `media[0]`, after the post's id.
+    is_number = pc.match_substring_regex(record, r"^\d+$")
+    keyed = rows.append_column("_row", pc.if_else(is_number, record, None).cast(pa.int64()))
+    return part, blocks.sort(keyed, "source", "line", "_row", "id", "record", "code").select(schemas.REJECTS.names)

@@ -61,9 +61,8 @@ def similar_posts(posts: pa.RecordBatch, catalogue: Catalogue, config: FindSimil
     """The neighbours of some candidates, a block of schemas.SIMILAR_POSTS by post (in their order) and rank."""
     nobody = np.empty(0, np.int64), pa.array([], pa.string())
     tuning = config.space.tuning
-    weight = tuning.content.b if tuning.content is not None else 0.0
     profiles = blocks.vectors_to_numpy(posts.column("profile"))
-    queries = vectors.user_vectors(profiles, config.covariances, weight, tuning.mix)
+    queries = vectors.user_vectors(profiles, config.covariances, tuning.content_weight, tuning.mix)
     asking = queries.any(axis=1)
     post_id = posts.column("post_id").filter(pa.array(asking))
     ranked = top_k(

@@ -2,13 +2,12 @@
 
 import dataclasses
 import io
-import json
-from typing import Any
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import vectors
+from transforms.files import read_json
 from transforms.tuned import Tuning
 from transforms.vectors import Moments, Widths
 
@@ -105,12 +104,6 @@ def read_space(fused_dir: str, collaborative_dir: str) -> Space:
         factors["num_posts"],
         Tuning.from_dict(read_json(FileSystems.join(collaborative_dir, TUNING_FILE))),
     )
-
-
-def read_json(path: str) -> Any:
-    """The value in a JSON file of any file system."""
-    with FileSystems.open(path) as file:
-        return json.load(file)
 
 
 Covariances = tuple[np.ndarray, np.ndarray, np.ndarray]

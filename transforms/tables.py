@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from transforms import blocks, schemas
+from transforms.files import is_local, make_directory
 
 ROW_GROUP_ROWS = 65_536
 
@@ -41,6 +42,18 @@ class ReadParts(beam.PTransform):
 def _read_part(file: tuple[int, str], columns: Sequence[str] | None) -> tuple[int, pa.RecordBatch]:
     part, path = file
     return part, read_file(path, columns)
+
+
+class ReadBlocks(beam.PTransform):
+    """The files of a table as blocks, for a shuffle: `ReadParts` without the numbers."""
+
+    def __init__(self, directory: str, columns: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.directory = directory
+        self.columns = columns
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
+        return root | ReadParts(self.directory, self.columns) | "DropNumbers" >> beam.Values()
 
 
 class WriteParts(beam.PTransform):
@@ -91,11 +104,6 @@ def list_files(directory: str) -> list[str]:
 def open_file(path: str) -> "BinaryIO | pa.NativeFile":
     """Opens a file for reading: memory-mapped where it is local, through Beam's file systems elsewhere."""
     return pa.memory_map(path) if is_local(path) else FileSystems.open(path)
-
-
-def is_local(path: str) -> bool:
-    """Whether a path is on this machine (it has no scheme like gs://)."""
-    return FileSystems.get_scheme(path) is None
 
 
 def read_file(path: str, columns: Sequence[str] | None = None) -> pa.RecordBatch:
@@ -163,9 +171,3 @@ def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema) -> None:
     with FileSystems.create(temporary, "application/octet-stream", compression_type="uncompressed") as file:
         pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     FileSystems.rename([temporary], [path])
-
-
-def make_directory(directory: str) -> None:
-    """Makes a directory and its parents; none of it is an error if it is there (workers race for it)."""
-    if is_local(directory):
-        os.makedirs(directory, exist_ok=True)

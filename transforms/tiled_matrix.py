@@ -7,7 +7,6 @@ reading: nothing is joined, nothing but its own part is held, and only part numb
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -15,6 +14,7 @@ import scipy.sparse as sp
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import arrays
+from transforms.files import read_json, write_json
 
 ENTRY = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float64)])
 _SIZES = "_sizes.json"
@@ -103,17 +103,12 @@ def write_sizes(directory: str, row_parts: Mapping[int, int], column_parts: Mapp
     """Writes how many rows and columns each part has, last: with it the matrix is complete."""
     sizes = {"row_parts": {str(k): v for k, v in row_parts.items()}}
     sizes["column_parts"] = {str(k): v for k, v in column_parts.items()}
-    path = FileSystems.join(directory, _SIZES)
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
-    with FileSystems.create(path, compression_type="uncompressed") as file:
-        file.write(json.dumps(sizes).encode())
+    write_json(FileSystems.join(directory, _SIZES), sizes)
 
 
 def open_matrix(directory: str) -> TiledMatrix:
     """The matrix that lies in a directory."""
-    with FileSystems.open(FileSystems.join(directory, _SIZES)) as file:
-        sizes = json.load(file)
+    sizes = read_json(FileSystems.join(directory, _SIZES))
     row_parts, column_parts = (
         {int(part): number for part, number in sizes[name].items() if number} for name in ("row_parts", "column_parts")
     )

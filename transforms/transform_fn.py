@@ -1,7 +1,6 @@
 """A saved transform_fn: what it makes of which modalities, and its use on blocks of posts or users."""
 
 import functools
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import blocks, preprocessing, schemas
+from transforms.files import make_directory, read_json, write_json
 from transforms.preprocessing import TEXT, Modality
 
 LAYOUT_FILE = "_layout.json"
@@ -43,14 +43,8 @@ class Layout(NamedTuple):
 
 def write_layout(layout: Layout, directory: str) -> None:
     """Writes DIRECTORY/_layout.json: {"modalities": [{"name", "offset", "width", "input_width"}, ...], "width"}."""
-    if FileSystems.get_scheme(directory) is None:
-        os.makedirs(directory, exist_ok=True)
     value = {"modalities": [vars(modality) for modality in layout.modalities], "width": layout.width}
-    path = FileSystems.join(directory, LAYOUT_FILE)
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
-    with FileSystems.create(path, compression_type="uncompressed") as file:
-        file.write(json.dumps(value, indent=1).encode())
+    write_json(FileSystems.join(directory, LAYOUT_FILE), value)
 
 
 def read_layout(directory: str) -> Layout:
@@ -62,8 +56,7 @@ def read_layout(directory: str) -> Layout:
     path = FileSystems.join(directory, LAYOUT_FILE)
     if not FileSystems.exists(path):
         raise FileNotFoundError(f"{path} is not there: {directory} was not written by fusefeed, or not to the end")
-    with FileSystems.open(path) as file:
-        return Layout(tuple(Modality(**entry) for entry in json.load(file)["modalities"]))
+    return Layout(tuple(Modality(**entry) for entry in read_json(path)["modalities"]))
 
 
 def check_widths(layout: Layout, features: pa.Schema) -> None:
@@ -218,8 +211,7 @@ def copy_directory(source: str, target: str) -> None:
     found = [entry.path for match in FileSystems.match([source.rstrip("/") + "/**"]) for entry in match.metadata_list]
     for path in found:
         copy = target.rstrip("/") + path[len(source.rstrip("/")) :]
-        if FileSystems.get_scheme(copy) is None:
-            os.makedirs(os.path.dirname(copy), exist_ok=True)
+        make_directory(os.path.dirname(copy))
         with (
             FileSystems.open(path, compression_type="uncompressed") as read,
             FileSystems.create(copy, compression_type="uncompressed") as written,

@@ -74,6 +74,11 @@ class Tuning:
     mix: Mix = Mix()
     validation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def content_weight(self) -> float:
+        """b of the content block, 0 where there is none."""
+        return self.content.b if self.content is not None else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """As it stands in _tuning.json."""
         return dataclasses.asdict(self)

@@ -132,7 +132,7 @@ class MixScores:
         added = vectors.profile_vectors(factors.values, plain, rows, factors.degree, widths)
         posts = task.ranking.posts
         self._ranking = task.ranking
-        self._b = found.content.b if found.content is not None else 0.0
+        self._b = found.content_weight
         self._covariances = tuple(one.covariance() for one in moments)
         self._items = (own[posts], block[posts], rows[posts], factors.degree[posts])
         self._profiles = np.hstack(

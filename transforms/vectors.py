@@ -173,6 +173,11 @@ def user_vectors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: f
       covariances: of the three blocks, [k, k], [kd, kd] and [w, w] (`Moments.covariance`).
       b: weight of the content block, 0 where there is none.
     """
-    scaled = profiles * spread_factors(block_factors(profiles, covariances, b, mix), covariances)
+    return scaled_profiles(profiles, block_factors(profiles, covariances, b, mix), covariances)
+
+
+def scaled_profiles(profiles: np.ndarray, factors: np.ndarray, covariances: tuple[np.ndarray, ...]) -> np.ndarray:
+    """`user_vectors` of [m, Q] profiles whose `block_factors` [m, blocks] are known."""
+    scaled = profiles * spread_factors(factors, covariances)
     known = np.any(scaled != 0, axis=1)
     return np.hstack([scaled, known[:, None]]).astype(np.float32)

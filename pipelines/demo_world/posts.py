@@ -35,10 +35,6 @@ class Post:
     def post_id(self) -> str:
         return str(self.row["post_id"])
 
-    @property
-    def is_repost(self) -> bool:
-        return "repost_of" in self.row
-
 
 def make_posts(seed: int, count: int, author_topics: dict[str, str]) -> list[Post]:
     """`count` posts, oldest first, as many of each topic as of any other, by authors who mostly keep to their topic."""

@@ -17,7 +17,7 @@ from pipelines.backtest import Backtest
 from pipelines.demo_world import make_world
 from pipelines.options import Options
 from pipelines.stage import Places, UsageError
-from transforms import schemas, tables
+from transforms import files, schemas, tables
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -163,7 +163,7 @@ def test_poisoned_posts_do_not_reach_what_is_fitted(
     for name in ("model/model.json", "collaborative/_tuning.json"):
         for one, two in [(stage.join(each.known.run_dir, name) for each in (clean, made))]:
             if stage.exists(one):
-                assert without_times(stage.read_json(one)) == without_times(stage.read_json(two)), name
+                assert without_times(files.read_json(one)) == without_times(files.read_json(two)), name
     cut = cut_of(clean)
     old = [read(each.everything, "item_embeddings") for each in (clean, made)]
     old = [each.filter(pc.less_equal(each.column("created_at"), cut)).sort_by("post_id") for each in old]

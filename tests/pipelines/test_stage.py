@@ -6,7 +6,7 @@ import pytest
 from pipelines import stage
 from pipelines.options import Options, UsageError
 from pipelines.stage import Places, Stage
-from transforms import counts, tables
+from transforms import counts, files, tables
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -36,7 +36,7 @@ def test_a_stage_leaves_its_tables_and_a_report_and_nothing_else(tmp_path: Path)
     assert report.peak_memory_bytes > 1_000_000
     run_dir = tmp_path / "out" / "runs" / "2026-01-31"
     assert sorted(p.name for p in run_dir.iterdir()) == ["_stages", "doubled", "rejects"]
-    assert stage.read_json(stage.report_path(str(run_dir), "double"))["rows"]["doubled"] == 50
+    assert files.read_json(stage.report_path(str(run_dir), "double"))["rows"]["doubled"] == 50
 
 
 def test_a_stage_that_fails_leaves_what_was_there_before(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from transforms import canonical, counts, formats, ingest, schemas, tables
 from transforms.parse_lines import Limits
+from transforms.rejects import WriteRejects
 
 NewPipeline = Callable[[], beam.Pipeline]
 LIMITS = Limits(max_line_bytes=2000, max_nesting=20)
@@ -25,8 +26,7 @@ def _ingest(
     with new_pipeline() as root:
         done = root | ingest.IngestTable(table, formats.find_files(globs), limits=LIMITS, **kwargs)
         _ = done.parts | "WriteParts" >> tables.WriteParts(str(out / table), schema)
-        rejects = done.rejects | ingest.SortRejects()
-        _ = rejects | "WriteRejects" >> tables.WriteParts(str(out / "rejects"), schemas.REJECTS)
+        _ = done.rejects | WriteRejects(str(out / "rejects"))
         _ = done.counts | counts.WriteCounts(str(out))
     tallies = counts.read_counts(str(out))
     ingest.reconcile(tallies)

@@ -1,0 +1,52 @@
+"""Directories and small files of any file system that Beam knows."""
+
+import json
+import os
+import uuid
+from typing import Any
+
+# Beam is imported where it is used: the commands that only tell their flags look at this module too.
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine (it has no scheme like gs://)."""
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.get_scheme(path) is None
+
+
+def make_directory(directory: str) -> None:
+    """Makes a directory and its parents; it is no error if they are there (workers race for it)."""
+    if is_local(directory):
+        os.makedirs(directory, exist_ok=True)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a small text file so that a reader finds the old file or the new one, whole."""
+    from apache_beam.io.filesystems import FileSystems
+
+    directory = path.rsplit("/", 1)[0]
+    make_directory(directory)
+    temporary = f"{directory}/_{uuid.uuid4().hex}.tmp"
+    with FileSystems.create(temporary, compression_type="uncompressed") as file:
+        file.write(text.encode())
+    FileSystems.rename([temporary], [path])
+
+
+def read_text(path: str) -> str:
+    """The text of a small file."""
+    from apache_beam.io.filesystems import FileSystems
+
+    with FileSystems.open(path) as file:
+        text: str = file.read().decode()
+    return text
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes JSON as `write_text` writes text."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: str) -> Any:
+    """The value in a JSON file."""
+    return json.loads(read_text(path))
