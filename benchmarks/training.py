@@ -36,7 +36,7 @@ def prepare(folder: Path, scale: float) -> Mapping[str, int]:
     fused = data.unit_vectors(number, width, seed=3) * np.repeat(mask, list(WIDTHS.values()), axis=1)
     columns = {"post_id": data.ids("p", np.arange(number))}
     columns |= {"fused": blocks.numpy_to_vectors(fused), "mask": blocks.numpy_to_vectors(mask)}
-    columns["degree"] = pa.array(np.zeros(number))
+    columns |= dict.fromkeys(("degree", "trend"), pa.array(np.zeros(number)))
     table = pa.RecordBatch.from_pydict(columns)
     for part, rows in enumerate(blocks.split_rows(table, ROWS_PER_FILE)):
         path = folder / "fused" / f"part-{part:05d}.parquet"

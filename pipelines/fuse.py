@@ -27,12 +27,14 @@ from transforms import (
     schemas,
     tables,
     transform_fn,
+    trend,
     tuning,
     vocabulary,
 )
 from transforms.append_factors import AppendFactors
 from transforms.interaction_weights import parse_kind_weights
 from transforms.space import COLLABORATIVE, TUNING_FILE
+from transforms.tuned import Tuning
 
 CONTENT = "content"
 TEXT_COLUMNS = ("text_terms", "text_counts")
@@ -139,14 +141,18 @@ def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
 def build_appended(
     root: beam.Pipeline, options: Options, places: Places, layout: transform_fn.Layout, factors: factorize.Factors
 ) -> None:
-    """Appends the collaborative factors to the fused vectors of content."""
+    """Appends the collaborative factors to the fused vectors of content, as the tuning that was found wants it."""
     rank = len(factors.singular_values)
     num_parts = parts.choose_num_parts(options, places.scratch(CONTENT))
     read = {
         name: root | f"Read {name}" >> tables.ReadBlocks(directory)
         for name, directory in (("fused", places.scratch(CONTENT)), ("factors", places.output("collaborative")))
     }
-    appended = read | AppendFactors(layout.width, len(layout.modalities), rank, factors.num_posts, num_parts)
+    lately = Tuning.from_dict(files.read_json(join(places.output("collaborative"), TUNING_FILE))).trend
+    if lately is not None:
+        read["history"] = root | "Read history" >> tables.ReadBlocks(places.output("history"), trend.COLUMNS)
+    sizes = (rank, factors.num_posts, factors.num_users)
+    appended = read | AppendFactors(layout.width, len(layout.modalities), *sizes, num_parts, lately)
     whole = with_factors(layout, rank)
     _ = appended | "WriteFused" >> tables.WriteParts(places.output("fused"), whole.schema())
     _ = appended | "CountPosts" >> beam.FlatMap(fuse.count_fused, whole) | counts.WriteCounts(places.output("fused"))

@@ -1,35 +1,42 @@
-"""The collaborative factors of posts as the last modality of their fused vectors."""
+"""The collaborative factors of posts as the last modality of their fused vectors, and what is liked lately."""
 
 import dataclasses
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import blocks, schemas, shuffle
+from transforms import blocks, exact_sums, schemas, shuffle, trend
+from transforms.tuned import Trend
 
 
 @dataclasses.dataclass
 class AppendFactors(beam.PTransform):
-    """{"fused", "factors": blocks of schemas.fused and schemas.collaborative} -> (part, block of schemas.fused).
+    """{"fused", "factors", perhaps "history" (trend.COLUMNS): blocks} -> (part, block of schemas.fused).
 
     The fused vector gets `rank` more numbers, the factors times the root of the number of posts that have any (so that
     their mean square is 1 like that of other modalities), and the mask one more; `degree` says how many interactions
-    there are. A post without interactions has zeros and is masked.
+    there are. A post without interactions has zeros and is masked. `trend` is told by the history, which is needed if
+    a trend is given.
 
     Attributes:
       width: numbers of the fused vectors that come in.
       num_modalities: of them.
       rank: factors of a post; 0 adds nothing.
-      num_posts: posts with factors.
+      num_posts: posts with interactions.
+      num_users: users with some.
+      trend: how what is liked lately is measured; None leaves zeros.
     """
 
     width: int
     num_modalities: int
     rank: int
     num_posts: int
+    num_users: int
     num_parts: int
+    trend: Trend | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -38,20 +45,41 @@ class AppendFactors(beam.PTransform):
     def expand(
         self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]
     ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
-        met = inputs | "JoinByPost" >> shuffle.CoGroupBlocks(
-            keys={"fused": "post_id", "factors": "post_id"},
-            schemas={
-                "fused": schemas.fused(self.width, self.num_modalities),
-                "factors": schemas.collaborative(max(self.rank, 1)),
-            },
-            num_parts=self.num_parts,
-        )
-        return met | "Append" >> beam.Map(_append, rank=self.rank, scale=float(np.sqrt(self.num_posts)))
+        joined = {name: inputs[name] for name in ("fused", "factors")}
+        kinds = {
+            "fused": schemas.fused(self.width, self.num_modalities),
+            "factors": schemas.collaborative(max(self.rank, 1)),
+        }
+        if self.trend is not None:
+            joined["heat"] = inputs["history"] | "Heat" >> beam.Map(trend.heat_by_post, self.trend)
+            kinds["heat"] = exact_sums.SCHEMA
+        met = joined | "JoinByPost" >> shuffle.CoGroupBlocks(dict.fromkeys(joined, "post_id"), kinds, self.num_parts)
+        return met | "Append" >> beam.Map(_append, config=_Config.of(self))
 
 
-def _append(numbered: tuple[int, dict[str, pa.RecordBatch]], rank: int, scale: float) -> tuple[int, pa.RecordBatch]:
+class _Config(NamedTuple):
+    rank: int
+    num_posts: int
+    num_users: int
+    trend: Trend | None
+
+    @classmethod
+    def of(cls, transform: AppendFactors) -> "_Config":
+        return cls(*(getattr(transform, name) for name in cls._fields))
+
+
+def _append(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) -> tuple[int, pa.RecordBatch]:
     part, met = numbered
-    return part, append(blocks.sort(met["fused"], "post_id"), met["factors"], rank, scale)
+    appended = append(
+        blocks.sort(met["fused"], "post_id"), met["factors"], config.rank, float(np.sqrt(config.num_posts))
+    )
+    if config.trend is None:
+        return part, appended
+    levels = trend.levels_of_posts(
+        appended.column("post_id"), met["heat"], config.trend, config.num_users, config.num_posts
+    )
+    field = appended.schema.get_field_index("trend")
+    return part, appended.set_column(field, appended.schema.field(field), pa.array(levels))
 
 
 def append(fused: pa.RecordBatch, factors: pa.RecordBatch, rank: int, scale: float) -> pa.RecordBatch:
@@ -68,5 +96,6 @@ def append(fused: pa.RecordBatch, factors: pa.RecordBatch, rank: int, scale: flo
         mask = np.hstack([mask, have[:, None].astype(np.float32)])
     columns = {name: fused.column(name) for name in ("post_id", "author_id", "created_at")}
     columns |= {"fused": blocks.numpy_to_vectors(values), "mask": blocks.numpy_to_vectors(mask)}
+    columns |= {"degree": pa.array(degree), "trend": fused.column("trend")}
     schema = schemas.fused(values.shape[1], mask.shape[1])
-    return schemas.conform(pa.RecordBatch.from_pydict(columns | {"degree": pa.array(degree)}), schema)
+    return schemas.conform(pa.RecordBatch.from_pydict(columns), schema)

@@ -217,8 +217,8 @@ def _fuse_part(part: Part, directory: str) -> Part:
         return number, schemas.empty(schema)
     ids = [block.column(name) for name in ("post_id", "author_id", "created_at")]
     vectors = [blocks.numpy_to_vectors(np.concatenate(values)) for values in (fused, masks)]
-    degree = pa.array(np.zeros(block.num_rows))
-    return number, pa.RecordBatch.from_arrays([*ids, *vectors, degree], schema=schema)
+    nothing = pa.array(np.zeros(block.num_rows))  # degree and trend come with the factors
+    return number, pa.RecordBatch.from_arrays([*ids, *vectors, nothing, nothing], schema=schema)
 
 
 def count_fused(part: Part, layout: Layout) -> Iterator[tuple[str, int]]:

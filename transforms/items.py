@@ -78,7 +78,8 @@ def embed(
     factors = space.factors(values)
     told = told_factors(values, mask * known[:, None], space, stand_in)
     own, decoded, content = space.own(factors, degree), space.decoded(told), space.content(values)
-    embedding = vectors.item_vectors(own, decoded, content, degree, space.tuning.mix)
+    trend = fused.column("trend").to_numpy()
+    embedding = vectors.item_vectors(own, decoded, content, degree, trend, space.tuning.mix)
     embedding[~known] = 0
     profile = vectors.profile_vectors(factors, told, content, degree, space.widths)
     rows = np.flatnonzero(known)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import pvalue
 
-from transforms import blocks, schemas, shuffle, sparse, vectors
+from transforms import blocks, schemas, shuffle, sparse, trend, vectors
 from transforms.space import Covariances, Space
 
 # What was disliked takes at most so much of the length of what was liked away: it turns a profile, it never
@@ -23,7 +23,11 @@ EncodeInterests = Callable[[pa.RecordBatch], tuple[np.ndarray, np.ndarray]]
 SIGNS = {"liked": 1.0, "disliked": -1.0}
 
 _TOTALS = pa.schema(
-    [pa.field("user_id", pa.string(), nullable=False), pa.field("num_interactions", pa.int64(), nullable=False)]
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("num_interactions", pa.int64(), nullable=False),
+        ("last", schemas.TIMESTAMP),
+    ]
 )
 
 
@@ -143,10 +147,9 @@ def _entries(history: pa.RecordBatch, sign: str, half_life: float | None) -> pa.
 
 
 def _totals(history: pa.RecordBatch) -> pa.RecordBatch:
-    totals = pa.table(history).group_by("user_id").aggregate([("num_interactions", "sum")])
-    return pa.RecordBatch.from_arrays(
-        [totals.column(name).combine_chunks() for name in ("user_id", "num_interactions_sum")], schema=_TOTALS
-    )
+    totals = pa.table(history).group_by("user_id").aggregate([("num_interactions", "sum"), ("created_at", "max")])
+    names = ("user_id", "num_interactions_sum", "created_at_max")
+    return pa.RecordBatch.from_arrays([totals.column(name).combine_chunks() for name in names], schema=_TOTALS)
 
 
 def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) -> list[object]:
@@ -155,7 +158,10 @@ def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) 
     ids = pc.unique(pa.concat_arrays([users.column("user_id"), totals.column("user_id")]))
     ids = ids.take(pc.sort_indices(ids))
     counted = np.zeros(len(ids), np.int64)
-    np.add.at(counted, _places(totals.column("user_id"), ids), totals.column("num_interactions").to_numpy())
+    places = _places(totals.column("user_id"), ids)
+    np.add.at(counted, places, totals.column("num_interactions").to_numpy())
+    last_active = np.full(len(ids), np.nan)
+    np.fmax.at(last_active, places, trend.to_days(totals.column("last")))
     sums = {sign: _spread_groups(met, sign, ids, groups(config.space)) for sign in SIGNS}
     history = history_profiles(sums["liked"], sums["disliked"])
     interests = np.zeros(history.shape)
@@ -165,7 +171,8 @@ def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) 
     space, covariances = config.space, config.covariances
     profile = history + interests
     scales = vectors.block_factors(profile, covariances, space.tuning.content_weight, space.tuning.mix)
-    embedding = vectors.scaled_profiles(profile, scales, covariances)
+    lately = trend.weights_of_users(last_active, space.tuning.trend)
+    embedding = vectors.scaled_profiles(profile, scales, covariances, lately)
     arrays = [ids, blocks.numpy_to_vectors(embedding), pa.array(counted), sources(history, interests, embedding)]
     return [
         (part, pa.RecordBatch.from_arrays(arrays, schema=schemas.user_embeddings(embedding.shape[1]))),

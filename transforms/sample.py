@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from transforms import blocks, tables, transform_fn, vectors
+from transforms import blocks, schemas, tables, transform_fn, vectors
 from transforms.preprocessing import Modality
 from transforms.space import COLLABORATIVE
 from transforms.sparse import sorted_codes
+from transforms.trend import to_days
 
 MAX_USERS = 20_000
 MAX_POSTS = 50_000
@@ -24,7 +25,7 @@ MAX_INTERACTIONS = 5_000_000
 MAX_HISTORY = 50_000
 BLOCK_ROWS = 65_536
 
-_ROWS = ("user_id", "post_id", "strength", "recency")
+_ROWS = ("user_id", "post_id", "strength", "recency", "created_at")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Interactions:
       recency: [n] float32: rank in the user's history from the newest (0), over its length; equal times share one.
       num_users: places of users.
       num_posts: places of posts.
+      time: [n] float64, days since 1970, nan where not known; None where no time is.
     """
 
     user: np.ndarray
@@ -46,6 +48,7 @@ class Interactions:
     recency: np.ndarray
     num_users: int
     num_posts: int
+    time: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -58,7 +61,7 @@ class Interactions:
     def keep(self, chosen: np.ndarray) -> "Interactions":
         """The chosen ([n] bool), as they are."""
         arrays = {name: getattr(self, name)[chosen] for name in ("user", "post", "strength", "recency")}
-        return dataclasses.replace(self, **arrays)
+        return dataclasses.replace(self, time=None if self.time is None else self.time[chosen], **arrays)
 
     def select(self, chosen: np.ndarray) -> "Interactions":
         """The chosen ([n] bool) as if there were no others: recency is ranked again."""
@@ -120,7 +123,9 @@ def sample_interactions(
     post, posts = sorted_codes(rows.column("post_id"))
     order = np.lexsort((post, user))
     strength, recency = (rows.column(name).to_numpy()[order].astype(np.float32) for name in ("strength", "recency"))
-    interactions = Interactions(user[order], post[order], strength, recency, len(users), len(posts))
+    time = to_days(rows.column("created_at"))[order]
+    dated = time if np.isfinite(time).any() else None
+    interactions = Interactions(user[order], post[order], strength, recency, len(users), len(posts), dated)
     content, coverage = read_content(fused_dir, posts) if fused_dir is not None else ({}, {})
     return Sample(interactions, blocks.stable_hash(users), blocks.stable_hash(posts), posts, content, coverage)
 
@@ -171,7 +176,15 @@ def _smallest(rows: pa.Table, count: int) -> pa.Table:
 
 def _read_users(directory: str, users: pa.Array) -> pa.RecordBatch:
     schema = pa.schema(
-        [("user_id", pa.string()), ("post_id", pa.string()), ("strength", pa.float32()), ("recency", pa.float32())]
+        [
+            *(
+                ("user_id", pa.string()),
+                ("post_id", pa.string()),
+                ("strength", pa.float32()),
+                ("recency", pa.float32()),
+            ),
+            ("created_at", schemas.TIMESTAMP),
+        ]
     )
     kept = [schema.empty_table()]
     for block in tables.read_blocks(directory, BLOCK_ROWS, _ROWS):

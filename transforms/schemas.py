@@ -129,7 +129,8 @@ def features(widths: Mapping[str, int]) -> pa.Schema:
 def fused(width: int, num_modalities: int) -> pa.Schema:
     """The modalities side by side in one vector (zeros where missing), and which of them are there (1 or 0).
 
-    `degree` is the number of users that the post's collaborative factors are made from, 0 where it has none.
+    `degree` is the number of users that the post's collaborative factors are made from, 0 where it has none; `trend`
+    tells how much the post is liked lately (transforms.trend), 0 where it is not or where nobody knows.
     """
     return pa.schema(
         [
@@ -139,6 +140,7 @@ def fused(width: int, num_modalities: int) -> pa.Schema:
             pa.field("fused", vector(width), nullable=False),
             pa.field("mask", vector(num_modalities), nullable=False),
             pa.field("degree", pa.float64(), nullable=False),
+            pa.field("trend", pa.float64(), nullable=False),
         ]
     )
 

@@ -55,8 +55,8 @@ def descend(
     return Found(best, float(scored(best).mean()), len(seen))
 
 
-def gains(scores: np.ndarray, over: np.ndarray) -> bool:
-    """Whether scores [users] are better than others of the same users, by MIN_GAIN and STANDARD_ERRORS."""
+def gains(scores: np.ndarray, over: np.ndarray, standard_errors: float = STANDARD_ERRORS) -> bool:
+    """Whether scores [users] are better than others of the same users, by MIN_GAIN and some standard errors."""
     difference = scores - over
     error = difference.std() / np.sqrt(len(difference))
-    return bool(difference.mean() > max(MIN_GAIN * over.mean(), STANDARD_ERRORS * error))
+    return bool(difference.mean() > max(MIN_GAIN * over.mean(), standard_errors * error))

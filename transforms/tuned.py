@@ -39,19 +39,34 @@ class Content:
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-    """How the blocks go together, by the share g = degree / (degree + n0) of a post's own factors.
+    """How the blocks go together.
 
     Attributes:
       rho: weight of the decoded block of a post without interactions; the content block's is b * rho.
-      aD: weight of the decoded block of a post that has enough of them.
-      n0: interactions at which own factors count half; 0: they count whole from the first.
-      delta: what a post without interactions is put back by.
+      aD: weight of the decoded block of a post that has some.
     """
 
     rho: float = 0.3
     aD: float = 0.1
-    n0: float = 0.0
-    delta: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """What is liked lately (`transforms.trend`); times are days, or days since 1970.
+
+    Attributes:
+      half_life: after which an interaction counts half in a post's heat.
+      weight: of the trend for a user who was active just now.
+      away: time away after which it counts half for a user; None: it counts alike for all who were ever active.
+      newest: when "now" is.
+      per_user: the sum of the heat of all posts, over the number of users with interactions.
+    """
+
+    half_life: float
+    weight: float
+    away: float | None
+    newest: float
+    per_user: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +78,7 @@ class Tuning:
       content_recency: the same for the decoded and content blocks of a profile; `recency` unless tuned apart.
       decoded: None where no content says anything about factors.
       content: None where there is no content.
+      trend: None where what is liked lately is no better a guess.
       validation: figures on the validation parts, for whoever reads the file.
     """
 
@@ -72,6 +88,7 @@ class Tuning:
     decoded: Decoded | None = None
     content: Content | None = None
     mix: Mix = Mix()
+    trend: Trend | None = None
     validation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -93,5 +110,6 @@ class Tuning:
             decoded=None if value["decoded"] is None else Decoded(**value["decoded"]),
             content=None if value["content"] is None else Content(**value["content"]),
             mix=Mix(**value["mix"]),
+            trend=None if value["trend"] is None else Trend(**value["trend"]),
             validation=value["validation"],
         )

@@ -3,6 +3,7 @@
     1. own factors and recency    the last fifth of each user's history
     2. decoded factors, content   posts in five folds, each told from content alone
     3. the mixing of the blocks   the last fifth again, among all posts
+    4. what is liked lately       what everybody did after one moment
 
 Each step is a coordinate descent over a small grid for recall@20 + nDCG@10 (`search.descend`). Where there is too
 little to validate on (`tuning_tasks`), the defaults of `tuned` stay.
@@ -16,11 +17,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from transforms import post_time
-from transforms.sample import Block, Sample
+from transforms.sample import Block, Interactions, Sample
 from transforms.search import descend, gains
 from transforms.tuned import Content, Decoded, Mix, Own, Tuning
-from transforms.tuning_scores import DecodedScores, MixScores, OwnScores
-from transforms.tuning_tasks import ColdTask, Score, WarmTask, cold_task, warm_task
+from transforms.tuning_scores import DecodedScores, MixScores, OwnScores, make_trend
+from transforms.tuning_tasks import ColdTask, Score, WarmTask, cold_task, later_task, warm_task
 
 NUM_FACTORS = 128
 # When posts were made says what is likely to be liked, but neighbours in time are no content to put on a list.
@@ -39,9 +40,14 @@ CONTENT_B = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 MIX = {
     "rho": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
     "aD": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
-    "n0": (0.0, 2.0, 5.0, 20.0),
-    "delta": (0.0, 0.5, 1.0, 2.0),
 }
+TREND_HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0)
+TREND_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 6.0)
+TREND_AWAY = (None, 90.0, 60.0, 45.0, 30.0, 14.0, 7.0)
+# It changes the lists of all who were active lately, so it takes more users and a clearer gain than the rest.
+MIN_TREND_USERS = 50
+TREND_ERRORS = 2.0
+MAX_LOSS = 0.1
 # Modalities that are tried alone as a start.
 _MAX_SINGLE = 12
 
@@ -71,7 +77,11 @@ def _tune(sample: Sample, seed: int, num_factors: int, one_recency: bool) -> Tun
         half_lives = (found.recency,) if one_recency else CONTENT_RECENCY
         found = tune_content(cold, content, found, half_lives, num_factors)
     if warm is not None:
-        found = tune_mix(MixScores(warm, content, found), found)
+        whole = MixScores(warm, content, found)
+        found = tune_mix(whole, found)
+        later = later_task(sample, num_factors, seed)
+        if later is not None and len(later.ranking.users) >= MIN_TREND_USERS:
+            found = tune_trend(MixScores(later, content, found), whole, found, sample.interactions)
     size = {"users": sample.interactions.num_users, "posts": sample.interactions.num_posts}
     return _with_figures(found, {"sample": size})
 
@@ -162,6 +172,35 @@ def tune_mix(scores: MixScores, start: Tuning) -> Tuning:
     )
     mix = Mix(**found.point)
     return _with_figures(dataclasses.replace(start, mix=mix), {"warm": _figures(scores.score(mix))})
+
+
+def tune_trend(later: MixScores, warm: MixScores, start: Tuning, interactions: Interactions) -> Tuning:
+    """Finds how much it counts what is liked lately: as much as helps to tell what comes after one moment.
+
+    That users' last interactions are told no worse than by MAX_LOSS keeps lists from being the same for everybody.
+    """
+
+    def score(scores: MixScores, half_life: float, away: float | None, weight: float) -> np.ndarray:
+        return scores.score(start.mix, scores.lately(half_life, weight, away)).objective
+
+    reached = [score(later, half_life, None, TREND_WEIGHTS[1]) for half_life in TREND_HALF_LIVES]
+    half_life = TREND_HALF_LIVES[max(range(len(reached)), key=lambda place: float(reached[place].mean()))]
+    floor = (1 - MAX_LOSS) * float(warm.score(start.mix).objective.mean())
+    without = later.score(start.mix)
+    best, best_objective = None, without.objective
+    for away in TREND_AWAY:
+        for weight in TREND_WEIGHTS:
+            objective = score(later, half_life, away, weight)
+            better = objective.mean() > best_objective.mean() and gains(objective, without.objective, TREND_ERRORS)
+            if better and score(warm, half_life, away, weight).mean() >= floor:
+                best, best_objective = (weight, away), objective
+    figures = {"later": _figures(without)}
+    if best is None:
+        return _with_figures(start, figures)
+    lately = later.score(start.mix, later.lately(half_life, *best))
+    kept = warm.score(start.mix, warm.lately(half_life, *best))
+    figures |= {"later_with_trend": _figures(lately), "warm_with_trend": _figures(kept)}
+    return _with_figures(dataclasses.replace(start, trend=make_trend(interactions, half_life, *best)), figures)
 
 
 def _for_content(names: list[str]) -> list[str]:

@@ -1,13 +1,14 @@
 """What settings score on the validation tasks, by the same formulas that make the final vectors."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from transforms import ridge, vectors
+from transforms import ridge, trend, vectors
 from transforms.factorise import Factors
-from transforms.sample import Block
-from transforms.tuned import Decoded, Mix, Own, Tuning
+from transforms.sample import Block, Interactions
+from transforms.tuned import Decoded, Mix, Own, Trend, Tuning
 from transforms.tuning_tasks import ColdTask, Score, WarmTask, join
 
 
@@ -103,7 +104,7 @@ class BothScores:
             self._covariances.append(tuple(one.covariance() for one in moments))
             chosen = ranking.posts
             parts = (own[chosen], block[chosen], content[chosen], degree[chosen])
-            self._items.append(vectors.item_vectors(*parts, Mix(rho=1)))
+            self._items.append(vectors.item_vectors(*parts, np.zeros(len(chosen)), Mix(rho=1)))
 
     def score(self, b: float) -> Score:
         """Recall and nDCG with the content block's weight b, of each fold and user."""
@@ -135,6 +136,7 @@ class MixScores:
         self._b = found.content_weight
         self._covariances = tuple(one.covariance() for one in moments)
         self._items = (own[posts], block[posts], rows[posts], factors.degree[posts])
+        self._fit, self._last_active = task.fit, task.last_active()
         self._profiles = np.hstack(
             [
                 task.profiles(added[:, : widths.own], found.recency),
@@ -142,11 +144,44 @@ class MixScores:
             ]
         )
 
-    def score(self, mix: Mix) -> Score:
+    def score(self, mix: Mix, lately: Trend | None = None) -> Score:
         """Recall and nDCG among all posts, those without interactions too."""
-        items = vectors.item_vectors(*self._items, mix)
-        users = vectors.user_vectors(self._profiles, self._covariances, self._b, mix)
+        levels = np.zeros(self._fit.num_posts) if lately is None else levels_of(self._fit, lately)
+        items = vectors.item_vectors(*self._items, levels[self._ranking.posts], mix)
+        weights = trend.weights_of_users(self._last_active, lately)
+        users = vectors.user_vectors(self._profiles, self._covariances, self._b, mix, weights)
         return self._ranking.measure(users @ items.T)
+
+    def lately(self, half_life: float, weight: float, away: float | None) -> Trend:
+        """The trend whose level times `weight` has the deviation `weight` among the posts, as of this task's end."""
+        return make_trend(self._fit, half_life, weight, away)
+
+
+def make_trend(interactions: Interactions, half_life: float, weight: float, away: float | None) -> Trend:
+    """A trend as of the newest of these interactions, which have times; `weight` in deviations of the posts' levels."""
+    assert interactions.time is not None
+    newest = float(np.nanmax(interactions.time))
+    heat = _heat(interactions, newest, half_life)
+    num_users = len(np.unique(interactions.user[interactions.liked]))
+    found = Trend(half_life, weight, away, newest, float(heat.sum()) / max(num_users, 1))
+    deviation = float(levels_of(interactions, found).std())
+    return dataclasses.replace(found, weight=weight / deviation if deviation > 0 else 0.0)
+
+
+def levels_of(interactions: Interactions, lately: Trend) -> np.ndarray:
+    """How much each post is liked lately: [num_posts] float64."""
+    heat = _heat(interactions, lately.newest, lately.half_life)
+    liked = interactions.liked
+    sizes = (len(np.unique(places[liked])) for places in (interactions.user, interactions.post))
+    num_users, num_posts = sizes
+    return trend.level(heat, lately.per_user * num_users / max(num_posts, 1))
+
+
+def _heat(interactions: Interactions, newest: float, half_life: float) -> np.ndarray:
+    liked = interactions.liked
+    assert interactions.time is not None
+    faded = 0.5 ** (trend.ages(interactions.time[liked], newest) / half_life)
+    return np.bincount(interactions.post[liked], faded, interactions.num_posts)
 
 
 def make_design(content: Mapping[str, Block], num_posts: int) -> ridge.Design:

@@ -1,4 +1,7 @@
-"""The two validation tasks inside the training data: the last of each history (warm), and posts left out (cold)."""
+"""The validation tasks inside the training data.
+
+What each user did last (warm), posts left out (cold), and what everybody did after one moment (later).
+"""
 
 import dataclasses
 from typing import NamedTuple
@@ -64,17 +67,26 @@ class Ranking(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WarmTask:
-    """The last fifth of each history, to be told from the rest.
+    """What users did later, to be told from what was before: the last fifth of each history, or after one moment.
 
     Attributes:
-      factors: of the rest, of all users of the sample.
-      histories: the rest, of the users that are ranked for ([u] users).
+      fit: what was before, of all users of the sample.
+      factors: of that.
+      histories: of that, of the users that are ranked for ([u] users).
       ranking: of all posts of the sample, or MAX_SCORED_POSTS.
     """
 
+    fit: Interactions
     factors: Factors
     histories: Interactions
     ranking: Ranking
+
+    def last_active(self) -> np.ndarray:
+        """When each of the [u] users was last active, in days since 1970: float64, nan where no time is known."""
+        last = np.full(self.histories.num_users, np.nan)
+        if self.histories.time is not None:
+            np.fmax.at(last, self.histories.user, self.histories.time)
+        return last
 
     def profiles(self, rows: np.ndarray, half_life: float | None) -> np.ndarray:
         """Sums of posts' rows [num_posts, w] over the histories: [u, w] float32."""
@@ -84,16 +96,37 @@ class WarmTask:
 def warm_task(sample: Sample, num_factors: int, seed: int) -> WarmTask | None:
     """The warm task; None where there are fewer than MIN_USERS users to rank for."""
     every = sample.interactions
-    held = last_of_each(every, sample.user_hash, sample.post_hash, HELD_OUT)
+    return _split_task(sample, last_of_each(every, sample.user_hash, sample.post_hash, HELD_OUT), num_factors, seed)
+
+
+def later_task(sample: Sample, num_factors: int, seed: int) -> WarmTask | None:
+    """The newest fifth of all interactions that have a time, for users who were active before; None where few were."""
+    every = sample.interactions
+    if every.time is None:
+        return None
+    cut = np.nanquantile(every.time, 1 - HELD_OUT)
+    held = every.time > cut  # no time is not later
+    before = np.zeros(every.num_users, bool)
+    before[every.user[every.liked & ~held]] = True
+    return _split_task(sample, held, num_factors, seed, before)
+
+
+def _split_task(
+    sample: Sample, held: np.ndarray, num_factors: int, seed: int, allowed: np.ndarray | None = None
+) -> WarmTask | None:
+    """The task to tell the interactions `held` ([n] bool) from the others, for `allowed` users ([num_users] bool)."""
+    every = sample.interactions
     posts = np.sort(_smallest(sample.post_hash, np.arange(every.num_posts), MAX_SCORED_POSTS))
     ranked = held & every.liked & np.isin(every.post, posts)
+    if allowed is not None:
+        ranked &= allowed[every.user]
     users = _scored_users(sample, np.unique(every.user[ranked]), len(posts))
     if len(users) < MIN_USERS:
         return None
     fit = every.select(~held)
     histories = of_users(fit, users)
     ranking = _rank(of_users(every.keep(ranked), users), posts, seen=histories)
-    return WarmTask(factorise(fit, num_factors, seed), histories, ranking)
+    return WarmTask(fit, factorise(fit, num_factors, seed), histories, ranking)
 
 
 def last_of_each(interactions: Interactions, user_hash: np.ndarray, post_hash: np.ndarray, share: float) -> np.ndarray:

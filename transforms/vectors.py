@@ -1,11 +1,12 @@
 """Formulas of the item and user vectors: blocks that one inner product adds up. Plain numpy, no Beam.
 
-    item   [own * g | decoded * (g * aD + (1 - g) * rho) | content | -delta * (1 - g)]      g = degree / (degree + n0)
-    user   [own / sigma | decoded / sigma | content / sigma * (b * rho) | 1]
+    item   [own | decoded * (aD, or rho where the degree is 0) | content | trend]
+    user   [own / sigma | decoded / sigma | content / sigma * (b * rho) | weight of the trend]
 
 A user's blocks are sums of the profile vectors of the posts in the history, [factors * degree^-1/4 | the same to
 another width | content]; sigma is the standard deviation of the scores that a block gives the catalogue: it puts all in
-one unit for every user. Widths: k (own), kd (decoded), w (content), any of them 0 where there is no block.
+one unit for every user. Widths: k (own), kd (decoded), w (content), any of them 0 where there is no block; what stands
+in the last number is told by `transforms.trend`.
 """
 
 from typing import NamedTuple
@@ -74,12 +75,9 @@ def unit_rows(values: np.ndarray) -> np.ndarray:
     return values / np.where(lengths > _TINY, lengths, 1)
 
 
-def own_share(degree: np.ndarray, n0: float) -> np.ndarray:
-    """g = degree / (degree + n0), [n]; 1 with n0 = 0; 0 where the degree is 0."""
-    return np.where(degree > 0, degree / np.maximum(degree + n0, _TINY), 0)
-
-
-def item_vectors(own: np.ndarray, decoded: np.ndarray, content: np.ndarray, degree: np.ndarray, mix: Mix) -> np.ndarray:
+def item_vectors(
+    own: np.ndarray, decoded: np.ndarray, content: np.ndarray, degree: np.ndarray, trend: np.ndarray, mix: Mix
+) -> np.ndarray:
     """Item vectors [n, k + kd + w + 1] float32.
 
     Args:
@@ -87,10 +85,10 @@ def item_vectors(own: np.ndarray, decoded: np.ndarray, content: np.ndarray, degr
       decoded: [n, kd] of `decoded_block`.
       content: [n, w] unit rows or zeros.
       degree: [n].
+      trend: [n], how much each is liked lately.
     """
-    share = own_share(degree, mix.n0)[:, None]
-    weight = share * mix.aD + (1 - share) * mix.rho
-    blocks = [own * share, decoded * weight, content, -mix.delta * (1 - share)]
+    weight = np.where(degree > 0, mix.aD, mix.rho)[:, None]
+    blocks = [own, decoded * weight, content, trend[:, None]]
     return np.hstack([block.astype(np.float32) for block in blocks])
 
 
@@ -164,7 +162,13 @@ def spread_factors(factors: np.ndarray, covariances: tuple[np.ndarray, ...]) -> 
     return np.repeat(factors, [len(covariance) for covariance in covariances], axis=1)
 
 
-def user_vectors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: float, mix: Mix) -> np.ndarray:
+def user_vectors(
+    profiles: np.ndarray,
+    covariances: tuple[np.ndarray, ...],
+    b: float,
+    mix: Mix,
+    trend_weight: np.ndarray | float = 0.0,
+) -> np.ndarray:
     """User vectors [m, Q + 1] float32 of [m, Q] sums of profile vectors (weighted by strength and recency).
 
     A block without any deviation is zeros, and a user whose blocks all are has nothing but zeros, also no last number.
@@ -172,12 +176,18 @@ def user_vectors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: f
     Args:
       covariances: of the three blocks, [k, k], [kd, kd] and [w, w] (`Moments.covariance`).
       b: weight of the content block, 0 where there is none.
+      trend_weight: [m] or one for all, how much the trend counts.
     """
-    return scaled_profiles(profiles, block_factors(profiles, covariances, b, mix), covariances)
+    return scaled_profiles(profiles, block_factors(profiles, covariances, b, mix), covariances, trend_weight)
 
 
-def scaled_profiles(profiles: np.ndarray, factors: np.ndarray, covariances: tuple[np.ndarray, ...]) -> np.ndarray:
+def scaled_profiles(
+    profiles: np.ndarray,
+    factors: np.ndarray,
+    covariances: tuple[np.ndarray, ...],
+    trend_weight: np.ndarray | float = 0.0,
+) -> np.ndarray:
     """`user_vectors` of [m, Q] profiles whose `block_factors` [m, blocks] are known."""
     scaled = profiles * spread_factors(factors, covariances)
     known = np.any(scaled != 0, axis=1)
-    return np.hstack([scaled, known[:, None]]).astype(np.float32)
+    return np.hstack([scaled, (known * trend_weight)[:, None]]).astype(np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from transforms.space import Space
-from transforms.tuned import Content, Decoded, Mix, Own, Tuning
+from transforms.tuned import Content, Decoded, Mix, Own, Trend, Tuning
 
 MODALITIES = (("text", 0, 4), ("image", 4, 2), ("time", 6, 2), ("collaborative", 8, 3))
 WIDTH = 11
@@ -18,7 +18,8 @@ TUNING = Tuning(
     content_recency=0.5,
     decoded=Decoded(k=3, e=1.5),
     content=Content("text", b=0.4),
-    mix=Mix(rho=0.3, aD=0.2, n0=4.0, delta=0.6),
+    mix=Mix(rho=0.3, aD=0.2),
+    trend=Trend(half_life=5.0, weight=1.5, away=20.0, newest=100.0, per_user=1.0),
 )
 LATENT = 5
 BIAS = 0.1

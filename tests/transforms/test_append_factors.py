@@ -8,9 +8,12 @@ import pytest
 
 from transforms import blocks, schemas, tables
 from transforms.append_factors import AppendFactors
+from transforms.tuned import Trend
 
 NewPipeline = Callable[[], beam.Pipeline]
 NUM_POSTS, WIDTH, RANK = 60, 4, 3
+NUM_USERS = 9
+DAY = 86_400_000_000
 
 
 def make_tables() -> tuple[pa.RecordBatch, pa.RecordBatch]:
@@ -24,7 +27,7 @@ def make_tables() -> tuple[pa.RecordBatch, pa.RecordBatch]:
             pa.array([None if i % 5 == 0 else i for i in range(NUM_POSTS)], schemas.TIMESTAMP),
             blocks.numpy_to_vectors(rng.normal(size=(NUM_POSTS, WIDTH))),
             blocks.numpy_to_vectors(rng.integers(0, 2, (NUM_POSTS, 2))),
-            pa.array(np.zeros(NUM_POSTS)),
+            *[pa.array(np.zeros(NUM_POSTS))] * 2,
         ],
         schema=schemas.fused(WIDTH, 2),
     )
@@ -35,9 +38,19 @@ def make_tables() -> tuple[pa.RecordBatch, pa.RecordBatch]:
     return fused, pa.RecordBatch.from_arrays(columns, schema=schemas.collaborative(RANK))
 
 
-def append(new_pipeline: NewPipeline, directory: Path, rank: int, num_parts: int, block_rows: int) -> list[dict]:
+def append(
+    new_pipeline: NewPipeline,
+    directory: Path,
+    rank: int,
+    num_parts: int,
+    block_rows: int,
+    trend: Trend | None = None,
+    history: pa.RecordBatch | None = None,
+) -> list[dict]:
     fused, factors = make_tables()
     given = {"fused": fused, "factors": factors if rank else factors.slice(0, 0)}
+    if history is not None:
+        given["history"] = history
     if not rank:
         given["factors"] = schemas.empty(schemas.collaborative(1))
     with new_pipeline() as pipeline:
@@ -46,7 +59,7 @@ def append(new_pipeline: NewPipeline, directory: Path, rank: int, num_parts: int
                 name: pipeline | name >> beam.Create(list(blocks.split_rows(block, block_rows)) or [block])
                 for name, block in given.items()
             }
-            | AppendFactors(WIDTH, 2, rank, factors.num_rows, num_parts)
+            | AppendFactors(WIDTH, 2, rank, factors.num_rows, NUM_USERS, num_parts, trend)
             | tables.WriteParts(str(directory), schemas.fused(WIDTH + rank, 2 + (rank > 0)))
         )
     parts = [tables.read_file(path) for path in tables.list_files(str(directory))]
@@ -88,6 +101,28 @@ def test_without_factors_nothing_is_added(new_pipeline: NewPipeline, tmp_path: P
     assert found == sorted(fused.to_pylist(), key=lambda row: row["post_id"])
 
 
+def test_what_is_liked_lately_is_told_by_the_history(new_pipeline: NewPipeline, tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    days, strength = rng.uniform(80, 100, 300), rng.choice([0.0, 1.0], 300).astype(np.float32)
+    posts = [f"p{i:02d}" for i in rng.integers(0, 40, 300)]
+    times = [None if i % 9 == 0 else int(day * DAY) for i, day in enumerate(days)]
+    arrays = [pa.array(posts), pa.array(strength), pa.array(times, schemas.TIMESTAMP)]
+    history = pa.RecordBatch.from_arrays(arrays, names=["post_id", "strength", "created_at"])
+    lately = Trend(half_life=5.0, weight=1.0, away=None, newest=99.0, per_user=0.7)
+    one, many = (
+        append(new_pipeline, tmp_path / str(number), RANK, number, rows, lately, history)
+        for number, rows in ((1, 1000), (5, 7))
+    )
+    _, factors = make_tables()
+    mean = 0.7 * NUM_USERS / factors.num_rows
+    heat = dict.fromkeys((row["post_id"] for row in one), 0.0)
+    for post, day, time, liked in zip(posts, days, times, strength, strict=True):
+        heat[post] += 0.5 ** (max(99.0 - day, 0) / 5.0) if time is not None and liked else 0.0
+    assert [row["trend"] for row in one] == pytest.approx([np.log(1 + h / mean) for h in heat.values()], rel=1e-6)
+    assert [row["trend"] for row in one] == [row["trend"] for row in many]
+    assert 0 < sum(row["trend"] == 0 for row in one) < NUM_POSTS
+
+
 def test_the_number_of_parts_is_checked() -> None:
     with pytest.raises(ValueError, match="num_parts must be at least 1, got 0"):
-        AppendFactors(WIDTH, 2, RANK, 10, 0)
+        AppendFactors(WIDTH, 2, RANK, 10, NUM_USERS, 0)

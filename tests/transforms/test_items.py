@@ -48,12 +48,15 @@ def make_fused(num_rows: int) -> pa.RecordBatch:
             blocks.numpy_to_vectors(fused),
             blocks.numpy_to_vectors(mask),
             pa.array(np.where(mask[:, 3] > 0, rng.integers(1, 30, num_rows), 0).astype(float)),
+            pa.array(rng.random(num_rows)),
         ],
         schema=schemas.fused(WIDTH, 4),
     )
 
 
-def expected_row(fused: np.ndarray, mask: np.ndarray, degree: float, tuning: Tuning = TUNING) -> dict[str, np.ndarray]:
+def expected_row(
+    fused: np.ndarray, mask: np.ndarray, degree: float, trend: float, tuning: Tuning = TUNING
+) -> dict[str, np.ndarray]:
     """The blocks of one post by the formulas, number by number."""
     encoder, decoder = weights_of(WIDTH, 3)
     own, decoded, content, mix = tuning.own, tuning.decoded, tuning.content, tuning.mix
@@ -62,17 +65,14 @@ def expected_row(fused: np.ndarray, mask: np.ndarray, degree: float, tuning: Tun
     factors = [float(fused[8 + j]) / NUM_POSTS**0.5 for j in range(3)]
     seen = fused.astype(float) * np.repeat([*mask[:3], 0], [4, 2, 2, 3])
     told = (seen @ encoder @ decoder + BIAS) / NUM_POSTS**0.5 if mask[:3].any() else np.zeros(3)
-    share = degree / (degree + mix.n0)
     length = np.linalg.norm(fused[:4].astype(float))
     words = fused[:4] / length if length else np.zeros(4)
     mine = [factors[j] * s[j] ** 2 / (s[j] ** 2 + own.l * s[1] ** 2) * degree**own.c if degree else 0.0 for j in (0, 1)]
     like = [told[j] * s[j] ** (decoded.e - 1) for j in range(3)]
-    weight = share * mix.aD + (1 - share) * mix.rho
+    weight = mix.aD if degree else mix.rho
     profile = np.array(factors) * degree**-0.25 if degree else told
     return {
-        "embedding": np.array(
-            [*np.multiply(mine, share), *np.multiply(like, weight), *words, -mix.delta * (1 - share)]
-        ),
+        "embedding": np.array([*mine, *np.multiply(like, weight), *words, trend]),
         "profile": np.array([*profile[:2], *profile, *words]),
         "own": np.array(mine),
         "decoded": np.array(like),
@@ -110,9 +110,9 @@ def test_embeddings_and_profiles_are_what_the_formulas_say(
     rows = make_fused(1500)
     table, profiles, covariances = embed(new_pipeline, tmp_path, model_dir, rows, 1500)
     fused, mask = (blocks.vectors_to_numpy(rows.column(name)) for name in ("fused", "mask"))
-    degree = rows.column("degree").to_numpy()
+    degree, trend = (rows.column(name).to_numpy() for name in ("degree", "trend"))
     known = np.asarray(mask[:, [0, 1, 3]].any(axis=1))
-    expected = [expected_row(*row) for row in zip(fused, mask, degree, strict=True)]
+    expected = [expected_row(*row) for row in zip(fused, mask, degree, trend, strict=True)]
     for found, name in ((table, "embedding"), (profiles, "profile")):
         values = np.where(known[:, None], [row[name] for row in expected], 0)
         np.testing.assert_allclose(blocks.vectors_to_numpy(found.column(name)), values, rtol=1e-5, atol=2e-6)
@@ -161,28 +161,16 @@ def test_own_factors_never_reach_what_is_told_from_content(model_dir: Path) -> N
     assert told[3].tolist() == [0, 0, 0] and told[1].all()
 
 
-def test_a_post_moves_from_content_to_its_own_factors(model_dir: Path) -> None:
-    liked = make_fused(6).slice(1, 1)
-    stand_in = latent.StandIn(str(model_dir))
-    shares = []
-    for degree in (1.0, 4.0, 100.0):
-        rows = liked.set_column(5, "degree", pa.array([degree]))
-        made, _, _ = items.embed(rows, make_space(), stand_in)
-        vector = blocks.vectors_to_numpy(made.column("embedding"))[0]
-        shares.append(1 + vector[-1] / TUNING.mix.delta)
-    np.testing.assert_allclose(shares, [1 / 5, 4 / 8, 100 / 104], rtol=1e-5)
-
-
 def test_without_factors_there_is_only_content() -> None:
     cold = Space(MODALITIES[:3], np.zeros(0), 0, dataclasses.replace(TUNING, decoded=None))
     rows = make_fused(30)
     fused, mask = (blocks.vectors_to_numpy(rows.column(name)) for name in ("fused", "mask"))
-    arrays = [blocks.numpy_to_vectors(fused[:, :8]), blocks.numpy_to_vectors(mask[:, :3]), pa.array(np.zeros(30))]
+    arrays = [blocks.numpy_to_vectors(fused[:, :8]), blocks.numpy_to_vectors(mask[:, :3])]
+    arrays += [pa.array(np.zeros(30))] * 2
     given = pa.RecordBatch.from_arrays([*rows.columns[:3], *arrays], schema=schemas.fused(8, 3))
     made, profiles, moments = items.embed(given, cold, None)
     words = np.array([row[:4] / (np.linalg.norm(row[:4]) or 1) for row in fused])
-    known = mask[:, :2].any(axis=1)
-    expected = np.hstack([words, np.where(known, -TUNING.mix.delta, 0)[:, None]])
+    expected = np.hstack([words, np.zeros((30, 1))])
     np.testing.assert_allclose(blocks.vectors_to_numpy(made.column("embedding")), expected, atol=1e-6)
     np.testing.assert_allclose(blocks.vectors_to_numpy(profiles.column("profile")), words, atol=1e-6)
     assert [block.covariance().shape for block in moments] == [(0, 0), (0, 0), (4, 4)]

@@ -15,6 +15,7 @@ from transforms.space import Covariances, Space
 NewPipeline = Callable[[], beam.Pipeline]
 Row = dict[str, Any]
 AXES = {"x": [1.0, 0.0, 0.0], "y": [0.0, 1.0, 0.0], "z": [0.0, 0.0, 1.0], "blank": [0.0, 0.0, 0.0]}
+DAY = 86_400_000_000
 UNIT = np.eye(3), np.zeros((0, 0)), np.zeros((0, 0))
 
 
@@ -126,7 +127,7 @@ def test_profiles_of_known_users(new_pipeline: NewPipeline, tmp_path: Path, num_
     for user, (profile, num, source) in expected.items():
         row, length = found[user], float(np.linalg.norm(profile))
         assert (row["num_interactions"], row["source"]) == (num, source), user
-        vector = [*np.divide(profile, length or 1), float(length > 0)]
+        vector = [*np.divide(profile, length or 1), 0]  # nothing is known of a trend
         np.testing.assert_allclose(row["embedding"], vector, atol=1e-6, err_msg=user)
         np.testing.assert_allclose(row["scales"], [1 / length if length else 0, 0, 0], rtol=1e-6, err_msg=user)
 
@@ -151,6 +152,7 @@ class World:
         self.users: list[Row] = [{"user_id": f"u{i:02d}", "bio": str(i)} for i in range(30) if i % 3]
         self.history = [
             did(f"u{u:02d}", f"p{p:02d}", *rng.uniform([-0.5, 0, 0], [1, 2, 1]).astype(np.float32).tolist())
+            | {"created_at": None if u % 5 == 4 else int(rng.uniform(0, 110) * DAY)}
             for u in range(0, 30, 2)
             for p in rng.choice(43, 12, replace=False)
         ]
@@ -182,7 +184,12 @@ class World:
             deviation = np.sqrt(block @ covariance @ block)
             made += (block * factor / (deviation or 1)).tolist()
             start += len(covariance)
-        return np.array([*made, float(any(profile))])
+        times = [row["created_at"] for row in self.history if row["user_id"] == name]
+        weight = 0.0
+        if any(profile) and any(time is not None for time in times):
+            away = max(100 - max(time for time in times if time is not None) / DAY, 0)
+            weight = 1.5 * 0.5 ** ((away / 20) ** 2)
+        return np.array([*made, weight])
 
 
 @pytest.mark.parametrize("num_parts", [1, 4])
@@ -226,7 +233,8 @@ def test_embeddings_are_scaled_sums_whose_parts_add_up_to_the_score(new_pipeline
             for entry in history
             if entry["user_id"] == name and entry["post_id"] in world.posts
         ]
-        assert sum(parts) + item[9] == pytest.approx(float(np.dot(row["embedding"], item)), rel=1e-4, abs=1e-5)
+        lately = row["embedding"][9] * item[9]
+        assert sum(parts) + lately == pytest.approx(float(np.dot(row["embedding"], item)), rel=1e-4, abs=1e-5)
 
 
 def test_the_scores_of_a_block_have_one_deviation_for_everybody(new_pipeline: NewPipeline, tmp_path: Path) -> None:

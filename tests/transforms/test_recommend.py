@@ -41,7 +41,7 @@ def profile_of_a_user_with(profile: np.ndarray) -> np.ndarray:
         block / np.sqrt(block @ covariance @ block)
         for block, covariance in zip((own, decoded, content), COVARIANCES, strict=True)
     ]
-    return np.array([*made[0], *made[1], *(made[2] * 0.7 * 0.5), 1.0], np.float32).astype(float)
+    return np.array([*made[0], *made[1], *(made[2] * 0.7 * 0.5), 0.0], np.float32).astype(float)
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:

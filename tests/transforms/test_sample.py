@@ -47,6 +47,7 @@ def fused(tmp_path: Path) -> str:
             "created_at": None,
             "fused": [post, 1, 0, 0, 0, 9] if post % 2 else [post, 1, 2, 3, 4, 9],
             "degree": 0.0,
+            "trend": 0.0,
             "mask": [1, 0, 1] if post % 2 else [1, 1, 1],
         }
         for post in range(NUM_POSTS + 10)
@@ -83,7 +84,7 @@ def test_the_sample_is_the_same_whatever_the_parts(tmp_path: Path, fused: str) -
     one = sample.sample_interactions(write(tmp_path / "one", history_rows(), schemas.HISTORY, 1), fused, 10, 12)
     shuffled = [history_rows()[i] for i in np.random.default_rng(1).permutation(NUM_USERS * 6)]
     other = sample.sample_interactions(write(tmp_path / "other", shuffled, schemas.HISTORY, 5), fused, 10, 12)
-    for name in ("user", "post", "strength", "recency"):
+    for name in ("user", "post", "strength", "recency", "time"):
         np.testing.assert_array_equal(getattr(one.interactions, name), getattr(other.interactions, name))
     assert one.post_ids.equals(other.post_ids)
     np.testing.assert_array_equal(one.content["image"].values, other.content["image"].values)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import blocks, metrics, vectors
+from transforms import blocks, metrics, tuning, vectors
 from transforms.factorise import factorise
 from transforms.sample import Block, Interactions, Sample, recency_ranks
 from transforms.tuned import Content, Decoded, Mix, Own, Tuning
@@ -86,6 +86,42 @@ def test_a_recency_of_its_own_for_content(drifting: Tuning) -> None:
     found = tune(topic_world(drift=True), seed=0, num_factors=RANK, one_recency=False)
     assert found.recency == drifting.recency
     assert found.content_recency != found.recency  # posts that are left out were liked at any time
+
+
+def fashion_world(fashion: bool) -> Sample:
+    """Users over 60 days, who like what is new that day (with `fashion`), or posts of their own topic of any age."""
+    rng = np.random.default_rng(7)
+    born = np.sort(rng.uniform(0, 60, NUM_POSTS))
+    rows = []
+    for user in range(NUM_USERS):
+        for day in rng.uniform(0, 60, 25):
+            near = (
+                (born <= day) & (born > day - 4) if fashion else np.arange(NUM_POSTS) % NUM_TOPICS == user % NUM_TOPICS
+            )
+            if near.any():
+                rows.append((user, int(rng.choice(np.flatnonzero(near))), 1000 + day))
+    found = np.array(rows)
+    pairs, first = np.unique(found[:, 0] * NUM_POSTS + found[:, 1], return_index=True)
+    users, posts, time = pairs.astype(int) // NUM_POSTS, pairs.astype(int) % NUM_POSTS, found[first, 2]
+    recency = recency_ranks(users, -time)
+    liked = Interactions(users, posts, np.ones(len(pairs), np.float32), recency, NUM_USERS, NUM_POSTS, time)
+    ids = pa.array([f"p{one:03}" for one in range(NUM_POSTS)])
+    people = pa.array([f"u{one:03}" for one in range(NUM_USERS)])
+    return Sample(liked, blocks.stable_hash(people), blocks.stable_hash(ids), ids, {}, {})
+
+
+def test_a_trend_is_found_where_there_is_one_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = fashion_world(fashion=True)
+    found = tune(world, seed=0, num_factors=RANK)
+    assert found.trend is not None
+    assert found.trend.newest == world.interactions.time.max()  # type: ignore[union-attr]
+    figures = found.validation
+    assert figures["later_with_trend"]["recall"] > 1.2 * figures["later"]["recall"]
+    kept = sum(figures["warm_with_trend"][name] for name in ("recall", "ndcg"))
+    assert kept >= 0.9 * sum(figures["warm"][name] for name in ("recall", "ndcg")) - 1e-5
+    assert tune(fashion_world(fashion=False), seed=0, num_factors=RANK).trend is None
+    monkeypatch.setattr(tuning, "MIN_TREND_USERS", NUM_USERS + 1)
+    assert tune(world, seed=0, num_factors=RANK).trend is None
 
 
 def test_tuning_is_deterministic(steady: Tuning) -> None:
@@ -199,7 +235,7 @@ def test_ml100k_without_content_beats_ease(shared_data: Path) -> None:
     added = vectors.profile_vectors(factors.values, told, parts[2], factors.degree, widths)
     covariances = tuple(one.covariance() for one in vectors.block_moments(*parts))
     users = vectors.user_vectors(liked.profile_weights(found.recency) @ added, covariances, 0, found.mix)
-    scores = users @ vectors.item_vectors(*parts, found.mix).T
+    scores = users @ vectors.item_vectors(*parts, np.zeros(liked.num_posts), found.mix).T
     scores[liked.user, liked.post] = -np.inf
     recall, ndcg = metrics.recall_ndcg(scores, targets)
     # EASE with lambda 300 has .197 and .197.

@@ -66,6 +66,28 @@ def test_the_warm_task_knows_nothing_of_its_targets() -> None:
     np.testing.assert_array_equal(np.isneginf(scores), fit[task.ranking.users])
 
 
+def test_the_later_task_is_cut_at_one_moment_for_all() -> None:
+    found = random_sample()
+    some = found.interactions
+    time = np.random.default_rng(3).uniform(50, 90, len(some))
+    time[::7] = np.nan
+    assert tuning_tasks.later_task(found, 16, seed=0) is None
+    task = tuning_tasks.later_task(
+        dataclasses.replace(found, interactions=dataclasses.replace(some, time=time)), 16, seed=0
+    )
+    assert task is not None
+    cut = np.nanquantile(time, 0.8)
+    later = time > cut
+    assert np.isnan(task.fit.time).sum() == np.isnan(time).sum() and np.nanmax(task.fit.time) <= cut  # type: ignore[arg-type]
+    assert len(task.fit) == np.count_nonzero(~later)
+    targets = np.zeros((some.num_users, some.num_posts), bool)
+    targets[some.user[later & some.liked], some.post[later & some.liked]] = True
+    known = np.bincount(some.user[~later & some.liked], minlength=some.num_users) > 0
+    np.testing.assert_array_equal(task.ranking.targets, targets[known & targets.any(axis=1)])
+    last = [np.nanmax(time[(some.user == user) & ~later]) for user in np.flatnonzero(known & targets.any(axis=1))]
+    np.testing.assert_array_equal(task.last_active(), last)
+
+
 def test_a_perfect_ranking_scores_one() -> None:
     task = tuning_tasks.warm_task(random_sample(), 16, seed=0)
     assert task is not None

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transforms import vectors
-from transforms.tuned import Content, Decoded, Mix, Own, Tuning
+from transforms.tuned import Content, Decoded, Mix, Own, Trend, Tuning
 
 RNG = np.random.default_rng(0)
 NUM_POSTS, RANK, CONTENT = 40, 6, 5
@@ -33,12 +33,6 @@ def test_decoded_block_grows_with_the_singular_values() -> None:
     ]
 
 
-def test_share_of_own_factors() -> None:
-    degree = np.array([0.0, 1, 5, 15])
-    assert vectors.own_share(degree, n0=5).tolist() == [0, 1 / 6, 0.5, 0.75]
-    assert vectors.own_share(degree, n0=0).tolist() == [0, 1, 1, 1]
-
-
 def test_recency_halves_what_counts() -> None:
     recency = np.array([0, 0.25, 0.5], np.float32)
     assert vectors.recency_weights(recency, 0.25).tolist() == [1, 0.5, 0.25]
@@ -58,37 +52,38 @@ def test_a_post_without_interactions_stands_in_a_profile_by_its_decoded_factors(
 
 
 def test_the_inner_product_is_the_weighted_sum_of_blocks_standardised_for_each_user() -> None:
-    mix, b = Mix(rho=0.3, aD=0.2, n0=2.0, delta=0.5), 0.7
+    mix, b = Mix(rho=0.3, aD=0.2), 0.7
+    trend, weight = RNG.random(NUM_POSTS), RNG.random(7)
     own = vectors.own_block(FACTORS, SINGULAR, DEGREE, Own(k=4))
     decoded = vectors.decoded_block(TOLD, SINGULAR, k=3, e=2)
     widths = vectors.Widths(4, 3, CONTENT)
     profiles = vectors.profile_vectors(FACTORS, TOLD, ROWS, DEGREE, widths)[:7]
     covariances = tuple(one.covariance() for one in vectors.block_moments(own, decoded, ROWS, DEGREE))
     scores = (
-        vectors.user_vectors(profiles, covariances, b, mix) @ vectors.item_vectors(own, decoded, ROWS, DEGREE, mix).T
+        vectors.user_vectors(profiles, covariances, b, mix, weight)
+        @ vectors.item_vectors(own, decoded, ROWS, DEGREE, trend, mix).T
     )
-    g = vectors.own_share(DEGREE, 2.0)
 
     def standardised(block: slice, items: np.ndarray, among: np.ndarray) -> np.ndarray:
         raw = profiles[:, block] @ items.T
         return raw / raw[:, among].std(axis=1, keepdims=True)
 
     everyone = np.ones(NUM_POSTS, bool)
-    expected = standardised(widths.slices[0], own, DEGREE > 0) * g
-    expected += standardised(widths.slices[1], decoded, everyone) * (g * 0.2 + (1 - g) * 0.3)
-    expected += standardised(widths.slices[2], ROWS, everyone) * 0.7 * 0.3 - 0.5 * (1 - g)
+    expected = standardised(widths.slices[0], own, DEGREE > 0)
+    expected += standardised(widths.slices[1], decoded, everyone) * np.where(DEGREE > 0, 0.2, 0.3)
+    expected += standardised(widths.slices[2], ROWS, everyone) * 0.7 * 0.3 + np.outer(weight, trend)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_user_with_nothing_is_zeros_and_one_with_content_alone_is_not() -> None:
     covariances = (np.eye(2), np.eye(1), np.eye(2))
-    users = vectors.user_vectors(np.array([[0.0] * 5, [0, 0, 0, 3, 4]]), covariances, 0.5, Mix(rho=0.4))
-    assert users.tolist() == [[0] * 6, pytest.approx([0, 0, 0, 0.6 * 0.2, 0.8 * 0.2, 1])]
+    users = vectors.user_vectors(np.array([[0.0] * 5, [0, 0, 0, 3, 4]]), covariances, 0.5, Mix(rho=0.4), 7)
+    assert users.tolist() == [[0] * 6, pytest.approx([0, 0, 0, 0.6 * 0.2, 0.8 * 0.2, 7])]
 
 
 def test_a_block_that_tells_nothing_apart_is_left_out() -> None:
     users = vectors.user_vectors(np.ones((1, 3)), (np.eye(1), np.zeros((1, 1)), np.eye(1)), 1.0, Mix(rho=1))
-    assert users.tolist() == [[1, 0, 1, 1]]
+    assert users.tolist() == [[1, 0, 1, 0]]
 
 
 def test_moments_of_parts_add_up() -> None:
@@ -106,7 +101,13 @@ def test_moments_of_parts_add_up() -> None:
 
 def test_tuning_survives_its_file() -> None:
     found = Tuning(
-        Own(48, 3.0, 0.15), 0.125, None, Decoded(32, 1.5, 3.0, {"text": 0.3}), Content("text", 0.2), Mix(n0=2)
+        Own(48, 3.0, 0.15),
+        0.125,
+        None,
+        Decoded(32, 1.5, 3.0, {"text": 0.3}),
+        Content("text", 0.2),
+        Mix(rho=0.5),
+        Trend(7.0, 1.5, None, 19_000.25, 2.5),
     )
     assert Tuning.from_dict(found.to_dict()) == found
     assert Tuning.from_dict(Tuning().to_dict()) == Tuning()
@@ -114,6 +115,7 @@ def test_tuning_survives_its_file() -> None:
     assert written["own"] == {"k": 48, "l": 3.0, "c": 0.15}
     assert written["decoded"] == {"k": 32, "e": 1.5, "lam": 3.0, "weights": {"text": 0.3}}
     assert written["content"] == {"modality": "text", "b": 0.2}
-    assert written["mix"] == {"rho": 0.3, "aD": 0.1, "n0": 2, "delta": 0.0}
+    assert written["mix"] == {"rho": 0.5, "aD": 0.1}
+    assert written["trend"] == {"half_life": 7.0, "weight": 1.5, "away": None, "newest": 19_000.25, "per_user": 2.5}
     del written["content_recency"]
     assert Tuning.from_dict(written).content_recency == 0.125
