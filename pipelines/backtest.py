@@ -121,7 +121,7 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     held_out = stage.join(root, "held_out")
     then = splits.time_of(split.cut).strftime("%Y-%m-%d") if split.kind == "time" else options.run_name
     as_then = dataclasses.replace(
-        options, run_date=then, transform_fn="", k=evaluation.MAX_K, similar_k=0, include_seen=False
+        options, run_date=then, transform_fn="", cold_start=True, k=evaluation.MAX_K, similar_k=0, include_seen=False
     )
     found = counts.read_counts(held_out)
     return Backtest(split, as_then, known, everything, held_out, found, num_posts - num_new), notes

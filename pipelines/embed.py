@@ -6,27 +6,39 @@ for recommend, post_profiles/ and user_scales/.
     fusefeed embed --output out --run_date 2026-01-31 --interests_worth 5
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import parts, stage
+from pipelines import continuity, parts, stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
+    from transforms.align import Rotations
+    from transforms.space import Space
+
 DESCRIPTION = "Fused vectors and histories -> embeddings of posts and users."
 
 
-def build_items(root: "beam.Pipeline", options: Options, places: Places) -> None:
+def read_space(places: Places, rotations: "Rotations | None" = None) -> "Space":
+    """The space of the embeddings, turned by what brings it to where the last run's is."""
+    from transforms import space
+
+    found = space.read_space(places.input("fused"), places.input("collaborative"))
+    return dataclasses.replace(found, rotations=rotations)
+
+
+def build_items(root: "beam.Pipeline", places: Places, rotations: "Rotations | None") -> None:
     """Wires the first pipeline: posts."""
     import apache_beam as beam
 
     from transforms import items, latent, schemas, space, tables
 
-    found = space.read_space(places.input("fused"), places.input("collaborative"))
+    found = read_space(places, rotations)
     stand_in = latent.StandIn(places.input("model"))
     made = root | "ReadFused" >> tables.ReadParts(places.input("fused")) | items.EmbedItems(found, stand_in)
     directory = places.output("item_embeddings")
@@ -37,12 +49,12 @@ def build_items(root: "beam.Pipeline", options: Options, places: Places) -> None
     _ = made.moments | "WriteCovariances" >> beam.Map(space.write_covariances, directory)
 
 
-def build_users(root: "beam.Pipeline", options: Options, places: Places) -> None:
+def build_users(root: "beam.Pipeline", options: Options, places: Places, rotations: "Rotations | None" = None) -> None:
     """Wires the second pipeline: users, who are measured by the covariances of the posts."""
     from transforms import counts, latent, profiles, schemas, space, tables
     from transforms.interests import InterestsEncoder
 
-    found = space.read_space(places.input("fused"), places.input("collaborative"))
+    found = read_space(places, rotations)
     interests = InterestsEncoder(places.input("transform_fn"), found, latent.StandIn(places.input("model")))
     num_parts = parts.choose_num_parts(options, *map(places.input, ("fused", "history", "users")))
     read = {
@@ -65,11 +77,14 @@ def build_users(root: "beam.Pipeline", options: Options, places: Places) -> None
 
 
 def run(options: Options, places: Places) -> None:
-    """Runs both pipelines."""
+    """Runs both pipelines, and those that bring the space to where the last run's is."""
+    before = continuity.last_items(options, places)
+    rotations = continuity.find_rotations(options, places, read_space(places), before) if before else None
     with stage.new_pipeline(options) as root:
-        build_items(root, options, places)
+        build_items(root, places, rotations)
+    continuity.write(options, places, before if rotations is not None else "")
     with stage.new_pipeline(options) as root:
-        build_users(root, options, places)
+        build_users(root, options, places, rotations)
 
 
 STAGE = Stage(

@@ -7,6 +7,7 @@ collaborative/ (factors of the interactions, and how the embeddings are made of 
     fusefeed fuse --output DIR [--run_date YYYY-MM-DD] [--vocabulary_size 50000] [--text_width 128] [--pca_width 64]
 """
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from pipelines import factorize, parts, stage
+from pipelines import factorize, lineage, parts, runs, stage
 from pipelines.options import Options, UsageError
 from pipelines.stage import Places, Stage, join, new_pipeline
 from transforms import (
@@ -167,20 +168,37 @@ def with_factors(layout: transform_fn.Layout, rank: int) -> transform_fn.Layout:
     return transform_fn.Layout((*layout.modalities, added))
 
 
-def find_tuning(options: Options, places: Places) -> None:
-    """Finds how the blocks of the embeddings are shaped and mixed, on a bounded sample, and writes it."""
+def find_tuning(options: Options, places: Places, before: str) -> None:
+    """Finds how the blocks of the embeddings are shaped and mixed, on a bounded sample, and writes it.
+
+    Args:
+      before: the collaborative/ of the run whose space this is, which has told that already; "" for none.
+    """
     taken = sample.sample_interactions(places.output("history"), places.scratch(CONTENT))
-    found = tuning.tune(taken, options.seed, options.factors, one_recency=False)
+    if before:
+        last = Tuning.from_dict(files.read_json(join(before, TUNING_FILE)))
+        found = tuning.as_of_now(last, taken.interactions)
+    else:
+        found = tuning.tune(taken, options.seed, options.factors, one_recency=False)
     files.write_json(join(places.output("collaborative"), TUNING_FILE), found.to_dict())
 
 
 def run(options: Options, places: Places) -> None:
     """Runs the stage: content, interactions, how they go together, and all of it side by side."""
     check_kind_weights(options)
+    space = lineage.decide(options, places)
+    before = ""
+    if space.previous:
+        before = lineage.collaborative_of(options, space.previous)
+        taken_over = join(runs.directory(options.output, space.previous), "transform_fn")
+        options = dataclasses.replace(options, transform_fn=taken_over)
+    else:
+        logging.info("a new space of embeddings: %s", space.why_new)
     layout = fuse_content(options, places)
     factorize.make_history(options, places)
     factors = factorize.factorize(options, places, options.factors)
-    find_tuning(options, places)
+    find_tuning(options, places, before)
+    lineage.write(space, places.output("collaborative"))
     with new_pipeline(options) as root:
         build_appended(root, options, places, layout, factors)
 

@@ -61,6 +61,13 @@ class Options:
     text_width: int = flag(128, "numbers of the text vector", group="fuse", low=1, high=1024)
     pca_width: int = flag(64, "most numbers of any other modality's vector", group="fuse", low=1, high=1024)
     transform_fn: str = flag("", "reuse this transform_fn directory instead of fitting one", group="fuse")
+    refit_days: int = flag(
+        7,
+        "days after which transform_fn and tuning are not taken over from the last published run",
+        group="fuse",
+        low=0,
+    )
+    cold_start: bool = flag(False, "take nothing over from the last published run", group="fuse")
 
     latent: int = flag(64, "numbers of the common representation", group="train", low=1, high=4096)
     epochs: int = flag(0, "most passes over the posts (0: by their number)", group="train", low=0, high=100_000)

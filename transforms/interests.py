@@ -38,9 +38,10 @@ class InterestsEncoder:
         fused, mask = self._read(given.filter(pa.array(said)))
         told = told_factors(fused, mask, self._space, self._stand_in)
         nothing = np.zeros((len(fused), len(self._space.singular_values)), np.float32)
-        profile[said] = vectors.profile_vectors(
+        found = vectors.profile_vectors(
             nothing, told, self._space.content(fused), np.zeros(len(fused)), self._space.widths
         )
+        profile[said] = self._space.turned(found)
         return profile, np.any(profile != 0, axis=1)
 
     def _read(self, terms: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:

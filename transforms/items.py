@@ -77,11 +77,13 @@ def embed(
     degree = fused.column("degree").to_numpy()
     factors = space.factors(values)
     told = told_factors(values, mask * known[:, None], space, stand_in)
-    own, decoded, content = space.own(factors, degree), space.decoded(told), space.content(values)
+    said = space.content(values)
+    turned = space.turned(np.hstack([space.own(factors, degree), space.decoded(told), said]))
+    own, decoded, content = (turned[:, block] for block in space.widths.slices)
     trend = fused.column("trend").to_numpy()
     embedding = vectors.item_vectors(own, decoded, content, degree, trend, space.tuning.mix)
     embedding[~known] = 0
-    profile = vectors.profile_vectors(factors, told, content, degree, space.widths)
+    profile = space.turned(vectors.profile_vectors(factors, told, said, degree, space.widths))
     rows = np.flatnonzero(known)
     moments = vectors.block_moments(own[rows], decoded[rows], content[rows], degree[rows])
     columns = {name: fused.column(name) for name in ("post_id", "author_id", "created_at")}

@@ -7,6 +7,7 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import vectors
+from transforms.align import Rotations
 from transforms.files import read_json
 from transforms.tuned import Tuning
 from transforms.vectors import Moments, Widths
@@ -27,12 +28,14 @@ class Space:
       singular_values: [F] of the interaction matrix; none where there are no interactions.
       num_posts: posts with interactions; the fused vector holds the factors times its root.
       tuning: how the blocks are shaped and mixed.
+      rotations: what each block is multiplied by, for posts and users alike; None for nothing.
     """
 
     modalities: tuple[tuple[str, int, int], ...]
     singular_values: np.ndarray
     num_posts: int
     tuning: Tuning
+    rotations: Rotations | None = None
 
     @property
     def widths(self) -> Widths:
@@ -77,6 +80,13 @@ class Space:
         offset, width = self._block(chosen.modality)
         return vectors.unit_rows(fused[:, offset : offset + width])
 
+    def turned(self, values: np.ndarray) -> np.ndarray:
+        """Rows of all three blocks side by side, [n, Q], multiplied by the rotations."""
+        if self.rotations is None:
+            return values
+        pairs = zip(self.widths.slices, self.rotations, strict=True)
+        return np.hstack([values[:, block] @ rotation.astype(values.dtype) for block, rotation in pairs])
+
     def _block(self, wanted: str) -> tuple[int, int]:
         return next((offset, width) for name, offset, width in self.modalities if name == wanted)
 
@@ -116,6 +126,11 @@ def write_covariances(moments: tuple[Moments, Moments, Moments], directory: str)
     np.savez(buffer, own=own, decoded=decoded, content=content)
     with FileSystems.create(FileSystems.join(directory, BLOCKS_FILE), compression_type="uncompressed") as file:
         file.write(buffer.getvalue())
+
+
+def read_widths(directory: str) -> Widths:
+    """The widths of the blocks of a table of item embeddings."""
+    return Widths(*(len(covariance) for covariance in read_covariances(directory)))
 
 
 def read_covariances(directory: str) -> Covariances:

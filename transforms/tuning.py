@@ -20,7 +20,7 @@ from transforms import post_time
 from transforms.sample import Block, Interactions, Sample
 from transforms.search import descend, gains
 from transforms.tuned import Content, Decoded, Mix, Own, Tuning
-from transforms.tuning_scores import DecodedScores, MixScores, OwnScores, make_trend
+from transforms.tuning_scores import DecodedScores, MixScores, OwnScores, heat_per_user, make_trend
 from transforms.tuning_tasks import ColdTask, Score, WarmTask, cold_task, later_task, warm_task
 
 NUM_FACTORS = 128
@@ -172,6 +172,14 @@ def tune_mix(scores: MixScores, start: Tuning) -> Tuning:
     )
     mix = Mix(**found.point)
     return _with_figures(dataclasses.replace(start, mix=mix), {"warm": _figures(scores.score(mix))})
+
+
+def as_of_now(found: Tuning, interactions: Interactions) -> Tuning:
+    """What was found for earlier interactions, for these: what is liked lately is what is liked lately now."""
+    if found.trend is None or interactions.time is None:
+        return dataclasses.replace(found, trend=None)
+    newest, per_user = heat_per_user(interactions, found.trend.half_life)
+    return dataclasses.replace(found, trend=dataclasses.replace(found.trend, newest=newest, per_user=per_user))
 
 
 def tune_trend(later: MixScores, warm: MixScores, start: Tuning, interactions: Interactions) -> Tuning:

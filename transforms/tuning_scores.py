@@ -159,13 +159,17 @@ class MixScores:
 
 def make_trend(interactions: Interactions, half_life: float, weight: float, away: float | None) -> Trend:
     """A trend as of the newest of these interactions, which have times; `weight` in deviations of the posts' levels."""
-    assert interactions.time is not None
-    newest = float(np.nanmax(interactions.time))
-    heat = _heat(interactions, newest, half_life)
-    num_users = len(np.unique(interactions.user[interactions.liked]))
-    found = Trend(half_life, weight, away, newest, float(heat.sum()) / max(num_users, 1))
+    found = Trend(half_life, weight, away, *heat_per_user(interactions, half_life))
     deviation = float(levels_of(interactions, found).std())
     return dataclasses.replace(found, weight=weight / deviation if deviation > 0 else 0.0)
+
+
+def heat_per_user(interactions: Interactions, half_life: float) -> tuple[float, float]:
+    """(the newest time, the sum of the posts' heat then over the number of users) of interactions that have times."""
+    assert interactions.time is not None
+    newest = float(np.nanmax(interactions.time))
+    num_users = len(np.unique(interactions.user[interactions.liked]))
+    return newest, float(_heat(interactions, newest, half_life).sum()) / max(num_users, 1)
 
 
 def levels_of(interactions: Interactions, lately: Trend) -> np.ndarray:

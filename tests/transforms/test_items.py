@@ -6,6 +6,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.linalg
+import scipy.stats
 
 from tests.transforms.space_fixtures import (
     BIAS,
@@ -120,6 +122,22 @@ def test_embeddings_and_profiles_are_what_the_formulas_say(
         counted = known & (degree > 0) if name == "own" else known
         block = np.array([row[name] for row in expected])[counted]
         np.testing.assert_allclose(covariance, np.cov(block.T, ddof=0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_turned_space_turns_posts_and_profiles_and_changes_no_inner_product(model_dir: Path) -> None:
+    rows, stand_in = make_fused(40), latent.StandIn(str(model_dir))
+    rotations = tuple(scipy.stats.ortho_group.rvs(width, random_state=2) for width in (2, 3, 4))
+    straight, turned = (items.embed(rows, make_space(), stand_in), items.embed(rows, turned_space(rotations), stand_in))
+    for place, name, width in ((0, "embedding", 10), (1, "profile", 9)):
+        one, two = (blocks.vectors_to_numpy(found[place].column(name)) for found in (straight, turned))
+        whole = scipy.linalg.block_diag(*rotations, *[1] * (width - 9))
+        np.testing.assert_allclose(two, one @ whole, atol=1e-5)
+    for one, two, rotation in zip(straight[2], turned[2], rotations, strict=True):
+        np.testing.assert_allclose(two.covariance(), rotation.T @ one.covariance() @ rotation, atol=1e-5)
+
+
+def turned_space(rotations: tuple[np.ndarray, ...]) -> Space:
+    return dataclasses.replace(make_space(), rotations=rotations)
 
 
 def test_modalities_are_named_but_a_time_is_none(new_pipeline: NewPipeline, model_dir: Path, tmp_path: Path) -> None:

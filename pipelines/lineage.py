@@ -1,0 +1,106 @@
+"""Whether a run's embeddings go on in the space of the last published run, or begin a new one.
+
+A space is told by what is fitted once and then used as it is: the transform_fn (vocabulary, principal components) and
+the tuning. A run takes both over from the newest published run that is older, so that the vectors of consecutive runs
+can be compared; factors, model and embeddings are made anew from all the data. A space lasts --refit_days.
+"""
+
+import dataclasses
+import datetime
+from typing import Any
+
+from pipelines import runs, stage
+from pipelines.options import Options
+from pipelines.stage import Places, join
+from transforms import files
+
+FILE = "_lineage.json"
+# Flags that another value of which is another space.
+OPTIONS = (
+    *("image_encoder", "video_encoder", "audio_encoder"),
+    *("vocabulary_size", "min_document_frequency", "max_document_share", "text_width", "pca_width"),
+    *("factors", "latent", "kind_weights", "half_life_days"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lineage:
+    """Where a space comes from.
+
+    Attributes:
+      since: the run that began it.
+      previous: the run that it is taken over from; "" where it begins.
+      why_new: why it begins; "" where it does not.
+      settings: what it depends on: the flags of OPTIONS and the widths of the features.
+    """
+
+    since: str
+    previous: str
+    why_new: str
+    settings: dict[str, Any]
+
+
+def decide(options: Options, places: Places) -> Lineage:
+    """The lineage of the run whose features/ are there."""
+    from transforms import schemas, tables
+
+    settings: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS}
+    settings["widths"] = dict(schemas.widths_of(tables.read_schema(places.input("features"))))
+    name = "" if options.cold_start else runs.last_before(options.output, options.run_name)
+    why = _why_new(options, places, name, settings)
+    if why:
+        return Lineage(options.run_name, "", why, settings)
+    return Lineage(read(collaborative_of(options, name)).since, name, "", settings)
+
+
+def _why_new(options: Options, places: Places, name: str, settings: dict[str, Any]) -> str:
+    if options.cold_start:
+        return "--cold_start"
+    if options.transform_fn:
+        return "--transform_fn"
+    if not name:
+        return "there is no published run that is older"
+    if not stage.exists(join(collaborative_of(options, name), FILE)):
+        return f"{name} does not tell its space"
+    before = read(collaborative_of(options, name))
+    for flag in OPTIONS:
+        if before.settings.get(flag) != settings[flag]:
+            return f"--{flag} is {settings[flag]!r}, was {before.settings.get(flag)!r}"
+    old = before.settings["widths"]
+    for modality, width in settings["widths"].items():
+        if old.get(modality, width) != width:
+            return f"{modality} has {width} numbers, had {old[modality]}"
+    days = (datetime.date.fromisoformat(options.run_name) - datetime.date.fromisoformat(before.since)).days
+    if days >= options.refit_days:
+        return f"the last one began with {before.since}, {days} days ago (--refit_days {options.refit_days})"
+    added = _added(options, places, name)
+    return f"{added} is new" if added else ""
+
+
+def _added(options: Options, places: Places, name: str) -> str:
+    """A modality that enough posts have to be fitted on, and that the last run's transform_fn does not know."""
+    from transforms import counts, fuse, transform_fn
+
+    layout = transform_fn.read_layout(join(runs.directory(options.output, name), "transform_fn"))
+    known = {modality.name for modality in layout.modalities}
+    prefix = "features."
+    for count, number in sorted(counts.read_counts(places.input("features")).items()):
+        modality = count.removeprefix(prefix)
+        if count.startswith(prefix) and number >= fuse.MIN_PRESENT and modality not in known:
+            return modality
+    return ""
+
+
+def collaborative_of(options: Options, name: str) -> str:
+    """The directory of a run's collaborative/."""
+    return join(runs.directory(options.output, name), "collaborative")
+
+
+def write(lineage: Lineage, collaborative: str) -> None:
+    """Writes it beside the collaborative factors."""
+    files.write_json(join(collaborative, FILE), dataclasses.asdict(lineage))
+
+
+def read(collaborative: str) -> Lineage:
+    """The inverse of `write`."""
+    return Lineage(**files.read_json(join(collaborative, FILE)))
