@@ -33,7 +33,7 @@ NAME = "LOCK"
 BEAT_SECONDS = 20.0
 STALE_SECONDS = 300.0
 SETTLE_SECONDS = 2.0
-_MAX_COMMAND = 300
+_MAX_COMMAND = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Holder:
     command: str
 
     def __str__(self) -> str:
-        return f"{self.command!r} (pid {self.pid} on {self.host}, since {self.since})"
+        return f"pid {self.pid} on {self.host} since {self.since} ({self.command})"
 
 
 UNKNOWN = Holder("", "an unknown host", "?", 0, "", "an unknown time", "an unknown command")
@@ -180,7 +180,7 @@ def _text(holder: Holder) -> str:
 
 
 def _in_use(path: str, holder: Holder) -> RunError:
-    return RunError(f"the output is in use by {holder}; if that is not true, remove {path}")
+    return RunError(f"another command is at work here: {holder}; {path} goes with it")
 
 
 def _take_local(path: str, me: Holder) -> str:

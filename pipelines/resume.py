@@ -179,7 +179,7 @@ def changed_file(then: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]]) ->
             return f"{path} is new"
         if before[path] != after[path]:
             sizes = before[path][0], after[path][0]
-            return f"{path} has changed" + (f", {sizes[0]:,} bytes to {sizes[1]:,}" if sizes[0] != sizes[1] else "")
+            return f"{path} has changed" + (f" from {sizes[0]:,} to {sizes[1]:,} bytes" if sizes[0] != sizes[1] else "")
     return ""
 
 

@@ -35,13 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> int:
-    """Makes the run of every date that is asked for, oldest first. Returns the exit code: the worst of theirs.
+    """Runs every stage that has to be, publishes and prints the summary, for every date. Returns the exit code.
 
     Raises:
       UsageError: an input is missing or cannot be read, or the output cannot be written.
-      RunError: another command is at work on the output.
+      RunError: another command is at work on the output, or the run cannot go on.
     """
     check(options)
+    return make_runs(options, all_stages())
+
+
+def make_runs(options: Options, stages: Sequence[stage.Stage]) -> int:
+    """Makes the run of every date that is asked for, oldest first. Returns the exit code: the worst of theirs.
+
+    Of several dates one that fails does not stop the others. Raises: as `run`.
+    """
     names, codes = options.run_names, dict[str, int]()
     with lock.hold(options.output) as held:
         leftovers.sweep(options.output)
@@ -49,25 +57,25 @@ def run(options: Options) -> int:
         for name in names:
             one = dataclasses.replace(options, run_date=name)
             if len(names) == 1:
-                return make(one, held)
+                return make(one, stages, held)
             print(f"run {name} ({len(codes) + 1} of {len(names)})", file=sys.stderr, flush=True)
             try:
-                codes[name] = make(one, held)
+                codes[name] = make(one, stages, held)
             except Exception as error:
                 codes[name] = console.tell_error(f"fusefeed run {name}", error)
     print("\n".join(["", *(f"run {name}: {SAID[code]}" for name, code in codes.items())]))
     return max(codes.values(), key=list(SAID).index)
 
 
-def make(options: Options, held: lock.Lock) -> int:
+def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> int:
     """Makes the run of one date: every stage that has to be done, then publishes. Returns the exit code.
 
     Raises:
-      UsageError: as of `run`.
+      UsageError: the output cannot be written.
       RunError: the run cannot go on.
     """
     began = time.monotonic()
-    stages = [each for each in all_stages() if not (options.no_evaluate and each.name == "evaluate")]
+    stages = [each for each in stages if not (options.no_evaluate and each.name == "evaluate")]
     directory, plan = prepare(options, stages)
     reports = []
     for number, each in enumerate(stages, 1):
