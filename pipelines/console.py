@@ -3,17 +3,22 @@
 import contextlib
 import importlib
 import os
+import re
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 
-from pipelines.options import UsageError
+from pipelines.options import RunError, UsageError
 
 DONE, FAILED, BAD_USAGE, REFUSED = 0, 1, 2, 3
 PLAIN_SECONDS = 15.0
 _told = -PLAIN_SECONDS
+# An OSError as text; TensorFlow's errors tell of a full disk in the words of the system.
+_SYSTEM_ERROR = re.compile(
+    rf"\[Errno \d+\][^\n]*|[^\n]*(?:{os.strerror(28)}|{os.strerror(30)}|{os.strerror(27)})[^\n]*"
+)
 
 
 def exit_code(command: str, work: Callable[[], int]) -> int:
@@ -22,16 +27,34 @@ def exit_code(command: str, work: Callable[[], int]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         return work()
-    except UsageError as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        return BAD_USAGE
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
         return FAILED
     except Exception as error:
-        traceback.print_exc()
-        print(f"{command}: failed: {error}", file=sys.stderr)
-        return FAILED
+        return tell_error(command, error)
+
+
+def tell_error(command: str, error: Exception) -> int:
+    """Prints what went wrong, with a traceback where nobody foresaw it. Returns the exit code."""
+    if isinstance(error, UsageError | RunError):
+        print(f"{command}: {error}", file=sys.stderr)
+        return BAD_USAGE if isinstance(error, UsageError) else FAILED
+    said = environment_error(error)
+    if not said:
+        traceback.print_exception(error)
+    print(f"{command}: failed: {said or error}", file=sys.stderr)
+    return FAILED
+
+
+def environment_error(error: BaseException) -> str:
+    """What an error says of the system around us (a full disk, a file that is gone), in one line; "" for all others.
+
+    Beam's runner hands on what a worker raised as text, at the end of which the error stands.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return str(error)
+    found = _SYSTEM_ERROR.findall(str(error))
+    return found[-1] if found else ""
 
 
 def import_tensorflow() -> None:

@@ -92,6 +92,7 @@ STAGE = Stage(
     reads=("users", "fused", "history", "collaborative", "transform_fn", "model"),
     writes=("item_embeddings", "post_profiles", "user_embeddings", "user_scales"),
     run=run,
+    options=("embed", "num_parts"),
 )
 
 

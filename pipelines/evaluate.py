@@ -91,7 +91,14 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
     return {"about": evaluation.about(found), "skipped": skipped, **measured}
 
 
-STAGE = Stage("evaluate", reads=("posts", "interactions", "users", "features"), writes=("evaluation",), run=run)
+STAGE = Stage(
+    "evaluate",
+    reads=("posts", "interactions", "users", "features"),
+    writes=("evaluation",),
+    run=run,
+    options=("ingest", "fuse", "train", "embed", "recommend", "evaluate"),
+    files=("holdout",),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,9 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return stage.main(STAGE, "How good the lists are, by a backtest, beside baselines.", argv, show=table)
 
 
-def table(options: Options) -> str:
+def table(directory: str) -> str:
     """The measures of a run that has been evaluated, as a table for the screen."""
-    return report.table(files.read_json(stage.join(stage.run_dir(options), "evaluation", FILE)))
+    return report.table(files.read_json(stage.join(directory, "evaluation", FILE)))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,16 @@ def run(options: Options, places: Places) -> None:
         build(root, options, places)
 
 
-STAGE = Stage("extract", reads=("posts",), writes=("features", "rejects/extract"), run=run, work="posts")
+STAGE = Stage(
+    "extract",
+    reads=("posts",),
+    writes=("features", "rejects/extract"),
+    run=run,
+    work="posts",
+    options=("extract",),
+    files=("image_encoder",),
+    reads_media=True,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

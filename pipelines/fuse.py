@@ -221,6 +221,8 @@ STAGE = Stage(
     writes=("fused", "transform_fn", "history", "collaborative"),
     run=run,
     work="features",
+    options=("fuse", "seed", "num_parts"),
+    files=("transform_fn",),
 )
 
 

@@ -1,6 +1,7 @@
 """Raw posts, interactions and users (JSONL, CSV, Parquet) -> one canonical form, every input row accounted for.
 
-Reads --posts, --interactions and --users; writes posts/, interactions/, users/ and rejects/ingest/.
+Reads --posts, --interactions and --users; writes posts/, interactions/, users/ and rejects/ingest/. Posts and
+interactions of after the end of --run_date (UTC) are rejects, so that a past date can be made again as it was.
 
     fusefeed ingest --posts 'posts/*.jsonl.gz' --interactions interactions.csv --users users.parquet --output out
 """
@@ -45,12 +46,15 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     """Wires the stage."""
     import apache_beam as beam
 
+    from pipelines import parts
     from transforms import canonical, counts, ingest, tables
     from transforms.parse_lines import Limits
     from transforms.rejects import WriteRejects
 
     limits = Limits(options.max_line_bytes, options.max_nesting)
-    how = (options.num_parts, options.block_bytes, limits)
+    # The end of the run's date is the first moment that no longer belongs to it.
+    until = round(parts.end_of_run(options).timestamp() * 1_000_000)
+    how = (options.num_parts, options.block_bytes, limits, until)
     done = {name: root | f"Ingest {name}" >> ingest.IngestTable(name, files[name], *how) for name in TABLES}
     for name, ingested in done.items():
         schema = canonical.TABLES[name].schema
@@ -71,7 +75,15 @@ def run(options: Options, places: Places) -> None:
     ingest.reconcile(counts.read_counts(places.output("posts")))
 
 
-STAGE = Stage("ingest", reads=(), writes=(*TABLES, REJECTS), run=run, tensorflow=False)
+STAGE = Stage(
+    "ingest",
+    reads=(),
+    writes=(*TABLES, REJECTS),
+    run=run,
+    tensorflow=False,
+    options=("ingest",),
+    files=TABLES,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

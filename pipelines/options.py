@@ -39,7 +39,11 @@ class Options:
     users: str = flag("", "users (optional): globs, as for --posts", group="input")
     media_root: tuple[str, ...] = flag((), "folders in which media URIs are looked for, in this order", group="input")
     output: str = flag("", "where runs/RUN_DATE/ and LATEST are written", group="input")
-    run_date: str = flag("", "name of the run, YYYY-MM-DD (default: today, UTC)", group="input")
+    run_date: str = flag(
+        "",
+        "YYYY-MM-DD: the run's name; later rows are left out; `run` takes FIRST:LAST too (default: today, UTC)",
+        group="input",
+    )
 
     max_line_bytes: int = flag(8 << 20, "longest JSON line", group="ingest", low=1024, high=1 << 30)
     max_nesting: int = flag(64, "deepest JSON nesting", group="ingest", low=4, high=1000)
@@ -104,11 +108,19 @@ class Options:
     evaluate_users: int = flag(20_000, "most users that lists are judged for", group="evaluate", low=1)
     evaluate_fit_rows: int = flag(5_000_000, "most interactions that baselines see", group="evaluate", low=1)
     ease_max_posts: int = flag(20_000, "most posts for which EASE is computed", group="evaluate", low=0)
-    no_evaluate: bool = flag(False, "run without the backtest, and so without the gate", group="evaluate")
+
+    no_evaluate: bool = flag(False, "run without the backtest, and so without the gate", group="publish")
     gate_tolerance: float = flag(
-        0.05, "how much worse than the last published run is published", group="evaluate", low=0, high=1
+        0.05, "how much worse than the last published run is published", group="publish", low=0, high=1
     )
-    no_gate: bool = flag(False, "publish whatever the evaluation says (recorded)", group="evaluate")
+    no_gate: bool = flag(False, "publish whatever the evaluation says (recorded)", group="publish")
+    keep_runs: int = flag(0, "published runs that stay, the newest (0: all)", group="publish", low=0)
+    force: tuple[str, ...] = flag(
+        (),
+        "stages that `run` does again with what depends on them, though unchanged",
+        group="publish",
+        choices=("all", "ingest", "extract", "fuse", "train", "embed", "recommend", "evaluate"),
+    )
 
     beam_args: tuple[str, ...] = ()
 
@@ -117,36 +129,67 @@ class Options:
             if field.metadata:
                 _check(field, getattr(self, field.name))
         if self.run_date:
-            _check_date(self.run_date)
+            _check_dates(self.run_date)
         if not (self.image_encoder in ("opencv", "none") or self.image_encoder.startswith("keras:")):
             raise ValueError(f"--image_encoder must be opencv, none or keras:PATH, got {self.image_encoder!r}")
 
     @property
     def run_name(self) -> str:
-        """The run's name: --run_date, or today in UTC."""
-        return self.run_date or datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+        """The run's name: --run_date, or today in UTC.
+
+        Raises:
+          UsageError: --run_date is a range; take the names one by one from `run_names`.
+        """
+        names = self.run_names
+        if len(names) > 1:
+            raise UsageError(f"--run_date must be one date here, got the range {self.run_date}; `run` takes ranges")
+        return names[0]
+
+    @property
+    def run_names(self) -> list[str]:
+        """The names of the runs that are asked for, oldest first."""
+        if not self.run_date:
+            return [datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")]
+        first, last = _check_dates(self.run_date)
+        return [(first + datetime.timedelta(days=day)).isoformat() for day in range((last - first).days + 1)]
 
 
 def _check(field: "dataclasses.Field[Any]", value: Any) -> None:
     low, high, choices = (field.metadata[name] for name in ("low", "high", "choices"))
-    if choices and value not in choices:
-        raise ValueError(f"--{field.name} must be one of {', '.join(choices)}, got {value!r}")
+    for each in value if isinstance(value, tuple) else (value,):
+        if choices and each not in choices:
+            raise ValueError(f"--{field.name} must be one of {', '.join(choices)}, got {each!r}")
     if low is not None and not value >= low:
         raise ValueError(f"--{field.name} must be at least {low:g}, got {value}")
     if high is not None and not value <= high:
         raise ValueError(f"--{field.name} must be at most {high:g}, got {value}")
 
 
-def _check_date(value: str) -> None:
+def _check_dates(value: str) -> tuple[datetime.date, datetime.date]:
+    """The first and the last date of YYYY-MM-DD or YYYY-MM-DD:YYYY-MM-DD."""
+    first, colon, last = value.partition(":")
+    dates = _check_date(first), _check_date(last if colon else first)
+    if dates[0] > dates[1]:
+        raise ValueError(f"--run_date must not end before it begins, got {value!r}")
+    return dates
+
+
+def _check_date(value: str) -> datetime.date:
     try:
-        if datetime.date.fromisoformat(value).isoformat() != value:
+        date = datetime.date.fromisoformat(value)
+        if date.isoformat() != value:
             raise ValueError
     except ValueError:
         raise ValueError(f"--run_date must be a date YYYY-MM-DD, got {value!r}") from None
+    return date
 
 
 class UsageError(Exception):
     """Bad usage, or input that cannot be read at all: exit code 2, one line."""
+
+
+class RunError(Exception):
+    """A run that cannot go on, for a reason that needs no traceback: exit code 1, one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -178,7 +221,8 @@ def _argument(field: "dataclasses.Field[Any]") -> dict[str, Any]:
     if field.type is bool:
         return {"action": "store_true", "help": text}
     if isinstance(field.type, types.GenericAlias):
-        return {"nargs": "+", "action": "extend", "metavar": "DIR", "help": text}
+        metavar = "STAGE" if field.metadata["choices"] else "DIR"
+        return {"nargs": "+", "action": "extend", "metavar": metavar, "help": text}
     shown = f"{text} (default {field.default})" if field.default not in ("", 0) else text
     return {"type": field.type, "default": field.default, "metavar": field.name.upper().split("_")[-1], "help": shown}
 

@@ -1,66 +1,87 @@
 """What is written when all tables are there: metrics, the manifest and, last, LATEST."""
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines import stage
+from pipelines import resume, revision, runs, stage
 from pipelines.gate import Verdict, decide
-from pipelines.options import Options
+from pipelines.options import Options, RunError
 from pipelines.stage import Report
 from transforms import files
 
-LATEST = "LATEST"
 # What stages leave besides tables and counts: its name in metrics.json, the stage, the file.
 MEASURES = (("model", "train", "model/model.json"), ("evaluation", "evaluate", "evaluation/evaluation.json"))
 INPUTS = ("posts", "interactions", "users")
 MEDIA_KINDS = ("image", "video", "audio", "unknown")
-PACKAGES = ("apache-beam", "tensorflow", "keras", "tensorflow-transform", "pyarrow", "opencv-python-headless", "av")
 
 
-def publish(options: Options, reports: Sequence[Report]) -> Verdict:
-    """Writes metrics.json, metrics.prom and manifest.json, and then, if the gate lets it pass, OUTPUT/LATEST.
+def publish(options: Options, reports: Sequence[Report], directory: str) -> tuple[Verdict, str]:
+    """Writes metrics.json, metrics.prom, then manifest.json, and then, if the gate lets it pass, names it in LATEST.
+
+    Args:
+      options: the flags.
+      reports: of all stages of the run.
+      directory: where the run was made: its own, or the one beside it where it was published before.
+
+    Returns: the verdict, and where the run is now.
 
     Raises:
+      RunError: a table is not there or not whole; nothing is published.
       ValueError: the counts of an input do not reconcile; nothing is published.
     """
-    directory = stage.run_dir(options)
+    check_complete(reports, directory)
     reconcile(reports)
-    values = metrics(options, reports)
-    verdict = decide(values.get("evaluation"), last_published(options), options.gate_tolerance, no_gate=options.no_gate)
+    name = options.run_name
+    values = metrics(options, reports, directory)
+    verdict = decide(
+        values.get("evaluation"), last_evaluation(options), options.gate_tolerance, no_gate=options.no_gate
+    )
     values["gate"] = dataclasses.asdict(verdict)
     files.write_json(stage.join(directory, "metrics.json"), values)
     files.write_text(stage.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
-    files.write_json(stage.join(directory, "manifest.json"), manifest(options, reports))
-    if verdict.passed:
-        files.write_text(stage.join(options.output, LATEST), options.run_name + "\n")
-    return verdict
+    files.write_json(stage.join(directory, runs.MANIFEST), manifest(options, reports, verdict.passed))
+    if not verdict.passed:
+        return verdict, directory
+    final = runs.directory(options.output, name)
+    if directory != final:
+        revision.put_in_place(directory, final)
+    said = [runs.name_latest(options.output, name)]
+    said += [
+        f"run {each} is removed (--keep_runs)" for each in runs.remove_old(options.output, options.keep_runs, name)
+    ]
+    reason = "; ".join(filter(None, [verdict.reason, *said]))
+    return dataclasses.replace(verdict, reason=reason), final
 
 
-def last_published(options: Options) -> Any:
-    """The evaluation of the run that LATEST names; None where there is none, or it is this very run."""
-    path = stage.join(options.output, LATEST)
-    if not stage.exists(path):
-        return None
-    name = files.read_text(path).strip()
-    metrics_path = stage.join(options.output, "runs", name, "metrics.json")
-    if name == options.run_name or not stage.exists(metrics_path):
-        return None
-    return files.read_json(metrics_path).get("evaluation")
+def check_complete(reports: Sequence[Report], directory: str) -> None:
+    """Finds out whether every table of a run is there, as its stage left it.
+
+    Raises:
+      RunError: one is not.
+    """
+    for report in reports:
+        if what := resume.damage(report, directory):
+            raise RunError(f"not published: {what}; {report.stage} has to be done again")
 
 
-def metrics(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
+def last_evaluation(options: Options) -> Any:
+    """The evaluation of the newest published run before this one; None where there is none."""
+    name = runs.last_before(options.output, options.run_name)
+    path = stage.join(runs.directory(options.output, name), "metrics.json")
+    return files.read_json(path).get("evaluation") if name and stage.exists(path) else None
+
+
+def metrics(options: Options, reports: Sequence[Report], directory: str) -> dict[str, Any]:
     """Every counter and measure of the run."""
     measures: dict[str, Any] = {
         "run": options.run_name,
-        "stages": {report.stage: dataclasses.asdict(report) for report in reports},
+        "stages": {report.stage: report.measures() for report in reports},
     }
     for name, writer, path in MEASURES:
         if writer in measures["stages"]:
-            measures[name] = files.read_json(stage.join(stage.run_dir(options), path))
+            measures[name] = files.read_json(stage.join(directory, path))
     return measures
 
 
@@ -81,27 +102,23 @@ def prometheus(values: dict[str, Any]) -> Iterator[str]:
                 yield f"{family}{{{labels}}} {value}"
 
 
-def manifest(options: Options, reports: Sequence[Report]) -> dict[str, Any]:
-    """What the run was made from: inputs, configuration, versions, rows of every table, times."""
+def manifest(options: Options, reports: Sequence[Report], published: bool) -> dict[str, Any]:
+    """What the run was made from and of: inputs, configuration, versions, rows and files of every table, times."""
+    origins = [report.origin for report in reports if report.origin]
+    inputs = {name: states for origin in origins for name, states in origin["files"].items()}
     return {
         "run": options.run_name,
-        "inputs": {name: fingerprints(getattr(options, name)) for name in INPUTS},
+        "published": published,
+        "inputs": {
+            name: [{"path": path, "bytes": size, "changed": changed} for path, size, changed in inputs.get(name, [])]
+            for name in INPUTS
+        },
         "configuration": dataclasses.asdict(options),
-        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        "versions": resume.versions(),
         "rows": {table: rows for report in reports for table, rows in report.rows.items()},
+        "files": {table: left for report in reports for table, left in report.files.items()},
         "seconds": {report.stage: report.seconds for report in reports},
     }
-
-
-def fingerprints(patterns: str) -> list[dict[str, Any]]:
-    """Path, size and time of the last change of every file of an input."""
-    from apache_beam.io.filesystems import FileSystems
-
-    from transforms import formats
-
-    inputs = formats.find_files(patterns) if patterns else []
-    found = [FileSystems.match([file.path])[0].metadata_list[0] for file in inputs]
-    return [{"path": each.path, "bytes": each.size_in_bytes, "changed": each.last_updated_in_seconds} for each in found]
 
 
 def reconcile(reports: Sequence[Report]) -> None:

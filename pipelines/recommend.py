@@ -139,6 +139,7 @@ STAGE = Stage(
     writes=("candidates", "recommendations", "similar_posts"),
     run=run,
     work="user_embeddings",
+    options=("recommend", "num_parts"),
 )
 
 

@@ -1,19 +1,30 @@
 """All stages in order: raw posts, interactions and users -> published embeddings and recommendation tables.
 
-Reads the globs of --posts, --interactions and --users; writes OUTPUT/runs/RUN_DATE/ and, last, OUTPUT/LATEST.
+Reads the globs of --posts, --interactions and --users; writes OUTPUT/runs/RUN_DATE/ and, last, OUTPUT/LATEST. Given
+again, the command does what is not done yet or was made from something else, and says why; the rest is skipped.
 
     fusefeed run --posts 'posts/*.jsonl.gz' --interactions 'events/*.parquet' --users users.csv \
-        --media_root media --output out
+        --media_root media --output out [--run_date 2026-01-01:2026-01-07] [--force train] [--keep_runs 7]
 """
 
+import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+import typing
+from collections.abc import Mapping, Sequence
 
-from pipelines import console, publish, stage, summary
+from pipelines import console, leftovers, lock, publish, resume, revision, runs, stage, summary
 from pipelines.options import Options, UsageError, parse
 
 DESCRIPTION = "All stages in order, from raw posts to published recommendation tables."
+SKIPPED = "skipped: unchanged"
+# What is said of the runs of a range of dates, from the best exit code to the worst.
+SAID = {
+    console.DONE: "published",
+    console.REFUSED: "refused by the gate",
+    console.FAILED: "failed",
+    console.BAD_USAGE: "could not begin",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,23 +35,93 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> int:
-    """Runs every stage, publishes and prints the summary. Returns the exit code.
+    """Runs every stage that has to be, publishes and prints the summary, for every date. Returns the exit code.
 
     Raises:
       UsageError: an input is missing or cannot be read, or the output cannot be written.
+      RunError: another command is at work on the output, or the run cannot go on.
+    """
+    check(options)
+    return make_runs(options, all_stages())
+
+
+def make_runs(options: Options, stages: Sequence[stage.Stage]) -> int:
+    """Makes the run of every date that is asked for, oldest first. Returns the exit code: the worst of theirs.
+
+    Of several dates one that fails does not stop the others. Raises: as `run`.
+    """
+    names, codes = options.run_names, dict[str, int]()
+    with lock.hold(options.output) as held:
+        leftovers.sweep(options.output)
+        stage.check_writable(stage.join(options.output, runs.RUNS))
+        for name in names:
+            one = dataclasses.replace(options, run_date=name)
+            if len(names) == 1:
+                return make(one, stages, held)
+            print(f"run {name} ({len(codes) + 1} of {len(names)})", file=sys.stderr, flush=True)
+            try:
+                codes[name] = make(one, stages, held)
+            except Exception as error:
+                codes[name] = console.tell_error(f"fusefeed run {name}", error)
+    print("\n".join(["", *(f"run {name}: {SAID[code]}" for name, code in codes.items())]))
+    return max(codes.values(), key=list(SAID).index)
+
+
+def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> int:
+    """Makes the run of one date: every stage that has to be done, then publishes. Returns the exit code.
+
+    Raises:
+      UsageError: the output cannot be written.
+      RunError: the run cannot go on.
     """
     began = time.monotonic()
-    check(options)
+    stages = [each for each in stages if not (options.no_evaluate and each.name == "evaluate")]
+    directory, plan = prepare(options, stages)
     reports = []
-    stages = [each for each in all_stages() if not (options.no_evaluate and each.name == "evaluate")]
     for number, each in enumerate(stages, 1):
-        print(f"[{number}/{len(stages)}] {each.name}", file=sys.stderr, flush=True)
-        reports.append(stage.execute(each, options))
-    verdict = publish.publish(options, reports)
-    print(summary.text(options, reports, time.monotonic() - began))
+        reason = plan[each.name]
+        print(f"[{number}/{len(stages)}] {each.name}: {reason or SKIPPED}", file=sys.stderr, flush=True)
+        held.check()
+        done = stage.execute(each, options, directory) if reason else stage.read_report(directory, each.name)
+        reports.append(typing.cast(stage.Report, done))
+    held.check()
+    verdict, directory = publish.publish(options, reports, directory)
+    print(summary.text(options, reports, directory, time.monotonic() - began))
     if verdict.reason:
         print(f"fusefeed run: {verdict.reason}", file=sys.stderr)
     return console.DONE if verdict.passed else console.REFUSED
+
+
+def prepare(options: Options, stages: Sequence[stage.Stage]) -> tuple[str, dict[str, str]]:
+    """Where the run is made, and why each stage has to be done there; "" where it has not."""
+    final = stage.run_dir(options)
+    origins = {each.name: resume.origin(each, options) for each in stages}
+    plan = make_plan(options, stages, origins, final)
+    if not any(plan.values()):
+        revision.discard(options.output, options.run_name)
+        return final, plan
+    directory = revision.workplace(options.output, options.run_name)
+    return directory, plan if directory == final else make_plan(options, stages, origins, directory)
+
+
+def make_plan(
+    options: Options, stages: Sequence[stage.Stage], origins: Mapping[str, resume.Origin], directory: str
+) -> dict[str, str]:
+    """Why each stage has to be done; "" where what it left still stands."""
+    plan: dict[str, str] = {}
+    reports = stage.read_reports(directory)
+    by_name = {report.stage: report for report in reports}
+    for each in stages:
+        before = [other.name for other in stages if set(other.writes) & set(each.reads)]
+        again = next((name for name in before if plan[name]), "")
+        if {each.name, "all"} & set(options.force):
+            plan[each.name] = "--force"
+        elif again and each.name in by_name:
+            plan[each.name] = f"{again} is done again"
+        else:
+            now = dataclasses.replace(origins[each.name], stages=stage.sources(each, reports))
+            plan[each.name] = resume.why_again(by_name.get(each.name), now, directory)
+    return plan
 
 
 def all_stages() -> list[stage.Stage]:
@@ -70,7 +151,8 @@ def check(options: Options) -> None:
             raise UsageError(f"--media_root: {root} is not there")
     if options.transform_fn and not stage.exists(options.transform_fn):
         raise UsageError(f"--transform_fn: {options.transform_fn} is not there")
-    stage.check_writable(stage.run_dir(options))
+    if not options.output:
+        raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipelines import console, memory
@@ -58,6 +58,9 @@ class Stage:
       run: does the work, given the options and the places; raises where it fails.
       work: the table whose rows are the stage's work, for the display of progress ("" where that is not known).
       tensorflow: whether it uses TensorFlow in this process.
+      options: the flags, and groups of flags, that what it writes depends on: with others it is done again.
+      files: the flags that name files which it reads.
+      reads_media: whether it reads what is below --media_root.
     """
 
     name: str
@@ -66,13 +69,24 @@ class Stage:
     run: Callable[[Options, Places], None]
     work: str = ""
     tensorflow: bool = True
+    options: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    reads_media: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a complete stage leaves beside its tables: rows by table, exact counts, and what it took.
+    """What a complete stage leaves beside its tables.
 
-    `peak_memory_bytes` is of the driver's process: with the local runner in one process that is all of it.
+    Attributes:
+      stage: its name.
+      seconds: what it took.
+      peak_memory_bytes: of the driver's process: with the local runner in one process that is all of it.
+      rows: of each table.
+      counts: exact ones.
+      id: of this execution, never the same twice: what later stages were made from.
+      origin: a `resume.Origin` as JSON; None in reports that do not tell.
+      files: the bytes of every file of each table, by its path below the table.
     """
 
     stage: str
@@ -80,6 +94,14 @@ class Report:
     peak_memory_bytes: int
     rows: dict[str, int]
     counts: dict[str, int]
+    id: str = ""
+    origin: dict[str, Any] | None = None
+    files: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+
+    def measures(self) -> dict[str, Any]:
+        """What metrics tell of the stage."""
+        names = ("stage", "seconds", "peak_memory_bytes", "rows", "counts")
+        return {name: getattr(self, name) for name in names}
 
 
 def join(*parts: str) -> str:
@@ -94,21 +116,31 @@ def run_dir(options: Options) -> str:
     return join(options.output, "runs", options.run_name)
 
 
-def execute(stage: Stage, options: Options) -> Report:
+def execute(stage: Stage, options: Options, directory: str = "") -> Report:
     """Runs a stage and puts its tables into place.
+
+    Args:
+      stage: the stage.
+      options: the flags.
+      directory: where the run is made; the run's own where not told.
 
     Raises:
       UsageError: a table that it reads is not there, or the output cannot be written.
+      RunError: a table that it reads is damaged, or an input file was changed while it was read.
     """
+    from pipelines import resume
     from transforms import counts, tables
 
-    directory = run_dir(options)
+    directory = directory or run_dir(options)
     _check_inputs(stage, directory)
+    read = read_reports(directory)
+    resume.check_read(stage, read, directory)
+    origin = dataclasses.replace(resume.origin(stage, options), stages=sources(stage, read))
     temporary = join(directory, f"_{stage.name}-{uuid.uuid4().hex}")
     _make(temporary)
     if stage.tensorflow:
         console.import_tensorflow()
-    local = tempfile.mkdtemp(prefix=f"fusefeed-{stage.name}-")
+    local = tempfile.mkdtemp(prefix=f"{local_prefix(options.output)}{stage.name}-")
     began = time.monotonic()
     memory.reset_peak()
     try:
@@ -116,21 +148,36 @@ def execute(stage: Stage, options: Options) -> Report:
         total = tables.count_rows(join(directory, stage.work)) if stage.work else 0
         with console.progress(stage.name, total):
             stage.run(options, places)
+        resume.check_unchanged(origin, stage.name)
         tallies: dict[str, int] = {}
-        rows = {}
+        rows, left = {}, {}
         for table in stage.writes:
             tallies |= counts.read_counts(places.output(table))
+            left[table] = files.list_sizes(places.output(table))
             if tables.list_files(places.output(table)):
                 rows[table] = tables.count_rows(places.output(table))
-        _delete(report_path(directory, stage.name))
+        delete(report_path(directory, stage.name))
         for table in stage.writes:
             move(places.output(table), places.input(table))
-        report = Report(stage.name, round(time.monotonic() - began, 3), memory.peak_bytes(), rows, tallies)
+        seconds, peak = round(time.monotonic() - began, 3), memory.peak_bytes()
+        made_from = files.plain(dataclasses.asdict(origin))
+        report = Report(stage.name, seconds, peak, rows, tallies, uuid.uuid4().hex, made_from, left)
         files.write_json(report_path(directory, stage.name), dataclasses.asdict(report))
         return report
     finally:
-        _delete(temporary)
+        with contextlib.suppress(OSError):  # must not hide why the stage failed; the next run sweeps it away
+            delete(temporary)
         shutil.rmtree(local, ignore_errors=True)
+
+
+def local_prefix(output: str) -> str:
+    """How the names of local scratch directories begin that belong to an output."""
+    return f"fusefeed-{slug(os.path.abspath(output) if files.is_local(output) else output)}-"
+
+
+def sources(stage: Stage, reports: Iterable[Report]) -> dict[str, str]:
+    """The stages whose tables a stage reads, with the id of the execution that left them."""
+    return {report.stage: report.id for report in reports if set(report.files) & set(stage.reads)}
 
 
 def _check_inputs(stage: Stage, directory: str) -> None:
@@ -144,6 +191,18 @@ def _check_inputs(stage: Stage, directory: str) -> None:
 def report_path(directory: str, stage: str) -> str:
     """Where a stage's report is; it is there if and only if the stage is complete."""
     return join(directory, "_stages", f"{stage}.json")
+
+
+def read_report(directory: str, stage: str) -> Report | None:
+    """The report of a stage; None where it is not complete."""
+    path = report_path(directory, stage)
+    return Report(**files.read_json(path)) if exists(path) else None
+
+
+def read_reports(directory: str) -> list[Report]:
+    """The reports of all stages that are complete, by name."""
+    names = sorted(files.list_sizes(join(directory, "_stages")))
+    return [Report(**files.read_json(join(directory, "_stages", name))) for name in names if name.endswith(".json")]
 
 
 @contextlib.contextmanager
@@ -184,22 +243,26 @@ def beam_pipeline_options(beam_args: Sequence[str]) -> Any:
     return PipelineOptions(list(beam_args))
 
 
-def main(
-    stage: Stage, description: str, argv: Sequence[str] | None, show: Callable[[Options], str] | None = None
-) -> int:
-    """The command of one stage: parses, runs, prints the rows of its tables and what `show` has to show.
+def main(stage: Stage, description: str, argv: Sequence[str] | None, show: Callable[[str], str] | None = None) -> int:
+    """The command of one stage: parses, runs, prints the rows of its tables and what `show` tells of the directory.
 
     Returns the exit code.
     """
     import sys
 
     def work() -> int:
+        from pipelines import leftovers, lock
+
         options = parse(stage.name, description, sys.argv[1:] if argv is None else argv)
-        report = execute(stage, options)
+        directory = run_dir(options)
+        with lock.hold(options.output):
+            leftovers.sweep(options.output)
+            check_writable(directory)
+            report = execute(stage, options)
         for table, rows in report.rows.items():
-            print(f"{join(run_dir(options), table)}: {rows:,} rows")
+            print(f"{join(directory, table)}: {rows:,} rows")
         if show is not None:
-            print(show(options))
+            print(show(directory))
         return 0
 
     return console.exit_code(f"fusefeed {stage.name}", work)
@@ -211,12 +274,10 @@ def check_writable(directory: str) -> None:
     Raises:
       UsageError: it cannot.
     """
-    from apache_beam.io.filesystems import FileSystems
-
     path = join(directory, f"_{uuid.uuid4().hex}.tmp")
     try:
         files.write_text(path, "")
-        FileSystems.delete([path])
+        delete(path)
     except OSError as error:
         raise UsageError(f"{directory} cannot be written: {error.strerror or error}") from None
 
@@ -230,13 +291,24 @@ def exists(path: str) -> bool:
     return FileSystems.exists(path) or bool(FileSystems.match([join(path, "**")], limits=[1])[0].metadata_list)
 
 
+def list_names(directory: str) -> list[str]:
+    """The names right in a directory of any file system, sorted; none where there is no such directory."""
+    from apache_beam.io.filesystems import FileSystems
+
+    if FileSystems.get_scheme(directory) is None:
+        return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    root = directory.rstrip("/") + "/"
+    found = [each.path for match in FileSystems.match([root + "**"]) for each in match.metadata_list]
+    return sorted({path[len(root) :].split("/")[0] for path in found})
+
+
 def move(source: str, target: str) -> None:
     """Puts a directory in the place of another: a rename locally, object by object elsewhere."""
     from apache_beam.io.filesystems import FileSystems
 
     if not exists(source):
         return
-    _delete(target)
+    delete(target)
     if FileSystems.get_scheme(source) is None:
         _make(target.rsplit("/", 1)[0])
         FileSystems.rename([source], [target])
@@ -266,11 +338,17 @@ def slug(path: str) -> str:
     return hashlib.sha256(path.encode()).hexdigest()[:16]
 
 
-def _delete(path: str) -> None:
+def delete(path: str) -> None:
+    """Deletes a file or directory where there is one."""
     from apache_beam.io.filesystems import FileSystems
 
-    if exists(path):
-        FileSystems.delete([path])
+    if FileSystems.get_scheme(path) is None:
+        if os.path.lexists(path):
+            FileSystems.delete([path])
+        return
+    found = [each.path for match in FileSystems.match([path, join(path, "**")]) for each in match.metadata_list]
+    if found:
+        FileSystems.delete(found)
 
 
 def _make(directory: str) -> None:
@@ -286,4 +364,6 @@ def _worth_saying(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("apache_beam").setLevel(logging.ERROR)
+# What fails in a step is raised as well, and told once.
+logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
 logging.getLogger().addFilter(_worth_saying)

@@ -12,7 +12,7 @@ NUM_EXAMPLES = 5
 RESULT_TABLES = ("item_embeddings", "user_embeddings", "recommendations", "similar_posts", "rejects")
 
 
-def text(options: Options, reports: Sequence[Report], seconds: float) -> str:
+def text(options: Options, reports: Sequence[Report], directory: str, seconds: float) -> str:
     """The summary: rows in and out, rejects by code, time and memory a stage, where the tables are, some examples."""
     by_stage = {report.stage: report.counts for report in reports}
     rejected: dict[str, int] = {}
@@ -27,9 +27,9 @@ def text(options: Options, reports: Sequence[Report], seconds: float) -> str:
         list(_media(by_stage.get("extract", {}))),
         list(_rejects(rejected)),
         list(_stages(reports)),
-        list(_evaluation(options)),
-        list(_tables(options, reports)),
-        list(_examples(options)),
+        list(_evaluation(options, directory)),
+        list(_tables(directory, reports)),
+        list(_examples(directory)),
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
@@ -65,31 +65,31 @@ def _stages(reports: Sequence[Report]) -> Iterator[str]:
         yield f"{report.stage:<16}{duration(report.seconds):>14}{report.peak_memory_bytes / 2**20:>10,.0f} MiB"
 
 
-def _tables(options: Options, reports: Sequence[Report]) -> Iterator[str]:
+def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:
     rows: dict[str, int] = {}
     for report in reports:
         for table, number in report.rows.items():
             name = table.split("/")[0]
             rows[name] = rows.get(name, 0) + number
-    yield f"tables in {stage.run_dir(options)}"
+    yield f"tables in {directory}"
     for table in RESULT_TABLES:
         yield f"  {table + '/':<20}{rows.get(table, 0):>12,} rows"
 
 
-def _evaluation(options: Options) -> Iterator[str]:
+def _evaluation(options: Options, directory: str) -> Iterator[str]:
     from pipelines import evaluate
 
     if not options.no_evaluate:
-        yield evaluate.table(options)
+        yield evaluate.table(directory)
 
 
-def _examples(options: Options) -> Iterator[str]:
+def _examples(directory: str) -> Iterator[str]:
     """The first recommendation of five users, spread over the first file of the table."""
     import pyarrow.compute as pc
 
     from transforms import tables
 
-    files = tables.list_files(stage.join(stage.run_dir(options), "recommendations"))
+    files = tables.list_files(stage.join(directory, "recommendations"))
     best = tables.read_file(files[0]) if files else None
     if best is None or not best.num_rows:
         return

@@ -87,7 +87,7 @@ def show(epoch: "EpochReport") -> None:
     )
 
 
-STAGE = Stage("train", reads=("fused", "collaborative"), writes=("model",), run=run)
+STAGE = Stage("train", reads=("fused", "collaborative"), writes=("model",), run=run, options=("train",))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

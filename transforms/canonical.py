@@ -28,6 +28,7 @@ class Table:
       key: the column by whose hash the table is divided into parts.
       same: rows equal in these columns are duplicates.
       order: how the rows of a part are sorted.
+      until: microseconds since 1970, UTC: rows from then on lie in the run's future and are rejects; None: none do.
     """
 
     name: str
@@ -36,9 +37,10 @@ class Table:
     key: str
     same: tuple[str, ...]
     order: tuple[str, ...]
+    until: int | None = None
 
     def rank(self, column: str) -> int:
-        """The rank of a column's faults; that of a missing id is one more."""
+        """The rank of a column's faults; that of a missing id, or of a time after `until`, is one more."""
         return 2 * list(self.roles).index(column)
 
 
@@ -149,6 +151,10 @@ def canonical(table: Table, found: Mapping[str, pa.Array], verdicts: Verdicts) -
         verdicts.reject(bad, *fault(role, name), rank)
         if role == "key":
             verdicts.reject(~blocks.valid(made[name]), "id_missing", f"{name} is missing or empty", rank + 1)
+        if role == "time" and table.until is not None:
+            later = pc.fill_null(pc.greater_equal(made[name].cast(pa.int64()), table.until), False)
+            message = f"{name} is later than the end of the run's date"
+            verdicts.reject(later.to_numpy(zero_copy_only=False), "after_run_date", message, rank + 1)
     if "kind" in made:
         made["kind"] = columns.to_kinds(made["kind"], blocks.valid(made["value"]))[0]
     return _block(table.schema, made)

@@ -50,3 +50,20 @@ def write_json(path: str, value: Any) -> None:
 def read_json(path: str) -> Any:
     """The value in a JSON file."""
     return json.loads(read_text(path))
+
+
+def plain(value: Any) -> Any:
+    """A value as it comes back from JSON: tuples as lists, say."""
+    return json.loads(json.dumps(value))
+
+
+def list_sizes(directory: str) -> dict[str, int]:
+    """The bytes of every file below a directory, by its path from there; empty where there is no such directory."""
+    from apache_beam.io.filesystems import FileSystems
+
+    root = directory.rstrip("/")
+    if is_local(root):
+        paths = [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
+        return {os.path.relpath(path, root): os.path.getsize(path) for path in paths}
+    found = [each for match in FileSystems.match([f"{root}/**"]) for each in match.metadata_list]
+    return {each.path[len(root) + 1 :]: each.size_in_bytes for each in found}

@@ -37,7 +37,8 @@ class IngestTable(beam.PTransform):
     """Reads the files of one table ("posts", "interactions" or "users").
 
     Every row is written, rejected with a code, or a duplicate; see `reconcile`. What crosses the first shuffle are
-    splits (a few numbers each), what crosses the second are blocks.
+    splits (a few numbers each), what crosses the second are blocks. Rows with a time from `until` on (microseconds
+    since 1970, UTC) are rejected: a run of a past date must not know them. Rows without a time are taken.
     """
 
     table: str
@@ -45,6 +46,7 @@ class IngestTable(beam.PTransform):
     num_parts: int = 0
     block_bytes: int = BLOCK_BYTES
     limits: Limits = dataclasses.field(default_factory=Limits)
+    until: int | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -57,7 +59,7 @@ class IngestTable(beam.PTransform):
 
     @decorators.no_annotations
     def expand(self, root: beam.Pipeline) -> Ingested:
-        table = canonical.TABLES[self.table]
+        table = dataclasses.replace(canonical.TABLES[self.table], until=self.until)
         found = (
             root
             | "Files" >> beam.Create(list(self.files))

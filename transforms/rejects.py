@@ -19,6 +19,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "id_missing": ("post_id or user_id is missing or empty", "every row needs its id"),
     "id_invalid": ("an id is not a string or whole number, is too long or has control characters", "mend the id"),
     "time_invalid": ("created_at is neither ISO 8601 nor epoch seconds or milliseconds", "convert the time"),
+    "after_run_date": ("created_at is later than the end of --run_date (UTC)", "nothing; a later run takes the row"),
     "field_invalid": ("a field has the wrong type (the message names it)", "mend the field or leave it out"),
     "vector_invalid": ("a ready-made vector is not a list of finite numbers", "mend the vector or leave it out"),
     "file_unreadable": ("the rest of the file cannot be read (a gzip cut off, say)", "fetch the file again"),

@@ -102,8 +102,11 @@ def list_files(directory: str) -> list[str]:
 
 
 def open_file(path: str) -> "BinaryIO | pa.NativeFile":
-    """Opens a file for reading: memory-mapped where it is local, through Beam's file systems elsewhere."""
-    return pa.memory_map(path) if is_local(path) else FileSystems.open(path)
+    """Opens a file for reading, elsewhere than locally through Beam's file systems.
+
+    Not memory-mapped: of a file that is cut off while it is read that would kill the process (SIGBUS).
+    """
+    return pa.OSFile(path) if is_local(path) else FileSystems.open(path)
 
 
 def read_file(path: str, columns: Sequence[str] | None = None) -> pa.RecordBatch:

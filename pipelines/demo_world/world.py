@@ -114,7 +114,7 @@ def _write_media(root: Path, posts: list[Post], broken: list[defects.BrokenMedia
     for uri, data in files.items():
         path = root / uri
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        _put(path, data)
 
 
 def _write_posts(out: Path, seed: int, posts: list[Post]) -> tuple[dict[str, str], InputTruth]:
@@ -134,8 +134,8 @@ def _write_posts(out: Path, seed: int, posts: list[Post]) -> tuple[dict[str, str
     repeated = [row for row in newer if row.get("text") and "client" not in row and "geo" not in row][-2:]
     newer += repeated
     bad = defects.BAD_POST_LINES
-    (out / "posts-1.jsonl").write_bytes(_mix(_lines(older), bad[::2]))
-    (out / "posts-2.jsonl.gz").write_bytes(gzip.compress(_mix(_lines(newer), bad[1::2]), mtime=0))
+    _put(out / "posts-1.jsonl", _mix(_lines(older), bad[::2]))
+    _put(out / "posts-2.jsonl.gz", gzip.compress(_mix(_lines(newer), bad[1::2]), mtime=0))
     truth = InputTruth(
         rows=len(older) + len(newer) + len(bad),
         rejected=_by_code(bad),
@@ -157,11 +157,11 @@ def _write_interactions(out: Path, rows: list[dict[str, Any]]) -> InputTruth:
     _write_parquet(out / "interactions-1.parquet", [*archive, without_post])
     table = [[row["user_id"], row["post_id"], row["kind"], _iso(row["created_at"]), ""] for row in middle]
     header = b"user_id,post_id,kind,created_at,value\n"
-    (out / "interactions-2.csv").write_bytes(header + _mix(_csv_lines(table), defects.BAD_INTERACTION_CSV_LINES))
+    _put(out / "interactions-2.csv", header + _mix(_csv_lines(table), defects.BAD_INTERACTION_CSV_LINES))
     lines = [row | {"created_at": _epoch_ms(row["created_at"])} for row in newest]
     for line in lines[::25]:
         line["device"] = "phone"  # not a field that fusefeed knows
-    (out / "interactions-3.jsonl").write_bytes(_mix(_lines(lines), defects.BAD_INTERACTION_LINES))
+    _put(out / "interactions-3.jsonl", _mix(_lines(lines), defects.BAD_INTERACTION_LINES))
     bad = [*defects.BAD_INTERACTION_CSV_LINES, *defects.BAD_INTERACTION_LINES, (b"", "id_missing")]
     return InputTruth(
         rows=len(archive) + len(middle) + len(newest) + len(bad),
@@ -177,16 +177,24 @@ def _write_users(out: Path, users: list[User]) -> InputTruth:
     known = [row for row in rows if "interests" in row and "followers" not in row]
     stale = [{"user_id": row["user_id"], "interests": ["nothing", "yet"]} for row in known[1:3]]
     bad = defects.BAD_USER_LINES
-    (out / "users.jsonl").write_bytes(_mix(_lines([*stale, *rows]), bad))
+    _put(out / "users.jsonl", _mix(_lines([*stale, *rows]), bad))
     unknown = _count_fields(rows, ("followers",))
     return InputTruth(len(stale) + len(rows) + len(bad), _by_code(bad), len(stale), unknown)
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Writes a file; one that has these bytes already stays as it is, so that a run made from it stands."""
+    if not (path.is_file() and path.read_bytes() == data):
+        path.write_bytes(data)
 
 
 def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     names = ("user_id", "post_id", "kind")
     columns: dict[str, pa.Array] = {name: pa.array([row[name] for row in rows], pa.string()) for name in names}
     columns["created_at"] = pa.array([row["created_at"] for row in rows], pa.timestamp("ms", tz="UTC"))
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    _put(path, sink.getvalue())
 
 
 def _write_truth(out: Path, world: DemoWorld) -> None:
