@@ -24,9 +24,10 @@ FILE = "_continuity.json"
 
 
 def last_items(options: Options, places: Places) -> str:
-    """The item_embeddings/ of the run in whose space this one goes on; "" where it begins a new one."""
+    """The item_embeddings/ of the run in whose space this one goes on; "" where it begins one, or that run is gone."""
     found = lineage.read(places.input("collaborative"))
-    return join(runs.directory(options.output, found.previous), "item_embeddings") if found.previous else ""
+    directory = join(runs.directory(options.output, found.previous), "item_embeddings") if found.previous else ""
+    return directory if directory and stage.exists(directory) else ""
 
 
 def find_rotations(options: Options, places: Places, straight: "Space", before: str) -> "Rotations | None":
@@ -67,7 +68,7 @@ def write(options: Options, places: Places, before: str) -> None:
         sums = _sum_over_pairs(options, places, directory, before, None, align.cosines)
         about |= align.continuity(sums)._asdict()
     elif found.previous:
-        about["why_new"] = "the blocks of the embeddings have other widths"
+        about["why_new"] = "the blocks of the embeddings have other widths, or the last run is gone"
     files.write_json(join(directory, FILE), about)
 
 

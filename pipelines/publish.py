@@ -12,7 +12,11 @@ from pipelines.stage import Report
 from transforms import files
 
 # What stages leave besides tables and counts: its name in metrics.json, the stage, the file.
-MEASURES = (("model", "train", "model/model.json"), ("evaluation", "evaluate", "evaluation/evaluation.json"))
+MEASURES = (
+    ("model", "train", "model/model.json"),
+    ("continuity", "embed", "item_embeddings/_continuity.json"),
+    ("evaluation", "evaluate", "evaluation/evaluation.json"),
+)
 INPUTS = ("posts", "interactions", "users")
 MEDIA_KINDS = ("image", "video", "audio", "unknown")
 

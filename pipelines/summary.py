@@ -27,6 +27,7 @@ def text(options: Options, reports: Sequence[Report], directory: str, seconds: f
         list(_media(by_stage.get("extract", {}))),
         list(_rejects(rejected)),
         list(_stages(reports)),
+        list(_continuity(directory)),
         list(_evaluation(options, directory)),
         list(_tables(directory, reports)),
         list(_examples(directory)),
@@ -63,6 +64,20 @@ def _stages(reports: Sequence[Report]) -> Iterator[str]:
     yield f"{'stage':<16}{'time':>14}{'peak memory':>14}"
     for report in reports:
         yield f"{report.stage:<16}{duration(report.seconds):>14}{report.peak_memory_bytes / 2**20:>10,.0f} MiB"
+
+
+def _continuity(directory: str) -> Iterator[str]:
+    from pipelines import continuity
+    from transforms import files
+
+    about = files.read_json(stage.join(directory, "item_embeddings", continuity.FILE))
+    if about["why_new"]:
+        yield f"a new space of embeddings: {about['why_new']}"
+    else:
+        yield (
+            f"embeddings in the space of {about['space_since']}: the {about['posts']:,} posts that {about['previous']} has "
+            f"too are where they were, mean cosine {about['cosine']:.3f}"
+        )
 
 
 def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:

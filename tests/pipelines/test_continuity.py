@@ -1,0 +1,157 @@
+"""The space of embeddings over runs: taken over, turned, or begun anew and why."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines import continuity, embed, fuse, lineage, stage
+from pipelines.options import Options
+from tests.pipelines.test_embed_recommend import (
+    INTERACTIONS,
+    USERS,
+    act,
+    make_posts,
+    write,
+    write_features,
+    write_ridge,
+)
+from transforms import blocks, files, schemas, space, tables
+from transforms.fuse import MIN_PRESENT
+
+FIRST, SECOND = "2024-05-31", "2024-06-01"
+FLAGS: dict[str, Any] = {"text_width": 8, "min_document_frequency": 1, "factors": 3}
+
+
+def make_run(output: Path, name: str, interactions: list[dict[str, Any]], **flags: Any) -> Path:
+    directory = output / "runs" / name
+    posts = make_posts()
+    write(directory, "posts", posts, schemas.POSTS, 15)
+    write(directory, "interactions", interactions, schemas.INTERACTIONS, 50)
+    write(directory, "users", USERS, schemas.USERS, 3)
+    write_features(directory, posts)
+    options = Options(output=str(output), run_date=name, **(FLAGS | flags))
+    stage.execute(fuse.STAGE, options)
+    write_ridge(directory)
+    stage.execute(embed.STAGE, options)
+    return directory
+
+
+def publish(directory: Path) -> None:
+    files.write_json(str(directory / "manifest.json"), {"published": True})
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("out")
+    publish(make_run(path, FIRST, INTERACTIONS))
+    return path
+
+
+def embeddings(directory: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for block in tables.read_blocks(str(directory / "item_embeddings"), 1000):
+        vectors = blocks.vectors_to_numpy(block.column("embedding")).astype(float)
+        found |= dict(zip(block.column("post_id").to_pylist(), vectors, strict=True))
+    return found
+
+
+def about(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "item_embeddings" / continuity.FILE).read_text())
+    return found
+
+
+def test_the_first_run_begins_a_space(output: Path) -> None:
+    found = about(output / "runs" / FIRST)
+    assert found == {
+        "space_since": FIRST,
+        "previous": "",
+        "why_new": "there is no published run that is older",
+    }
+
+
+def test_the_next_run_goes_on_in_it(output: Path) -> None:
+    more = [act("somebody", f"football{i:02d}") for i in (4, 10, 14)]
+    # The factors' signs are arbitrary; a run whose factors all point the other way is turned back.
+    second = make_run(output, SECOND, INTERACTIONS + more)
+    found = about(second)
+    assert (found["space_since"], found["previous"], found["why_new"]) == (FIRST, FIRST, "")
+    assert found["cosine"] > 0.95
+    old, new = embeddings(output / "runs" / FIRST), embeddings(second)
+    both = [post for post in old if old[post].any() and new[post].any()]
+    cosines = [old[p] @ new[p] / np.linalg.norm(old[p]) / np.linalg.norm(new[p]) for p in both]
+    assert (found["posts"], found["cosine"]) == (len(both), pytest.approx(np.mean(cosines), abs=1e-5))
+    for name in ("transform_fn/_layout.json", "collaborative/_tuning.json"):
+        one, two = (json.loads((output / "runs" / run / name).read_text()) for run in (FIRST, SECOND))
+        assert one == two
+
+
+def test_turning_a_run_changes_no_score(output: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    more = [act("somebody", f"football{i:02d}") for i in (4, 10, 14)]
+    turned = make_run(output, "2024-06-02", INTERACTIONS + more)
+    monkeypatch.setattr(continuity, "find_rotations", lambda *_: None)
+    straight = make_run(output, "2024-06-03", INTERACTIONS + more)
+    assert about(straight)["why_new"] == "the blocks of the embeddings have other widths, or the last run is gone"
+    scores = []
+    for directory in (turned, straight):
+        users = pa.Table.from_batches(tables.read_blocks(str(directory / "user_embeddings"), 1000)).sort_by("user_id")
+        vectors = blocks.vectors_to_numpy(users.column("embedding").combine_chunks())
+        posts = embeddings(directory)
+        scores.append(vectors @ np.array([posts[post] for post in sorted(posts)]).T)
+    np.testing.assert_allclose(*scores, atol=1e-4)
+    assert not np.allclose(*([posts["football00"] for posts in map(embeddings, (turned, straight))]), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ({"cold_start": True}, "--cold_start"),
+        ({"transform_fn": "somewhere"}, "--transform_fn"),
+        ({"text_width": 7}, "--text_width is 7, was 8"),
+        ({"refit_days": 1}, f"the last one began with {FIRST}, 1 days ago (--refit_days 1)"),
+        ({"run_date": FIRST}, "there is no published run that is older"),
+    ],
+)
+def test_why_a_space_begins(output: Path, flags: dict[str, Any], why: str) -> None:
+    options = Options(output=str(output), **({"run_date": SECOND} | FLAGS | flags))
+    places = stage.Places(str(output / "runs" / FIRST), "", "")
+    found = lineage.decide(options, places)
+    assert (found.why_new, found.previous, found.since) == (why, "", options.run_date)
+
+
+@pytest.mark.parametrize(
+    ("widths", "number", "why"),
+    [({"clip": 5}, MIN_PRESENT - 1, ""), ({"clip": 5}, MIN_PRESENT, "clip is new")],
+)
+def test_a_modality_that_many_posts_have_begins_a_space(
+    output: Path, tmp_path: Path, widths: dict[str, int], number: int, why: str
+) -> None:
+    schema = schemas.features(widths)
+    tables.write_file(str(tmp_path / "features" / "part-00000.parquet"), schemas.empty(schema), schema)
+    files.write_json(str(tmp_path / "features" / "_counts.json"), {"features.text": 40, "features.clip": number})
+    options = Options(output=str(output), run_date=SECOND, **FLAGS)
+    assert lineage.decide(options, stage.Places(str(tmp_path), "", "")).why_new == why
+
+
+def test_other_widths_of_features_begin_a_space(output: Path, tmp_path: Path) -> None:
+    before = lineage.read(str(output / "runs" / FIRST / "collaborative"))
+    earlier = output / "runs" / "2024-05-30"
+    lineage.write(
+        lineage.Lineage("2024-05-30", "", "", before.settings | {"widths": {"clip": 6}}), str(earlier / "collaborative")
+    )
+    publish(earlier)
+    schema = schemas.features({"clip": 5})
+    tables.write_file(str(tmp_path / "features" / "part-00000.parquet"), schemas.empty(schema), schema)
+    options = Options(output=str(output), run_date=FIRST, **FLAGS)
+    assert lineage.decide(options, stage.Places(str(tmp_path), "", "")).why_new == "clip has 5 numbers, had 6"
+
+
+def test_a_run_that_is_gone_is_no_place_to_turn_to(output: Path, tmp_path: Path) -> None:
+    found = lineage.Lineage(FIRST, "2020-01-01", "", {})
+    lineage.write(found, str(tmp_path / "collaborative"))
+    options = Options(output=str(output), run_date=SECOND)
+    assert continuity.last_items(options, stage.Places(str(tmp_path), "", "")) == ""
+    assert space.read_widths(str(output / "runs" / FIRST / "item_embeddings")).own > 0
