@@ -31,14 +31,15 @@ def ours(folder: Path) -> Run:
     """The Extractor, as the stage's workers use it."""
     from transforms.extract import Extractor
     from transforms.media import MediaLimits
+    from transforms.reuse import MediaKeys
 
     names = [str(path.relative_to(folder)) for path in _paths(folder, "small", "large")]
     posts = media.posts_of(names)
     encoders = {"image": "opencv", "video": "none", "audio": "none"}
-    extractor = Extractor(encoders, {}, [str(folder)], MediaLimits(), 16, 256)
+    extractor = Extractor(encoders, {}, MediaKeys([str(folder)], ""), MediaLimits(), 16, 256)
 
     def run() -> Facts:
-        features, rejects, _ = extractor.extract(posts)
+        features, _, rejects, _ = extractor.extract(posts)
         column = features.column("image")
         values = column.drop_null().flatten().to_numpy()
         return {"vectors": len(column) - column.null_count, "sum": _sum(values)} | {"rejects": rejects.num_rows}

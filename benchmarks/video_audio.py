@@ -44,15 +44,16 @@ def ours(folder: Path) -> Run:
     from transforms.audio import log_mels
     from transforms.extract import Extractor
     from transforms.media import MediaLimits
+    from transforms.reuse import MediaKeys
 
     names = [str(path.relative_to(folder)) for name in ("clips", "sounds") for path in _paths(folder, name)]
     posts = media.posts_of(names)
     encoders = {"image": "none", "video": "opencv", "audio": "logmel"}
-    extractor = Extractor(encoders, {}, [str(folder)], MediaLimits(), 16, 256)
+    extractor = Extractor(encoders, {}, MediaKeys([str(folder)], ""), MediaLimits(), 16, 256)
     log_mels([np.zeros(RATE, np.float32)])
 
     def run() -> Facts:
-        features, _, _ = extractor.extract(posts)
+        features, *_ = extractor.extract(posts)
         for kind in ("video", "audio"):
             values, present = blocks.optional_to_numpy(features.column(kind), extractor.encoders[kind].width)
             np.save(folder / f"ours-{kind}.npy", values[present])

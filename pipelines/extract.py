@@ -1,19 +1,23 @@
 """Posts -> features of every modality: one row a post, one nullable column a modality.
 
-Reads posts/ and the media that it refers to; writes features/ and rejects/extract/.
+Reads posts/ and the media that it refers to, and of the last published run features/ and media/: what these tell of
+posts whose media have not changed is taken over. Writes features/, media/ (what became of every medium) and
+rejects/extract/.
 
     fusefeed extract --output out --run_date 2026-01-31 --media_root media
 """
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 
-from pipelines import stage
+from pipelines import parts, resume, runs, stage
 from pipelines.options import Options
-from pipelines.stage import Places, Stage
-from transforms import counts, ready_made, tables
+from pipelines.stage import Places, Stage, join
+from transforms import counts, ready_made, reuse, schemas, tables
+from transforms.encoders import make_encoder
 from transforms.extract import ExtractFeatures, feature_schema
 from transforms.media import MediaLimits
 from transforms.rejects import WriteRejects
@@ -21,9 +25,55 @@ from transforms.rejects import WriteRejects
 DESCRIPTION = "Posts -> features of every modality."
 
 
-def build(root: beam.Pipeline, options: Options, places: Places) -> None:
-    """Wires the stage: read parts, extract, write parts; rejects and counts beside them."""
-    encoders = {"image": options.image_encoder, "video": options.video_encoder, "audio": options.audio_encoder}
+REUSED = "reusable"
+
+
+def encoders_of(options: Options) -> dict[str, str]:
+    """The flag of each kind of media."""
+    return {"image": options.image_encoder, "video": options.video_encoder, "audio": options.audio_encoder}
+
+
+def media_keys(options: Options) -> reuse.MediaKeys:
+    """What tells whether media are as they were, read as they were."""
+    network = resume.file_states(options.image_encoder) if options.image_encoder.startswith("keras:") else []
+    version = reuse.version_of(encoders_of(options), media_limits(options), options.max_media_per_post, network)
+    return reuse.MediaKeys(options.media_root, version)
+
+
+def build_reusable(root: beam.Pipeline, options: Options, places: Places, before: str) -> None:
+    """Wires the first pipeline: what the run in the directory `before` tells of posts whose media have not changed."""
+    features = tables.read_schema(join(before, "features"))
+    wanted = [kind for kind, spec in encoders_of(options).items() if spec != "none"]
+    schema = reuse.reusable_schema(features, wanted)
+    num_parts = parts.choose_num_parts(options, places.input("posts"), join(before, "features"))
+    read: dict[str, Any] = {
+        "posts": root | "ReadPosts" >> tables.ReadParts(places.input("posts"), ("post_id", "media"))
+    }
+    columns = {"media": schemas.MEDIA.names, "features": ["post_id", *schema.names[len(schemas.MEDIA) :]]}
+    for name, chosen in columns.items():
+        read[name] = root | f"Read {name}" >> tables.ReadBlocks(join(before, name), chosen)
+    found = read | reuse.FindReusable(media_keys(options), schema, num_parts)
+    _ = found | "WriteReusable" >> tables.WriteParts(places.scratch(REUSED), schema)
+
+
+def find_before(options: Options) -> str:
+    """The directory of the last published run, if what it tells of media may be taken over; else ""."""
+    name = "" if options.cold_start else runs.last_before(options.output, options.run_name)
+    before = runs.directory(options.output, name) if name else ""
+    if not before or not all(tables.list_files(join(before, table)) for table in ("features", "media")):
+        return ""
+    known = schemas.widths_of(tables.read_schema(join(before, "features")))
+    made = {kind: make_encoder(kind, spec) for kind, spec in encoders_of(options).items()}
+    return before if all(known.get(kind) == each.width for kind, each in made.items() if each is not None) else ""
+
+
+def build(root: beam.Pipeline, options: Options, places: Places, before: str = "") -> None:
+    """Wires the stage: read parts, extract, write parts; rejects and counts beside them.
+
+    Args:
+      before: of `find_before`; `build_reusable` has found there what may be taken over.
+    """
+    encoders = encoders_of(options)
     widths = ready_made.choose_widths(counts.read_counts(places.input("posts")))
     extracted = (
         root
@@ -32,15 +82,17 @@ def build(root: beam.Pipeline, options: Options, places: Places) -> None:
         >> ExtractFeatures(
             encoders=encoders,
             vector_widths=widths,
-            roots=options.media_root,
+            keys=media_keys(options),
             limits=media_limits(options),
             max_media_per_post=options.max_media_per_post,
             block_rows=options.block_rows,
+            reusable=places.scratch(REUSED) if before else "",
         )
     )
     _ = extracted.parts | "WriteFeatures" >> tables.WriteParts(
         places.output("features"), feature_schema(encoders, widths)
     )
+    _ = extracted.media | "WriteMedia" >> tables.WriteParts(places.output("media"), schemas.MEDIA)
     _ = extracted.rejects | "WriteRejects" >> WriteRejects(places.output("rejects/extract"))
     _ = extracted.counts | "WriteCounts" >> counts.WriteCounts(places.output("features"))
 
@@ -54,17 +106,21 @@ def media_limits(options: Options) -> MediaLimits:
 
 def run(options: Options, places: Places) -> None:
     """Runs the stage."""
+    before = find_before(options)
+    if before:
+        with stage.new_pipeline(options) as root:
+            build_reusable(root, options, places, before)
     with stage.new_pipeline(options) as root:
-        build(root, options, places)
+        build(root, options, places, before)
 
 
 STAGE = Stage(
     "extract",
     reads=("posts",),
-    writes=("features", "rejects/extract"),
+    writes=("features", "media", "rejects/extract"),
     run=run,
     work="posts",
-    options=("extract",),
+    options=("extract", "cold_start"),
     files=("image_encoder",),
     reads_media=True,
 )

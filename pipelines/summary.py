@@ -74,10 +74,8 @@ def _continuity(directory: str) -> Iterator[str]:
     if about["why_new"]:
         yield f"a new space of embeddings: {about['why_new']}"
     else:
-        yield (
-            f"embeddings in the space of {about['space_since']}: the {about['posts']:,} posts that {about['previous']} has "
-            f"too are where they were, mean cosine {about['cosine']:.3f}"
-        )
+        yield f"embeddings in the space of {about['space_since']}: mean cosine {about['cosine']:.3f} with those of"
+        yield f"{about['previous']}, {about['posts']:,} posts that both have"
 
 
 def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:

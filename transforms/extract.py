@@ -1,7 +1,7 @@
 """Features of posts: one row a post, one nullable column a modality."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -9,29 +9,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import pvalue
+from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, progress, ready_made, schemas
+from transforms import blocks, media_outcomes, progress, ready_made, schemas, tables
 from transforms.decode import MEDIA_KINDS, Decoded, DecodeError, decode_entry
 from transforms.encoders import Encoder, make_encoder
 from transforms.media import MediaLimits
-from transforms.rejects import reject_block
+from transforms.media_outcomes import Outcome
+from transforms.reuse import MediaKeys
 from transforms.text import text_terms
 
-STAGE = "extract"
 _ENCODE_AT_ONCE = 32  # Decoded samples that wait for their encoder: what bounds the memory of decoded media.
 
 
 class Extracted(NamedTuple):
-    """(part, features) of every part, reject rows, and (name, number) counts."""
+    """(part, features) and (part, block of schemas.MEDIA) of every part, reject rows, and (name, number) counts."""
 
     parts: beam.PCollection
+    media: beam.PCollection
     rejects: beam.PCollection
     counts: beam.PCollection
 
 
 @dataclasses.dataclass
 class ExtractFeatures(beam.PTransform):
-    """(part, posts) -> (part, features), rejects and counts.
+    """(part, posts) -> (part, features), what became of the media, rejects and counts.
 
     A medium that gives no features becomes a reject; its post goes on with what else it has. No bytes of media leave
     the function that decodes them.
@@ -39,18 +41,20 @@ class ExtractFeatures(beam.PTransform):
     Attributes:
       encoders: the flag of each kind of media: {"image": "opencv", "video": "opencv", "audio": "logmel"}, or "none".
       vector_widths: ready-made vectors to take over as modalities, and their widths.
-      roots: the folders that media may be read from.
+      keys: of the posts' media, with the folders that these may be read from.
       limits: what one file may cost.
       max_media_per_post: entries beyond are rejected.
       block_rows: posts that are worked on together.
+      reusable: a directory with what is reused of each part, a file each that has any; "" for nothing.
     """
 
     encoders: Mapping[str, str]
     vector_widths: Mapping[str, int]
-    roots: Sequence[str]
+    keys: MediaKeys
     limits: MediaLimits
     max_media_per_post: int = 16
     block_rows: int = 256
+    reusable: str = ""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -59,9 +63,9 @@ class ExtractFeatures(beam.PTransform):
 
     def expand(self, posts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Extracted:
         outputs = posts | "ExtractPart" >> beam.ParDo(_ExtractPart(self)).with_outputs(
-            "rejects", "counts", main="parts"
+            "media", "rejects", "counts", main="parts"
         )
-        return Extracted(outputs.parts, outputs.rejects, outputs.counts)
+        return Extracted(outputs.parts, outputs.media, outputs.rejects, outputs.counts)
 
 
 class _ExtractPart(beam.DoFn):
@@ -69,6 +73,7 @@ class _ExtractPart(beam.DoFn):
 
     def __init__(self, config: ExtractFeatures) -> None:
         self.config = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        self.reusable = self.config.pop("reusable")
 
     def setup(self) -> None:
         self.extractor = Extractor(**self.config)
@@ -76,12 +81,26 @@ class _ExtractPart(beam.DoFn):
     @beam.typehints.with_output_types(tuple[int, pa.RecordBatch])
     def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[Any]:
         part, posts = numbered
-        features, rejects, counts = self.extractor.extract(posts)
-        yield part, features
-        if rejects.num_rows:
-            yield pvalue.TaggedOutput("rejects", rejects)
-        for count in counts.items():
+        made = self.extractor.extract(posts, self._reused(part))
+        yield part, made.features
+        yield pvalue.TaggedOutput("media", (part, made.media))
+        if made.rejects.num_rows:
+            yield pvalue.TaggedOutput("rejects", made.rejects)
+        for count in made.counts.items():
             yield pvalue.TaggedOutput("counts", count)
+
+    def _reused(self, part: int) -> pa.RecordBatch | None:
+        path = tables.part_path(self.reusable, part)
+        return tables.read_file(path) if self.reusable and FileSystems.exists(path) else None
+
+
+class Made(NamedTuple):
+    """What is made of some posts: features, a block of schemas.MEDIA, rejects and counts."""
+
+    features: pa.RecordBatch
+    media: pa.RecordBatch
+    rejects: pa.RecordBatch
+    counts: dict[str, int]
 
 
 class Extractor:
@@ -91,7 +110,7 @@ class Extractor:
         self,
         encoders: Mapping[str, str],
         vector_widths: Mapping[str, int],
-        roots: Sequence[str],
+        keys: MediaKeys,
         limits: MediaLimits,
         max_media_per_post: int,
         block_rows: int,
@@ -99,78 +118,88 @@ class Extractor:
         made = {kind: make_encoder(kind, spec) for kind, spec in encoders.items()}
         self.encoders = {kind: encoder for kind, encoder in made.items() if encoder is not None}
         self.vector_widths = vector_widths
-        self.roots, self.limits = roots, limits
+        self.keys, self.limits = keys, limits
         self.max_media_per_post, self.block_rows = max_media_per_post, block_rows
         self.schema = feature_schema(encoders, vector_widths)
 
-    def extract(self, posts: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch, dict[str, int]]:
-        """(features, rejects, counts) of a part's posts."""
-        features, rejected = [schemas.empty(self.schema)], [schemas.empty(schemas.REJECTS)]
+    def extract(self, posts: pa.RecordBatch, reused: pa.RecordBatch | None = None) -> Made:
+        """What is made of a part's posts.
+
+        Args:
+          posts: of schemas.POSTS.
+          reused: what an earlier run made of those whose media have not changed, a block of `reuse.reusable_schema`.
+        """
+        empty = (self.schema, schemas.MEDIA, schemas.REJECTS)
+        made = [tuple(schemas.empty(schema) for schema in empty)]
         counts: dict[str, int] = {}
         for rows in blocks.split_rows(posts, self.block_rows):
-            block, rejects, tallies = self._extract_rows(rows)
-            features.append(block)
-            rejected.append(rejects)
+            *tables_made, tallies = self._extract_rows(rows, reused)
+            made.append(tuple(tables_made))
             for name, number in tallies.items():
                 counts[name] = counts.get(name, 0) + number
             progress.advance(rows.num_rows)
-        return blocks.concat(features), blocks.concat(rejected), counts
+        features, media, rejects = (blocks.concat(pieces) for pieces in zip(*made, strict=True))
+        return Made(features, blocks.sort(media, "post_id"), rejects, counts)
 
-    def _extract_rows(self, posts: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch, dict[str, int]]:
-        counts: dict[str, int] = {}
+    def _extract_rows(self, posts: pa.RecordBatch, reused: pa.RecordBatch | None) -> Made:
         columns = {name: posts.column(name) for name in ("post_id", "author_id", "created_at")}
         terms, term_counts = text_terms(
             posts.column("text"), posts.column("hashtags"), media_alts(posts.column("media"))
         )
         columns |= {"text_terms": terms, "text_counts": term_counts}
         pools = {kind: Pool(encoder, posts.num_rows) for kind, encoder in self.encoders.items()}
-        failures = list(self._read_media(posts, pools, counts))
+        media = self._media(posts, pools, reused)
         columns |= {kind: pool.column() for kind, pool in pools.items()}
         vectors, wrong = ready_made.vector_columns(posts, self.vector_widths)
         columns |= vectors
+        counts = media_outcomes.counts_of(media)
+        if reused is not None:
+            counts["media.reused_posts"] = _number_in(posts.column("post_id"), reused.column("post_id"))
         for name, column in columns.items():
             if name not in ("post_id", "author_id", "created_at", "text_counts"):
                 counts[f"features.{name.removesuffix('_terms')}"] = len(column) - column.null_count
-        rejects = blocks.concat([_media_rejects(posts, failures), wrong])
+        rejects = blocks.concat([media_outcomes.rejects_of(media), wrong])
         for code, number in _count_values(rejects.column("code")):
             counts[f"rejects.{code}"] = number
-        return schemas.conform(pa.RecordBatch.from_pydict(columns), self.schema), rejects, counts
+        return Made(schemas.conform(pa.RecordBatch.from_pydict(columns), self.schema), media, rejects, counts)
 
-    def _read_media(
-        self, posts: pa.RecordBatch, pools: "Mapping[str, Pool]", counts: dict[str, int]
-    ) -> "Iterator[_Failure]":
-        """Decodes every entry into the pools; gives what failed. Each entry counts once, under the kind it claims."""
-        for row, index, entry in media_entries(posts.column("media")):
-            kind = "unknown"
-            outcome = "features"
-            try:
-                if index >= self.max_media_per_post:
-                    raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
-                decoded = decode_entry(entry, self.roots, self.limits, pools.keys())
-                kind = decoded.kind
-                self._pool(decoded, row, pools)
-                if not decoded.samples:
-                    outcome = "ignored"
-            except DecodeError as error:
-                kind = error.kind or kind
-                outcome = "missing" if error.code == "media_missing" else "rejected"
-                yield _Failure(row, index, entry["uri"], error.code, error.message)
-            names = [f"media.{kind}.{outcome}"] + ([f"media.{kind}.referenced"] if outcome != "ignored" else [])
-            for name in names:
-                counts[name] = counts.get(name, 0) + 1
+    def _media(
+        self, posts: pa.RecordBatch, pools: "Mapping[str, Pool]", reused: pa.RecordBatch | None
+    ) -> pa.RecordBatch:
+        """Fills the pools, from what is reused and from files, and tells what became of every entry."""
+        ids, known = posts.column("post_id"), [schemas.empty(schemas.MEDIA)]
+        fresh = pc.greater(pc.fill_null(pc.list_value_length(posts.column("media")), 0), 0)
+        if reused is not None:
+            place = pc.index_in(ids, value_set=reused.column("post_id"))
+            rows, found = np.flatnonzero(blocks.valid(place)), reused.take(place.drop_null())
+            for kind, pool in pools.items():
+                pool.take_over(rows, found.column(kind))
+            known.append(found.select(schemas.MEDIA.names))
+            fresh = pc.and_(fresh, place.is_null())
+        unread = posts.filter(fresh)
+        outcomes: list[list[Outcome]] = [[] for _ in range(unread.num_rows)]
+        places = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
+        for row, index, entry in media_entries(unread.column("media")):
+            outcomes[row].append(self._read(entry, index, int(places[row]), pools))
+        made = media_outcomes.outcome_block(unread.column("post_id"), self.keys(unread), outcomes)
+        return blocks.concat([*known, made])
+
+    def _read(self, entry: dict[str, str | None], index: int, row: int, pools: "Mapping[str, Pool]") -> Outcome:
+        """Decodes an entry into the pools, and tells what became of it, under the kind that it claims."""
+        try:
+            if index >= self.max_media_per_post:
+                raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
+            decoded = decode_entry(entry, self.keys.roots, self.limits, pools.keys())
+        except DecodeError as error:
+            outcome = media_outcomes.MISSING if error.code == "media_missing" else media_outcomes.REJECTED
+            return Outcome(index, error.kind or "unknown", outcome, entry["uri"], error.code, error.message)
+        self._pool(decoded, row, pools)
+        return Outcome(index, decoded.kind, media_outcomes.FEATURES if decoded.samples else media_outcomes.IGNORED)
 
     @staticmethod
     def _pool(decoded: Decoded, row: int, pools: "Mapping[str, Pool]") -> None:
         for modality, sample in decoded.samples.items():
             pools[modality].add(row, sample)
-
-
-class _Failure(NamedTuple):
-    row: int
-    position: int
-    uri: str | None
-    code: str
-    message: str
 
 
 class Pool:
@@ -187,6 +216,12 @@ class Pool:
         self.waiting.append((row, sample))
         if len(self.waiting) >= _ENCODE_AT_ONCE:
             self._encode()
+
+    def take_over(self, rows: np.ndarray, vectors: pa.Array) -> None:
+        """Takes the mean vectors of some rows' posts as they are: list<float32>, null where there is none."""
+        values, present = blocks.optional_to_numpy(vectors, self.encoder.width)
+        self.sums[rows[present]] = values[present]
+        self.sizes[rows[present]] = 1
 
     def column(self) -> pa.Array:
         """The mean vectors, null where a post has no sample: list<float32> of the encoder's width."""
@@ -228,16 +263,9 @@ def media_alts(media: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), alts)
 
 
-def _media_rejects(posts: pa.RecordBatch, failures: Sequence[_Failure]) -> pa.RecordBatch:
-    ids = posts.column("post_id")
-    return reject_block(
-        source=[(failure.uri or "")[:512] for failure in failures],
-        record=[f"media[{failure.position}]" for failure in failures],
-        id=[ids[failure.row].as_py() for failure in failures],
-        stage=STAGE,
-        code=[failure.code for failure in failures],
-        message=[failure.message for failure in failures],
-    )
+def _number_in(ids: pa.Array, among: pa.Array) -> int:
+    number: int = pc.sum(pc.is_in(ids, value_set=among)).as_py()
+    return number or 0
 
 
 def _count_values(column: pa.Array) -> Iterator[tuple[str, int]]:

@@ -126,6 +126,31 @@ def features(widths: Mapping[str, int]) -> pa.Schema:
     )
 
 
+# What became of the media of each post that has some, and the key that tells whether they are still the same.
+MEDIA = pa.schema(
+    [
+        pa.field("post_id", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field(
+            "entries",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("position", pa.int32()),
+                        ("kind", pa.string()),
+                        ("outcome", pa.string()),
+                        ("uri", pa.string()),
+                        ("code", pa.string()),
+                        ("message", pa.string()),
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+    ]
+)
+
+
 def fused(width: int, num_modalities: int) -> pa.Schema:
     """The modalities side by side in one vector (zeros where missing), and which of them are there (1 or 0).
 

@@ -83,7 +83,7 @@ class WriteParts(beam.PTransform):
 
 def _write_part(numbered: tuple[int, pa.RecordBatch], directory: str, schema: pa.Schema) -> tuple[str, int]:
     part, block = numbered
-    path = FileSystems.join(directory, f"part-{part:05d}.parquet")
+    path = part_path(directory, part)
     write_file(path, block, schema)
     table = os.path.basename(directory.rstrip("/"))
     Metrics.counter("fusefeed", f"{table}.rows_written").inc(block.num_rows)
@@ -92,6 +92,12 @@ def _write_part(numbered: tuple[int, pa.RecordBatch], directory: str, schema: pa
 
 def _never_none(files: list[tuple[str, int]], directory: str, schema: pa.Schema) -> list[tuple[str, int]]:
     return files or [_write_part((0, schemas.empty(schema)), directory, schema)]
+
+
+def part_path(directory: str, part: int) -> str:
+    """Where a part of a table is written."""
+    path: str = FileSystems.join(directory, f"part-{part:05d}.parquet")
+    return path
 
 
 def list_files(directory: str) -> list[str]:

@@ -13,6 +13,7 @@ from transforms import blocks, ready_made, schemas
 from transforms.extract import ExtractFeatures, Extractor, Pool, feature_schema, media_alts, media_entries
 from transforms.image import OpenCvImageEncoder, decode_image
 from transforms.media import MediaLimits
+from transforms.reuse import MediaKeys
 
 NewPipeline = Callable[[], beam.Pipeline]
 ENCODERS = {"image": "opencv", "video": "none", "audio": "none"}
@@ -44,7 +45,7 @@ def _extractor(root: Path, **changes: Any) -> Extractor:
     settings: dict[str, Any] = {
         "encoders": ENCODERS,
         "vector_widths": {},
-        "roots": [str(root)],
+        "keys": MediaKeys([str(root)], "1"),
         "limits": MediaLimits(),
         "max_media_per_post": 4,
         "block_rows": 2,
@@ -63,7 +64,7 @@ def test_several_pictures_of_a_post_are_pooled_and_broken_ones_cost_nothing_else
         },
         {"post_id": "d"},
     )
-    features, rejects, counts = _extractor(media_root).extract(posts)
+    features, _, rejects, counts = _extractor(media_root).extract(posts)
     assert features.schema.equals(feature_schema(ENCODERS, {}))
     encoder = OpenCvImageEncoder()
     images = [decode_image((media_root / f"{n}.jpg").read_bytes(), MediaLimits()) for n in range(3)]
@@ -89,7 +90,7 @@ def test_several_pictures_of_a_post_are_pooled_and_broken_ones_cost_nothing_else
 
 def test_kinds_without_an_encoder_are_not_even_opened(media_root: Path) -> None:
     posts = _posts({"post_id": "a", "media": [_entry("gone.mp4", "video"), _entry("?", "hologram")]})
-    _, rejects, counts = _extractor(media_root).extract(posts)
+    _, _, rejects, counts = _extractor(media_root).extract(posts)
     assert rejects.column("code").to_pylist() == ["media_kind_unknown"]
     assert counts["media.video.ignored"] == 1 and "media.video.referenced" not in counts
     assert counts["media.unknown.referenced"] == counts["media.unknown.rejected"] == 1
@@ -97,7 +98,7 @@ def test_kinds_without_an_encoder_are_not_even_opened(media_root: Path) -> None:
 
 def test_entries_beyond_the_limit_are_rejected(media_root: Path) -> None:
     posts = _posts({"post_id": "a", "media": [_entry("0.jpg")] * 6})
-    _, rejects, counts = _extractor(media_root).extract(posts)
+    _, _, rejects, counts = _extractor(media_root).extract(posts)
     assert rejects.column("code").to_pylist() == ["media_too_many"] * 2
     assert counts["media.image.features"] == 4
 
@@ -108,7 +109,7 @@ def test_ready_made_vectors_become_modalities(media_root: Path) -> None:
         {"post_id": "b", "vectors": [("clip", [1.0, 2.0, 3.0])]},
         {"post_id": "c"},
     )
-    features, rejects, counts = _extractor(media_root, vector_widths={"clip": 2, "text": 1}).extract(posts)
+    features, _, rejects, counts = _extractor(media_root, vector_widths={"clip": 2, "text": 1}).extract(posts)
     assert features.column("clip").to_pylist() == [[1, 2], None, None]
     assert features.column("text_vector").to_pylist() == [[3], None, None]
     assert [(r["id"], r["code"]) for r in rejects.to_pylist()] == [("b", "vector_width")]
@@ -126,7 +127,8 @@ def test_the_most_frequent_width_is_the_modality_s() -> None:
 def test_features_do_not_depend_on_blocks(media_root: Path) -> None:
     posts = _posts(*({"post_id": str(n), "text": f"post {n}", "media": [_entry(f"{n % 3}.jpg")]} for n in range(40)))
     one, other = (_extractor(media_root, block_rows=rows).extract(posts) for rows in (1, 40))
-    assert one[0].equals(other[0]) and one[2] == other[2]
+    assert one.features.equals(other.features) and one.counts == other.counts
+    assert one.media.equals(other.media) and one.media.num_rows == 40
 
 
 def test_media_columns_with_nulls_and_slices() -> None:
@@ -172,7 +174,9 @@ def test_transform_gives_parts_rejects_and_counts(media_root: Path, new_pipeline
 
     with new_pipeline() as pipeline:
         extracted = (
-            pipeline | beam.Create([(7, posts)]) | ExtractFeatures(ENCODERS, {}, [str(media_root)], MediaLimits())
+            pipeline
+            | beam.Create([(7, posts)])
+            | ExtractFeatures(ENCODERS, {}, MediaKeys([str(media_root)], "1"), MediaLimits())
         )
         assert_that(extracted.parts, check_parts, label="Parts")
         assert_that(extracted.rejects, check_rejects, label="Rejects")
@@ -181,4 +185,4 @@ def test_transform_gives_parts_rejects_and_counts(media_root: Path, new_pipeline
 
 def test_a_wrong_encoder_is_told_when_built() -> None:
     with pytest.raises(ValueError, match="no image encoder is called 'resnet'"):
-        ExtractFeatures({"image": "resnet"}, {}, [], MediaLimits())
+        ExtractFeatures({"image": "resnet"}, {}, MediaKeys([], "1"), MediaLimits())
