@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import blocks, schemas, shuffle
+from transforms.languages import primary_language
 from transforms.reposts import is_pure_repost
 
-COLUMNS = ("post_id", "author_id", "created_at", "text", "media", "reply_to", "repost_of", "sensitive")
+COLUMNS = ("post_id", "author_id", "created_at", "text", "lang", "media", "reply_to", "repost_of", "sensitive")
 
-_FLAGS = ("author_id", "created_at", "sensitive", "is_repost", "is_reply")
+_FLAGS = ("author_id", "created_at", "lang", "sensitive", "is_repost", "is_reply")
 _POSTS = pa.schema([schemas.candidates(1, 1).field(name) for name in ("post_id", *_FLAGS)])
 # Sums of weights as whole numbers of this unit: they do not depend on the order in which they are added.
 _UNIT = 2.0**-32
@@ -60,12 +61,13 @@ class MakeCandidates(beam.PTransform):
 
 
 def flags(posts: pa.RecordBatch) -> pa.RecordBatch:
-    """What decides whether a post may be recommended, without its content."""
+    """What decides whether and to whom a post may be recommended, without its content."""
     return pa.RecordBatch.from_arrays(
         [
             posts.column("post_id"),
             posts.column("author_id"),
             posts.column("created_at"),
+            primary_language(posts.column("lang")),
             posts.column("sensitive"),
             pa.array(is_pure_repost(posts)),
             posts.column("reply_to").is_valid(),

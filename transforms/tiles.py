@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -54,10 +54,11 @@ def _flags(candidates: pa.RecordBatch, name: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """Some candidates: their ids, authors (null where not known) and vectors [num_posts, d] float32."""
+    """Some candidates: their ids, authors and times (null where not known), and vectors [num_posts, d] float32."""
 
     post_id: pa.Array
     author_id: pa.Array
+    created_at: pa.Array
     vectors: np.ndarray
 
     @staticmethod
@@ -68,12 +69,23 @@ class Tile:
             vectors = blocks.vectors_to_numpy(values)
         else:
             vectors = values.to_numpy(zero_copy_only=False).astype(np.float32)[:, None]
-        return Tile(candidates.column("post_id"), candidates.column("author_id"), vectors)
+        post_id, author_id, created_at = (candidates.column(name) for name in ("post_id", "author_id", "created_at"))
+        return Tile(post_id, author_id, created_at, vectors)
 
     def take(self, rows: np.ndarray) -> "Tile":
         """The tile of these rows, in their order."""
         index = pa.array(rows)
-        return Tile(self.post_id.take(index), self.author_id.take(index), self.vectors[rows])
+        return Tile(
+            self.post_id.take(index), self.author_id.take(index), self.created_at.take(index), self.vectors[rows]
+        )
+
+
+def concat_tiles(tiles: Sequence[Tile]) -> Tile:
+    """The rows of all tiles, at least one, in one."""
+    post_id, author_id, created_at = (
+        pa.concat_arrays([getattr(tile, name) for tile in tiles]) for name in ("post_id", "author_id", "created_at")
+    )
+    return Tile(post_id, author_id, created_at, np.concatenate([tile.vectors for tile in tiles]))
 
 
 class Catalogue:

@@ -350,7 +350,7 @@ def reasons_of(
         pa.RecordBatch.from_pylist([user], schema=schemas.user_embeddings(WIDTH)),
         pa.RecordBatch.from_pylist([ids | {"scales": [1.0, 1.0, 1.0]}], schema=schemas.user_scales(3)),
         pa.RecordBatch.from_pylist(history, schema=schemas.HISTORY),
-        schemas.empty(recommend._BLOCKED),
+        schemas.empty(recommend.STATED),
         Memory(""),
         RecommendConfig(k=5, half_lives=(half_life, half_life), block_widths=WIDTHS),
     ).to_pylist()
