@@ -89,6 +89,13 @@ class Options:
     freshness_half_life_days: float = flag(
         0.0, "age at which a post's relevance counts half (0: age does not matter)", group="recommend", low=0
     )
+    taste_share: float = flag(
+        0.0,
+        "part of what each taste is due by its share of the history that it gets at least",
+        group="recommend",
+        low=0,
+        high=1,
+    )
     include_seen: bool = flag(False, "recommend posts that the user has interacted with", group="recommend")
     include_sensitive: bool = flag(False, "recommend posts marked sensitive", group="recommend")
     exclude_replies: bool = flag(False, "do not recommend replies", group="recommend")

@@ -103,7 +103,7 @@ def config(options: Options, space: "Space") -> "RecommendConfig":
 
 
 def preferences(options: Options, space: "Space") -> "Preferences":
-    """What counts besides the scores, by the flags; posts are alike by content, else by the factors told from it."""
+    """What counts besides the scores, by the flags; posts are alike by content and by the factors told from it."""
     from transforms.rerank import Preferences
 
     _, decoded, content = space.widths.slices[:3]
@@ -111,7 +111,8 @@ def preferences(options: Options, space: "Space") -> "Preferences":
         diversity=options.diversity,
         half_life_days=options.freshness_half_life_days,
         now=parts.end_of_run(options),
-        content=content if space.widths.content else decoded,
+        taste_share=options.taste_share,
+        content=(decoded, content),
     )
 
 

@@ -48,7 +48,7 @@ def popular(
     a few times k posts.
     """
     eligibility = dataclasses.replace(eligibility, needs_embedding=False)
-    preferences = dataclasses.replace(preferences, diversity=0.0)
+    preferences = dataclasses.replace(preferences, diversity=0.0, taste_share=0.0)
     names = pc.unique(language)
     code = pc.index_in(language, value_set=names).to_numpy()
     lists: list[_Lists] = []

@@ -66,13 +66,15 @@ def strongest(user_id: pa.Array, history: pa.RecordBatch, half_lives: tuple[floa
 
 
 class GatheredVectors:
-    """Profile vectors of some posts, picked up as the candidates stream by.
+    """Vectors of some posts, picked up as the candidates stream by.
 
     Args:
       post_id: [m] string, the posts that are wanted; `codes` [m] numbers their distinct ids.
+      column: the candidates' column of vectors.
     """
 
-    def __init__(self, post_id: pa.Array) -> None:
+    def __init__(self, post_id: pa.Array, column: str = "profile") -> None:
+        self._column = column
         encoded = post_id.dictionary_encode()
         self._ids, self.codes = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
         self._vectors: np.ndarray | None = None
@@ -80,7 +82,7 @@ class GatheredVectors:
     def watch(self, candidates: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same blocks."""
         for block in candidates:
-            vectors = blocks.vectors_to_numpy(block.column("profile"))
+            vectors = blocks.vectors_to_numpy(block.column(self._column))
             if self._vectors is None:
                 self._vectors = np.zeros((len(self._ids), vectors.shape[1]), np.float32)
             found = pc.index_in(self._ids, value_set=block.column("post_id"))

@@ -13,6 +13,7 @@ from transforms.languages import primary_language
 from transforms.popular import popular
 from transforms.reasons import GatheredVectors, Reasons, explain, strongest
 from transforms.rerank import SCORES_ALONE, Preferences, rerank
+from transforms.tastes import find_tastes, likeness_vectors
 from transforms.tiles import Catalogue, Eligibility, Exclusions
 from transforms.topk import Ranked, top_k
 
@@ -154,19 +155,25 @@ def _own_lists(
     config: RecommendConfig,
 ) -> tuple[Ranked, Reasons]:
     liked = strongest(users.column("user_id"), history, config.half_lives)
-    vectors = GatheredVectors(liked.post_id)
+    vectors, places = GatheredVectors(liked.post_id), GatheredVectors(liked.post_id, "embedding")
+    candidates = vectors.watch(catalogue.read(READ_ROWS))
+    prefers = config.preferences
     queries = blocks.vectors_to_numpy(users.column("embedding"))
     ranked = top_k(
         queries,
-        vectors.watch(catalogue.read(READ_ROWS)),
-        config.preferences.pool(config.k),
+        places.watch(candidates) if prefers.taste_share else candidates,
+        prefers.pool(config.k),
         eligibility=config.eligibility,
         exclusions=exclusions,
         max_per_author=config.max_per_author,
         num_threads=config.num_threads,
     )
     # Of a pool that holds at most so many posts of an author no list can hold more.
-    ranked = rerank(ranked, config.k, config.preferences)
+    tastes = None
+    if prefers.taste_share:
+        like = likeness_vectors(places.of(np.arange(len(liked.user))), prefers.content)
+        tastes = find_tastes(liked.user, like, liked.weights[:, 0], len(queries))
+    ranked = rerank(ranked, config.k, prefers, tastes)
     own_scales = scales.take(pc.index_in(users.column("user_id"), value_set=scales.column("user_id")))
     spread = np.repeat(blocks.vectors_to_numpy(own_scales.column("scales")), config.block_widths, axis=1)
     return ranked, explain(ranked, queries, spread, config.block_widths[0], users.column("source"), liked, vectors)

@@ -1,11 +1,12 @@
-"""Re-ranking: the order of a list by more than its scores. Fresher posts first, and posts unlike those before them.
+"""Re-ranking: lists by more than scores. Fresher posts, posts unlike those before them, and every taste its share.
 
-Both take their pick of the exact best by inner product, a pool a few times as long as the list, and change ranks only:
+All take their pick of the exact best by inner product, a pool a few times as long as the list, and change ranks only:
 scores stay what they are.
 """
 
 import dataclasses
 import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from transforms import schemas, selection
 from transforms.interaction_weights import SECONDS_A_DAY
+from transforms.tastes import Tastes, likeness_vectors, nearest_taste
 from transforms.topk import Ranked
 
 # A list is chosen from so many times its length, but at most MAX_POOL posts (or its own length, where that is more).
@@ -21,6 +23,8 @@ POOL_FACTOR = 4
 MAX_POOL = 1000
 # Similarities of the pools of some users that are held at a time.
 _HELD_BYTES = 64 << 20
+# Shares times places that should be whole numbers may fall short of them by so much.
+_SLACK = 1e-9
 _NO_TIME = np.iinfo(np.int64).min
 
 
@@ -32,60 +36,75 @@ class Preferences:
       diversity: d in [0, 1], what likeness to the posts before counts beside relevance; 0: nothing.
       half_life_days: age at which a post's relevance counts half; 0: age does not matter.
       now: what age is measured from; needed with `half_life_days`.
-      content: the columns of an item vector whose cosine tells how alike two posts are.
+      taste_share: of what a taste is due by its share of the history, in [0, 1], so much it gets at least.
+      content: the blocks of an item vector that tell how alike two posts are.
     """
 
     diversity: float = 0.0
     half_life_days: float = 0.0
     now: datetime.datetime | None = None
-    content: slice = dataclasses.field(default_factory=lambda: slice(0, 0))
+    taste_share: float = 0.0
+    content: tuple[slice, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.diversity <= 1:
-            raise ValueError(f"diversity must be in [0, 1], got {self.diversity}")
+        for name in ("diversity", "taste_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.half_life_days < 0 or (self.half_life_days and self.now is None):
             raise ValueError(f"half_life_days must be at least 0, with a now, got {self.half_life_days}, {self.now}")
+
+    @property
+    def matter(self) -> bool:
+        """Whether anything counts besides the score."""
+        return bool(self.diversity or self.half_life_days or self.taste_share)
 
     def pool(self, k: int) -> int:
         """How many of the best a list of k is chosen from."""
         return max(k, min(POOL_FACTOR * k, MAX_POOL)) if self.matter else k
 
-    @property
-    def matter(self) -> bool:
-        """Whether anything counts besides the score."""
-        return bool(self.diversity or self.half_life_days)
-
 
 SCORES_ALONE = Preferences()
 
 
-def rerank(ranked: Ranked, k: int, preferences: Preferences) -> Ranked:
+def rerank(ranked: Ranked, k: int, preferences: Preferences, tastes: Tastes | None = None) -> Ranked:
     """The first k of every query by `preferences`, chosen from its entries in `ranked`; scores stay.
 
     Relevance is the score, from 1 for the best of the pool to 0 for the last, halved with every half-life of age. The
     list is then built greedily by maximal marginal relevance, (1 - d) relevance - d largest cosine with a post taken
-    before (Carbonell and Goldstein 1998, "The Use of MMR, Diversity-Based Reranking"); a cosine below 0 counts as 0. Of
-    equals the one with the larger score comes first, of those the one with the smaller id.
+    before (Carbonell and Goldstein 1998, "The Use of MMR, Diversity-Based Reranking"); a cosine below 0 counts as 0.
+    Whenever the first p places hold fewer posts of a taste than floor(taste_share * its share * p), the next is the
+    best of such a taste, if the pool has one (DetGreedy of Geyik, Ambler and Kenthapadi 2019, "Fairness-Aware Ranking
+    in Search & Recommendation Systems", lower bounds only). Of equals the one with the larger score comes first, of
+    those the one with the smaller id.
+
+    Args:
+      ranked: the pools, of preferences.pool(k) entries where there are so many.
+      k: most posts of a list.
+      preferences: what counts besides the score.
+      tastes: of the queries; needed where `taste_share` is to count.
     """
     if not preferences.matter:
         return ranked
     num_queries = int(ranked.query[-1]) + 1 if len(ranked.query) else 0
-    step = _queries_at_once(ranked, preferences)
-    chosen = [_choose(ranked, start, start + step, k, preferences) for start in range(0, num_queries, step)]
-    return ranked.take(np.concatenate([np.empty(0, np.int64), *chosen]))
+    step = _queries_at_once(ranked)
+    starts = range(0, num_queries, step)
+    chosen = [_choose(ranked, start, min(start + step, num_queries), k, preferences, tastes) for start in starts]
+    return ranked.take(np.concatenate(chosen) if chosen else np.empty(0, np.int64))
 
 
-def _queries_at_once(ranked: Ranked, preferences: Preferences) -> int:
+def _queries_at_once(ranked: Ranked) -> int:
     length = min(int(ranked.rank.max(initial=1)), MAX_POOL)
-    width = preferences.content.stop - preferences.content.start
-    return max(1, _HELD_BYTES // (8 * length * (length + width) if preferences.diversity else 64 * length))
+    return max(1, _HELD_BYTES // (8 * length * (length + 2 * ranked.items.vectors.shape[1] + 8)))
 
 
-def _choose(ranked: Ranked, start: int, stop: int, k: int, preferences: Preferences) -> np.ndarray:
+def _choose(
+    ranked: Ranked, start: int, stop: int, k: int, preferences: Preferences, tastes: Tastes | None
+) -> np.ndarray:
     """The entries of `ranked` that the queries start..stop get, by query and new rank: [m] int64."""
     low, high = np.searchsorted(ranked.query, [start, stop])
-    entries = np.arange(low, high)
-    (entry,) = selection.to_matrix(ranked.query[low:high] - start, (entries,), stop - start, (-1,))
+    if low == high:
+        return np.empty(0, np.int64)
+    (entry,) = selection.to_matrix(ranked.query[low:high] - start, (np.arange(low, high),), stop - start, (-1,))
     there = entry >= 0
     value = relevance(np.where(there, ranked.score[entry], np.nan))
     if preferences.half_life_days:
@@ -93,13 +112,27 @@ def _choose(ranked: Ranked, start: int, stop: int, k: int, preferences: Preferen
     value[~there] = -np.inf
     # Rounded, so that neither sums nor powers show in the order of equals.
     order = np.argsort(-value.astype(np.float32), axis=1, kind="stable")
-    if preferences.diversity:
+    if preferences.diversity or tastes is not None:
         front = order[:, :MAX_POOL]
-        content = ranked.items.vectors[:, preferences.content][ranked.item[np.take_along_axis(entry, front, 1)]]
-        picks = diversify(np.take_along_axis(value, front, 1), content, k, preferences.diversity)
+        posts = ranked.items.vectors[ranked.item[np.take_along_axis(entry, front, 1)]]
+        content = likeness_vectors(posts, preferences.content)
+        due = None if tastes is None else _due(tastes, content, start, stop, preferences.taste_share)
+        picks = greedy(np.take_along_axis(value, front, 1), content, k, preferences.diversity, due)
         order = np.concatenate([np.take_along_axis(front, picks, 1), order[:, MAX_POOL:]], axis=1)
     best = np.take_along_axis(entry, order[:, :k], 1)
     return best[best >= 0]
+
+
+class Due(NamedTuple):
+    """What tastes are due: `taste` of each post [n, m] int64, and the `share` of each taste [n, T + 1] float64."""
+
+    taste: np.ndarray
+    share: np.ndarray
+
+
+def _due(tastes: Tastes, content: np.ndarray, start: int, stop: int, taste_share: float) -> Due:
+    share = np.pad(tastes.share[start:stop] * taste_share, ((0, 0), (0, 1)))  # the last one: posts like no taste
+    return Due(nearest_taste(content, tastes.medoid[start:stop]), share)
 
 
 def relevance(score: np.ndarray) -> np.ndarray:
@@ -122,28 +155,39 @@ def decay(created_at: pa.Array, preferences: Preferences) -> np.ndarray:
     return np.where(micros == _NO_TIME, 0.0, np.exp2(-age))
 
 
-def diversify(value: np.ndarray, content: np.ndarray, k: int, diversity: float) -> np.ndarray:
-    """Maximal marginal relevance: the columns of the first min(k, m) of each row, in order: [n, min(k, m)] int64.
+def greedy(value: np.ndarray, content: np.ndarray, k: int, diversity: float, due: Due | None) -> np.ndarray:
+    """The columns of the first min(k, m) of each row, one after the other: [n, min(k, m)] int64.
 
     Args:
-      value: [n, m] float64, relevance, -inf where there is no post; of equals the first column wins.
-      content: [n, m, w] float32 of the posts; zeros where nothing is known of one: it counts as like any other as the
-        row's posts are on average.
+      value: [n, m] float64, relevance, -inf where there is no post, which is behind all others; of equals the first
+        column wins.
+      content: [n, m, w] float32 of `likeness_vectors`; zeros where nothing is known of a post: for diversity it counts
+        as like any other as the row's posts are on average.
       diversity: d in [0, 1].
+      due: what tastes are due, if anything.
     """
-    similarity = similarities(content, np.isfinite(value))
-    gain = (1 - diversity) * np.where(np.isfinite(value), value, 0)
     left = np.isfinite(value)
+    similarity = similarities(content, left) if diversity else None
+    gain = (1 - diversity) * np.where(left, value, 0)
     nearest = np.zeros(value.shape)
     rows, num_picks = np.arange(len(value)), min(k, value.shape[1])
+    served = None if due is None else np.zeros(due.share.shape)
     picks = np.empty((len(value), num_picks), np.int64)
     for place in range(num_picks):
-        marginal = np.where(left, (gain - diversity * nearest).astype(np.float32), -np.inf)
+        allowed = left
+        if due is not None and served is not None:
+            owed = served + 1 <= due.share * (place + 1) + _SLACK
+            wanted = left & np.take_along_axis(owed, due.taste, 1)
+            allowed = np.where(wanted.any(axis=1, keepdims=True), wanted, left)
+        marginal = np.where(allowed, (gain - diversity * nearest).astype(np.float32), -np.inf)
         # Where no post is left, the columns without one follow in their order.
         pick = np.where(left.any(axis=1), marginal.argmax(axis=1), place)
         picks[:, place] = pick
         left[rows, pick] = False
-        np.maximum(nearest, similarity[rows, pick], out=nearest)
+        if similarity is not None:
+            np.maximum(nearest, similarity[rows, pick], out=nearest)
+        if due is not None and served is not None:
+            served[rows, due.taste[rows, pick]] += 1
     return picks
 
 
@@ -151,15 +195,12 @@ def similarities(content: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Cosines of the posts of each row: [n, m, m] float64, the mean of the known pairs where one is not known.
 
     Args:
-      content: [n, m, w].
+      content: [n, m, w] unit length or zeros.
       there: [n, m] bool.
     """
-    lengths = np.linalg.norm(content, axis=2, keepdims=True)
-    unit = content / np.where(lengths > 0, lengths, 1).astype(np.float64)
-    known = there & (lengths[:, :, 0] > 0)
-    unit[~known] = 0
+    known = there & content.any(axis=2)
+    unit = np.where(known[:, :, None], content, 0).astype(np.float64)
     found: np.ndarray = unit @ unit.transpose(0, 2, 1)
     count = known.sum(axis=1)
     mean = (found.sum(axis=(1, 2)) - count) / np.maximum(count * (count - 1), 1)
-    unknown = ~(known[:, :, None] & known[:, None, :])
-    return np.where(unknown, mean[:, None, None], found)
+    return np.where(known[:, :, None] & known[:, None, :], found, mean[:, None, None])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, tables
+from transforms import blocks, schemas, tables
 
 # Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalogue that is small is decoded once a process.
 CACHED_BYTES = 128 << 20
@@ -63,14 +63,18 @@ class Tile:
 
     @staticmethod
     def of(candidates: pa.RecordBatch, column: str = "embedding") -> "Tile":
-        """A tile of candidates; with `column="popularity"` its vectors are of one number, the popularity."""
+        """A tile of candidates; with `column="popularity"` its vectors are of one number, the popularity.
+
+        They may lack `created_at`, which is then not known.
+        """
         values = candidates.column(column)
         if pa.types.is_fixed_size_list(values.type):
             vectors = blocks.vectors_to_numpy(values)
         else:
             vectors = values.to_numpy(zero_copy_only=False).astype(np.float32)[:, None]
-        post_id, author_id, created_at = (candidates.column(name) for name in ("post_id", "author_id", "created_at"))
-        return Tile(post_id, author_id, created_at, vectors)
+        has_time = "created_at" in candidates.schema.names
+        created_at = candidates.column("created_at") if has_time else pa.nulls(candidates.num_rows, schemas.TIMESTAMP)
+        return Tile(candidates.column("post_id"), candidates.column("author_id"), created_at, vectors)
 
     def take(self, rows: np.ndarray) -> "Tile":
         """The tile of these rows, in their order."""
