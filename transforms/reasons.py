@@ -93,11 +93,17 @@ class GatheredVectors:
         """The number of each post among those that are wanted: [n] int64, -1 where it is not."""
         return pc.fill_null(pc.index_in(post_id, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
 
-    def of(self, places: np.ndarray) -> np.ndarray:
-        """The vectors of `post_id[places]`: [..., d] float32, zeros for those that have not been met."""
+    @property
+    def distinct(self) -> np.ndarray:
+        """The vectors in the order of their numbers: [p, d] float32, zeros for those that have not been met."""
         if self._vectors is None:
             raise ValueError("no candidates have been read")
-        return self._vectors[self.codes[places]]
+        return self._vectors
+
+    def of(self, places: np.ndarray) -> np.ndarray:
+        """The vectors of `post_id[places]`: [..., d] float32."""
+        vectors: np.ndarray = self.distinct[self.codes[places]]
+        return vectors
 
 
 def explain(

@@ -170,9 +170,9 @@ def _own_lists(
     )
     # Of a pool that holds at most so many posts of an author no list can hold more.
     tastes = None
-    if prefers.taste_share:
-        like = likeness_vectors(places.of(np.arange(len(liked.user))), prefers.content)
-        tastes = find_tastes(liked.user, like, liked.weights[:, 0], len(queries))
+    if prefers.taste_share and len(ranked.query):
+        like = likeness_vectors(places.distinct, prefers.content)
+        tastes = find_tastes(liked.user, places.codes, like, liked.weights[:, 0], len(queries))
     ranked = rerank(ranked, config.k, prefers, tastes)
     own_scales = scales.take(pc.index_in(users.column("user_id"), value_set=scales.column("user_id")))
     spread = np.repeat(blocks.vectors_to_numpy(own_scales.column("scales")), config.block_widths, axis=1)

@@ -88,7 +88,10 @@ def rerank(ranked: Ranked, k: int, preferences: Preferences, tastes: Tastes | No
     num_queries = int(ranked.query[-1]) + 1 if len(ranked.query) else 0
     step = _queries_at_once(ranked)
     starts = range(0, num_queries, step)
-    chosen = [_choose(ranked, start, min(start + step, num_queries), k, preferences, tastes) for start in starts]
+    left = decay(ranked.items.created_at, preferences) if preferences.half_life_days else None
+    chosen = [
+        _choose(ranked, range(start, min(start + step, num_queries)), k, preferences, left, tastes) for start in starts
+    ]
     return ranked.take(np.concatenate(chosen) if chosen else np.empty(0, np.int64))
 
 
@@ -98,17 +101,22 @@ def _queries_at_once(ranked: Ranked) -> int:
 
 
 def _choose(
-    ranked: Ranked, start: int, stop: int, k: int, preferences: Preferences, tastes: Tastes | None
+    ranked: Ranked, queries: range, k: int, preferences: Preferences, left: np.ndarray | None, tastes: Tastes | None
 ) -> np.ndarray:
-    """The entries of `ranked` that the queries start..stop get, by query and new rank: [m] int64."""
+    """The entries of `ranked` that these queries get, by query and new rank: [m] int64.
+
+    Args:
+      left: [p] what age leaves of the relevance of `ranked.items`; None for all.
+    """
+    start, stop = queries.start, queries.stop
     low, high = np.searchsorted(ranked.query, [start, stop])
     if low == high:
         return np.empty(0, np.int64)
     (entry,) = selection.to_matrix(ranked.query[low:high] - start, (np.arange(low, high),), stop - start, (-1,))
     there = entry >= 0
     value = relevance(np.where(there, ranked.score[entry], np.nan))
-    if preferences.half_life_days:
-        value *= decay(ranked.items.created_at, preferences)[ranked.item[entry]]
+    if left is not None:
+        value *= left[ranked.item[entry]]
     value[~there] = -np.inf
     # Rounded, so that neither sums nor powers show in the order of equals.
     order = np.argsort(-value.astype(np.float32), axis=1, kind="stable")

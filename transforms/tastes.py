@@ -46,7 +46,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def find_tastes(user: np.ndarray, vectors: np.ndarray, weight: np.ndarray, num_users: int) -> Tastes:
+def find_tastes(user: np.ndarray, post: np.ndarray, vectors: np.ndarray, weight: np.ndarray, num_users: int) -> Tastes:
     """The tastes of users by the posts that they liked.
 
     The medoids are chosen one after the other, each the post that makes the weighted sum of every post's likeness to
@@ -55,13 +55,14 @@ def find_tastes(user: np.ndarray, vectors: np.ndarray, weight: np.ndarray, num_u
 
     Args:
       user: [m] int64 place of the user, ascending.
-      vectors: [m, w] float32 of `likeness_vectors`, of the posts.
+      post: [m] int64, row of `vectors`.
+      vectors: [p, w] float32 of `likeness_vectors`.
       weight: [m] float64, what each counts; those of which nothing is known are left out.
       num_users: n.
     """
     medoid = np.zeros((num_users, MAX_TASTES, vectors.shape[1]), np.float32)
     share = np.zeros((num_users, MAX_TASTES))
-    known = np.flatnonzero(np.any(vectors != 0, axis=1) & (weight > 0))
+    known = np.flatnonzero(np.any(vectors != 0, axis=1)[post] & (weight > 0))
     starts = np.append(np.arange(0, num_users, _USERS_AT_ONCE), num_users)
     cuts = np.searchsorted(user[known], starts)
     for i, start in enumerate(starts[:-1]):
@@ -70,7 +71,8 @@ def find_tastes(user: np.ndarray, vectors: np.ndarray, weight: np.ndarray, num_u
             stop = starts[i + 1]
             (place,) = to_matrix(user[entries] - start, (entries,), stop - start, (-1,))
             counted = np.where(place >= 0, weight[place], 0)
-            medoid[start:stop], share[start:stop] = _tastes(vectors[place] * (place >= 0)[:, :, None], counted)
+            liked = vectors[post[place]] * (place >= 0)[:, :, None]
+            medoid[start:stop], share[start:stop] = _tastes(liked, counted)
     return Tastes(medoid, share)
 
 

@@ -28,7 +28,7 @@ def test_users_have_the_tastes_of_their_clusters(monkeypatch: pytest.MonkeyPatch
     sizes = {0: [6, 2], 2: [3, 3, 3, 3], 3: [1]}
     user = np.repeat(list(sizes), [sum(of_user) for of_user in sizes.values()])
     vectors = np.concatenate([clusters(rng, of_user) for of_user in sizes.values()])
-    found = find_tastes(user, vectors, np.ones(len(user)), 5)
+    found = find_tastes(user, np.arange(len(user))[::-1], vectors[::-1], np.ones(len(user)), 5)
     for place in range(5):
         by_axis = np.zeros(8)
         has = found.share[place] > 0
@@ -41,7 +41,7 @@ def test_users_have_the_tastes_of_their_clusters(monkeypatch: pytest.MonkeyPatch
 
 def test_weights_count_and_unknown_posts_do_not() -> None:
     vectors = np.array([[1, 0], [0, 1], [0, 0], [0, 1]], np.float32)
-    found = find_tastes(np.zeros(4, np.int64), vectors, np.array([1.0, 3.0, 5.0, 0.0]), 1)
+    found = find_tastes(np.zeros(4, np.int64), np.arange(4), vectors, np.array([1.0, 3.0, 5.0, 0.0]), 1)
     assert found.share[0].tolist() == [0.75, 0.25, 0, 0, 0]
     assert found.medoid[0].tolist() == [[0, 1], [1, 0], [0, 0], [0, 0], [0, 0]]
 
