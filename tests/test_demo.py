@@ -197,6 +197,22 @@ def test_users_get_their_topics(demo: Demo) -> None:
     assert _share_of_topic(demo, {"both", "history", "no_row"}, 10) > 2.5
 
 
+def test_users_of_two_topics_get_both(demo: Demo) -> None:
+    """Of what they meet of both, a quarter is of the lesser one."""
+    topics, top = demo.world.post_topics, collections.defaultdict(list)
+    for row in demo.table("recommendations").select(["user_id", "rank", "post_id"]).to_pylist():
+        top[row["user_id"]].append((row["rank"], topics[row["post_id"]]))
+    shares = []
+    for user, main in demo.world.main_tastes.items():
+        if demo.world.user_profiles[user] in ("both", "history", "no_row"):
+            (lesser,) = demo.world.user_tastes[user] - {main}
+            ordered = [topic for _, topic in sorted(top[user])]
+            assert lesser in ordered, user
+            shares.append([np.mean([topic == wanted for topic in ordered[:20]]) for wanted in (main, lesser)])
+    main_share, lesser_share = np.mean(shares, axis=0)
+    assert main_share > 0.5 and lesser_share > 0.15
+
+
 def test_users_of_whom_only_interests_are_known_get_their_topics(demo: Demo) -> None:
     assert _share_of_topic(demo, {"interests"}, 10, num_tastes=1) >= 5
     assert _share_of_topic(demo, {"interests"}, 10, num_tastes=2) > 2.5

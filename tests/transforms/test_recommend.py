@@ -365,9 +365,14 @@ def test_nobody_and_those_who_have_seen_everything_get_nothing(new_pipeline: New
 
 
 def reasons_of(
-    history: list[Row], posts: list[Row], source: str, half_life: float | None, interests: np.ndarray | float = 0.0
+    history: list[Row],
+    posts: list[Row],
+    source: str,
+    half_life: float | None,
+    interests: np.ndarray | float = 0.0,
+    preferences: rerank.Preferences = rerank.SCORES_ALONE,
 ) -> dict[str, tuple[str, str | None]]:
-    """(reason, because) by post, of a user with this history and interests."""
+    """(reason, because) by post, in the order of the list, of a user with this history and interests."""
     profiles = {post["post_id"]: np.array(post["profile"]) for post in posts}
     profile = interests + sum(
         counted(row, half_life) * profiles[row["post_id"]] for row in history if row["weight"] > 0
@@ -387,9 +392,26 @@ def reasons_of(
         pa.RecordBatch.from_pylist(history, schema=schemas.HISTORY),
         schemas.empty(recommend.STATED),
         Memory(""),
-        RecommendConfig(k=5, half_lives=(half_life, half_life), block_widths=WIDTHS),
+        RecommendConfig(k=5, half_lives=(half_life, half_life), block_widths=WIDTHS, preferences=preferences),
     ).to_pylist()
     return {row["post_id"]: (row["reason"], row["because_post_id"]) for row in found}
+
+
+@pytest.mark.parametrize(("taste_share", "expected"), [(0.0, 0), (0.5, 0), (0.8, 1), (1.0, 1)])
+def test_the_smaller_taste_gets_its_share(taste_share: float, expected: int) -> None:
+    """Three of four liked posts are of one kind, and so would be all five of the list."""
+    axes = np.eye(PROFILE, dtype=np.float32)
+    liked = {"main1": axes[2], "main2": axes[2], "main3": axes[2], "lesser": axes[4]}
+    found = {f"m{i}": axes[2] for i in range(8)} | {f"z{i}": axes[4] for i in range(4)}
+    posts = [{"post_id": name, "embedding": [*v, 0.0], "profile": v} for name, v in (liked | found).items()]
+    history = [
+        {"user_id": "u", "post_id": name, "weight": 1.0, "strength": 1.0, "recency": 0, "num_interactions": 1}
+        for name in liked
+    ]
+    wanted = rerank.Preferences(taste_share=taste_share, content=(slice(2, 3), slice(3, 5)))
+    got = reasons_of(history, posts, "history", None, preferences=wanted)
+    assert len(got) == 5
+    assert [got[post][1] for post in got if post.startswith("z")] == ["lesser"] * expected
 
 
 @pytest.mark.parametrize("put_back", [0.0, -5.0])
