@@ -36,26 +36,30 @@ def build_items(root: "beam.Pipeline", places: Places, rotations: "Rotations | N
     """Wires the first pipeline: posts."""
     import apache_beam as beam
 
-    from transforms import items, latent, schemas, space, tables
+    from transforms import items, latent, schemas, space, tables, text_factors
 
     found = read_space(places, rotations)
     stand_in = latent.StandIn(places.input("model"))
-    made = root | "ReadFused" >> tables.ReadParts(places.input("fused")) | items.EmbedItems(found, stand_in)
+    fused = root | "ReadFused" >> tables.ReadParts(places.input("fused"))
+    made = fused | items.EmbedItems(found, stand_in)
     directory = places.output("item_embeddings")
     _ = made.parts | "WriteItems" >> tables.WriteParts(directory, schemas.item_embeddings(found.width))
     _ = made.profiles | "WriteProfiles" >> tables.WriteParts(
         places.output("post_profiles"), schemas.post_profiles(sum(found.widths))
     )
     _ = made.moments | "WriteCovariances" >> beam.Map(space.write_covariances, directory)
+    text_map = fused | text_factors.FitTextFactors(found)
+    _ = text_map | "WriteTextFactors" >> beam.Map(text_factors.write_map, directory)
 
 
 def build_users(root: "beam.Pipeline", options: Options, places: Places, rotations: "Rotations | None" = None) -> None:
     """Wires the second pipeline: users, who are measured by the covariances of the posts."""
-    from transforms import counts, latent, profiles, schemas, space, tables
+    from transforms import counts, profiles, schemas, space, tables, text_factors
     from transforms.interests import InterestsEncoder
 
     found = read_space(places, rotations)
-    interests = InterestsEncoder(places.input("transform_fn"), found, latent.StandIn(places.input("model")))
+    text_map = text_factors.read_map(places.output("item_embeddings"))
+    interests = InterestsEncoder(places.input("transform_fn"), found, text_map)
     num_parts = parts.choose_num_parts(options, *map(places.input, ("fused", "history", "users")))
     read = {
         name: root | f"Read {name}" >> tables.ReadBlocks(directory)

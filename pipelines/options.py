@@ -90,6 +90,23 @@ class Options:
         0, "oldest post to recommend, from the end of --run_date (0: any)", group="recommend", low=0
     )
     max_per_author: int = flag(0, "most posts of one author in a list (0: any number)", group="recommend", low=0)
+    diversity: float = flag(
+        0.0,
+        "how much likeness to the posts before counts beside relevance (0: not at all)",
+        group="recommend",
+        low=0,
+        high=1,
+    )
+    freshness_half_life_days: float = flag(
+        0.0, "age at which a post's relevance counts half (0: age does not matter)", group="recommend", low=0
+    )
+    taste_share: float = flag(
+        0.0,
+        "part of what each taste is due by its share of the history that it gets at least",
+        group="recommend",
+        low=0,
+        high=1,
+    )
     include_seen: bool = flag(False, "recommend posts that the user has interacted with", group="recommend")
     include_sensitive: bool = flag(False, "recommend posts marked sensitive", group="recommend")
     exclude_replies: bool = flag(False, "do not recommend replies", group="recommend")

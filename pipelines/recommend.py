@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
     from transforms.recommend import RecommendConfig
+    from transforms.rerank import Preferences
     from transforms.space import Space
     from transforms.tiles import Eligibility
 
@@ -94,9 +95,24 @@ def config(options: Options, space: "Space") -> "RecommendConfig":
         eligibility=eligibility(options),
         include_seen=options.include_seen,
         max_per_author=options.max_per_author or None,
+        preferences=preferences(options, space),
         half_lives=(space.tuning.recency, space.tuning.content_recency),
         block_widths=tuple(space.widths),
         num_threads=_num_threads(),
+    )
+
+
+def preferences(options: Options, space: "Space") -> "Preferences":
+    """What counts besides the scores, by the flags; posts are alike by content and by the factors told from it."""
+    from transforms.rerank import Preferences
+
+    _, decoded, content = space.widths.slices[:3]
+    return Preferences(
+        diversity=options.diversity,
+        half_life_days=options.freshness_half_life_days,
+        now=parts.end_of_run(options),
+        taste_share=options.taste_share,
+        content=(decoded, content),
     )
 
 

@@ -56,7 +56,16 @@ def test_latest_names_the_run_and_nothing_temporary_is_left(demo: Demo) -> None:
     assert left == []
 
 
-ALLOWED = {"_stages", "_counts.json", "_layout.json", "_time.json", "_factors.json", "_tuning.json", "_blocks.npz"}
+ALLOWED = {
+    "_stages",
+    "_counts.json",
+    "_layout.json",
+    "_time.json",
+    "_factors.json",
+    "_tuning.json",
+    "_blocks.npz",
+    "_text_factors.npz",
+}
 
 
 def test_the_summary_tells_what_happened(demo: Demo) -> None:
@@ -167,13 +176,14 @@ def test_nobody_gets_what_must_be_left_out(demo: Demo) -> None:
     assert ranks.keys() == everyone
 
 
-def _share_of_topic(demo: Demo, profiles: set[str], top: int) -> float:
-    """How often a user's first `top` recommendations are of the user's topics, over what chance would give."""
+def _share_of_topic(demo: Demo, profiles: set[str], top: int, num_tastes: int = 0) -> float:
+    """How often a user's first `top` recommendations are of the user's topics, over what chance would give; only of
+    users with so many topics, if that is not 0."""
     world = demo.world
     lifts = []
     table = demo.table("recommendations")
     for user, tastes in world.user_tastes.items():
-        if world.user_profiles[user] not in profiles or not tastes:
+        if world.user_profiles[user] not in profiles or not tastes or num_tastes not in (0, len(tastes)):
             continue
         rows = table.filter(pc.and_(pc.equal(table["user_id"], user), pc.less_equal(table["rank"], top)))
         hits = np.mean([world.post_topics[post] in tastes for post in rows["post_id"].to_pylist()])
@@ -187,8 +197,25 @@ def test_users_get_their_topics(demo: Demo) -> None:
     assert _share_of_topic(demo, {"both", "history", "no_row"}, 10) > 2.5
 
 
+def test_users_of_two_topics_get_both(demo: Demo) -> None:
+    """Of what they meet of both, a quarter is of the lesser one."""
+    topics, top = demo.world.post_topics, collections.defaultdict(list)
+    for row in demo.table("recommendations").select(["user_id", "rank", "post_id"]).to_pylist():
+        top[row["user_id"]].append((row["rank"], topics[row["post_id"]]))
+    shares = []
+    for user, main in demo.world.main_tastes.items():
+        if demo.world.user_profiles[user] in ("both", "history", "no_row"):
+            (lesser,) = demo.world.user_tastes[user] - {main}
+            ordered = [topic for _, topic in sorted(top[user])]
+            assert lesser in ordered, user
+            shares.append([np.mean([topic == wanted for topic in ordered[:20]]) for wanted in (main, lesser)])
+    main_share, lesser_share = np.mean(shares, axis=0)
+    assert main_share > 0.5 and lesser_share > 0.15
+
+
 def test_users_of_whom_only_interests_are_known_get_their_topics(demo: Demo) -> None:
-    assert _share_of_topic(demo, {"interests"}, 10) > 2.5
+    assert _share_of_topic(demo, {"interests"}, 10, num_tastes=1) >= 5
+    assert _share_of_topic(demo, {"interests"}, 10, num_tastes=2) > 2.5
 
 
 def test_users_of_whom_nothing_is_known_get_popular_posts(demo: Demo) -> None:

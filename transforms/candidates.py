@@ -7,18 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import blocks, schemas, shuffle
+from transforms import blocks, exact_sums, schemas, shuffle
+from transforms.languages import primary_language
 from transforms.reposts import is_pure_repost
 
-COLUMNS = ("post_id", "author_id", "created_at", "text", "media", "reply_to", "repost_of", "sensitive")
+COLUMNS = ("post_id", "author_id", "created_at", "text", "lang", "media", "reply_to", "repost_of", "sensitive")
 
-_FLAGS = ("author_id", "created_at", "sensitive", "is_repost", "is_reply")
+_FLAGS = ("author_id", "created_at", "lang", "sensitive", "is_repost", "is_reply")
 _POSTS = pa.schema([schemas.candidates(1, 1).field(name) for name in ("post_id", *_FLAGS)])
-# Sums of weights as whole numbers of this unit: they do not depend on the order in which they are added.
-_UNIT = 2.0**-32
-_POPULARITY = pa.schema(
-    [pa.field("post_id", pa.string(), nullable=False), pa.field("units", pa.int64(), nullable=False)]
-)
 
 
 @dataclasses.dataclass
@@ -52,7 +48,7 @@ class MakeCandidates(beam.PTransform):
                 "posts": _POSTS,
                 "items": vectors,
                 "profiles": schemas.post_profiles(self.profile_width),
-                "popularity": _POPULARITY,
+                "popularity": exact_sums.SCHEMA,
             },
             num_parts=self.num_parts,
         )
@@ -60,12 +56,13 @@ class MakeCandidates(beam.PTransform):
 
 
 def flags(posts: pa.RecordBatch) -> pa.RecordBatch:
-    """What decides whether a post may be recommended, without its content."""
+    """What decides whether and to whom a post may be recommended, without its content."""
     return pa.RecordBatch.from_arrays(
         [
             posts.column("post_id"),
             posts.column("author_id"),
             posts.column("created_at"),
+            primary_language(posts.column("lang")),
             posts.column("sensitive"),
             pa.array(is_pure_repost(posts)),
             posts.column("reply_to").is_valid(),
@@ -75,26 +72,16 @@ def flags(posts: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def popularity(history: pa.RecordBatch) -> pa.RecordBatch:
-    """The sums of positive weights of a block by post, in units of 2^-32."""
+    """The sums of positive weights of a block by post, a block of exact_sums.SCHEMA."""
     weight = history.column("weight").to_numpy().astype(np.float64)
-    units = pa.array(np.rint(np.maximum(weight, 0) / _UNIT).astype(np.int64))
-    return _sum_units(pa.RecordBatch.from_arrays([history.column("post_id"), units], schema=_POPULARITY))
-
-
-def _sum_units(rows: pa.RecordBatch) -> pa.RecordBatch:
-    sums = pa.table(rows).group_by("post_id").aggregate([("units", "sum")])
-    return pa.RecordBatch.from_arrays(
-        [sums.column(name).combine_chunks() for name in ("post_id", "units_sum")], schema=_POPULARITY
-    )
+    return exact_sums.sum_by_post(history.column("post_id"), np.maximum(weight, 0))
 
 
 def _make_part(numbered: tuple[int, dict[str, pa.RecordBatch]], schema: pa.Schema) -> tuple[int, pa.RecordBatch]:
     part, joined = numbered
     posts = blocks.sort(joined["posts"], "post_id")
     ids = posts.column("post_id")
-    sums = _sum_units(joined["popularity"])
-    units = sums.column("units").take(pc.index_in(ids, value_set=sums.column("post_id")))
-    popular = pc.multiply(pc.fill_null(units, 0).cast(pa.float64(), safe=False), _UNIT)
+    popular = pa.array(exact_sums.totals(ids, joined["popularity"]))
     columns = {name: posts.column(name) for name in posts.schema.names}
     columns |= {name: _vectors_of(ids, joined[table], name) for table, name in _VECTORS} | {"popularity": popular}
     return part, pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)

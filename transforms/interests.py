@@ -4,8 +4,6 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import blocks, transform_fn, vectors
-from transforms.items import told_factors
-from transforms.latent import StandIn
 from transforms.preprocessing import TEXT
 from transforms.space import Space
 from transforms.text import text_terms
@@ -14,19 +12,20 @@ from transforms.text import text_terms
 class InterestsEncoder:
     """Blocks of schemas.USERS -> ([n, Q] float32 profile vectors or zeros, [n] bool: there is something to go by).
 
-    The bio is read like the text of a post and the interests like its hashtags, by the same transform_fn. A user of
-    whose terms none is in the vocabulary has said nothing that can be placed.
+    The bio is read like the text of a post and the interests like its hashtags, by the same transform_fn; factors are
+    told by what text alone tells of them. A user of whose terms none is in the vocabulary has said nothing that can be
+    placed.
 
     Args:
       transform_fn_dir: what the fuse stage has fitted.
       space: the blocks of an embedding.
-      stand_in: tells factors from content; None where there are no factors.
+      text_map: [w, F] float32 of `text_factors`.
     """
 
-    def __init__(self, transform_fn_dir: str, space: Space, stand_in: StandIn | None) -> None:
+    def __init__(self, transform_fn_dir: str, space: Space, text_map: np.ndarray) -> None:
         self._directory = transform_fn_dir
         self._space = space
-        self._stand_in = stand_in
+        self._text_map = text_map
 
     def __call__(self, users: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         profile = np.zeros((users.num_rows, sum(self._space.widths)), np.float32)
@@ -35,18 +34,12 @@ class InterestsEncoder:
         if TEXT not in self._space.names or not said.any():
             return profile, np.zeros(users.num_rows, bool)
         given = pa.RecordBatch.from_arrays([terms, term_counts], names=["text_terms", "text_counts"])
-        fused, mask = self._read(given.filter(pa.array(said)))
-        told = told_factors(fused, mask, self._space, self._stand_in)
+        fused = transform_fn.load(self._directory)(given.filter(pa.array(said)))[0]
+        offset, width = self._space.block(TEXT)
+        told = fused[:, offset : offset + width] @ self._text_map
         nothing = np.zeros((len(fused), len(self._space.singular_values)), np.float32)
         found = vectors.profile_vectors(
             nothing, told, self._space.content(fused), np.zeros(len(fused)), self._space.widths
         )
         profile[said] = self._space.turned(found)
         return profile, np.any(profile != 0, axis=1)
-
-    def _read(self, terms: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-        """The fused vectors and masks as those of posts: with the collaborative modality, missing, at the end."""
-        fused, mask = transform_fn.load(self._directory)(terms)
-        mask[~fused.any(axis=1)] = 0
-        width = sum(width for _, _, width in self._space.modalities) - fused.shape[1]
-        return np.pad(fused, ((0, 0), (0, width))), np.pad(mask, ((0, 0), (0, len(self._space.names) - mask.shape[1])))

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.tiles import Tile
+from transforms import schemas
+from transforms.tiles import Tile, concat_tiles
 
 
 class Kept:
@@ -55,9 +56,9 @@ class Kept:
     def tile(self) -> Tile:
         """The posts in the order of their numbers."""
         if len(self._tiles) > 1:
-            self._tiles = [_concat(self._tiles)]
-        strings = pa.array([], pa.string())
-        return self._tiles[0] if self._tiles else Tile(strings, strings, np.empty((0, 0), np.float32))
+            self._tiles = [concat_tiles(self._tiles)]
+        strings, times = pa.array([], pa.string()), pa.array([], schemas.TIMESTAMP)
+        return self._tiles[0] if self._tiles else Tile(strings, strings, times, np.empty((0, 0), np.float32))
 
 
 def author_codes(author_id: pa.Array) -> np.ndarray:
@@ -65,11 +66,3 @@ def author_codes(author_id: pa.Array) -> np.ndarray:
     codes = author_id.dictionary_encode().indices
     unknown = len(author_id) + np.arange(len(author_id))
     return pc.coalesce(codes.cast(pa.int64()), pa.array(unknown)).to_numpy(zero_copy_only=False)
-
-
-def _concat(tiles: list[Tile]) -> Tile:
-    return Tile(
-        pa.concat_arrays([tile.post_id for tile in tiles]),
-        pa.concat_arrays([tile.author_id for tile in tiles]),
-        np.concatenate([tile.vectors for tile in tiles]),
-    )

@@ -66,13 +66,15 @@ def strongest(user_id: pa.Array, history: pa.RecordBatch, half_lives: tuple[floa
 
 
 class GatheredVectors:
-    """Profile vectors of some posts, picked up as the candidates stream by.
+    """Vectors of some posts, picked up as the candidates stream by.
 
     Args:
       post_id: [m] string, the posts that are wanted; `codes` [m] numbers their distinct ids.
+      column: the candidates' column of vectors.
     """
 
-    def __init__(self, post_id: pa.Array) -> None:
+    def __init__(self, post_id: pa.Array, column: str = "profile") -> None:
+        self._column = column
         encoded = post_id.dictionary_encode()
         self._ids, self.codes = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
         self._vectors: np.ndarray | None = None
@@ -80,7 +82,7 @@ class GatheredVectors:
     def watch(self, candidates: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same blocks."""
         for block in candidates:
-            vectors = blocks.vectors_to_numpy(block.column("profile"))
+            vectors = blocks.vectors_to_numpy(block.column(self._column))
             if self._vectors is None:
                 self._vectors = np.zeros((len(self._ids), vectors.shape[1]), np.float32)
             found = pc.index_in(self._ids, value_set=block.column("post_id"))
@@ -91,11 +93,17 @@ class GatheredVectors:
         """The number of each post among those that are wanted: [n] int64, -1 where it is not."""
         return pc.fill_null(pc.index_in(post_id, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
 
-    def of(self, places: np.ndarray) -> np.ndarray:
-        """The vectors of `post_id[places]`: [..., d] float32, zeros for those that have not been met."""
+    @property
+    def distinct(self) -> np.ndarray:
+        """The vectors in the order of their numbers: [p, d] float32, zeros for those that have not been met."""
         if self._vectors is None:
             raise ValueError("no candidates have been read")
-        return self._vectors[self.codes[places]]
+        return self._vectors
+
+    def of(self, places: np.ndarray) -> np.ndarray:
+        """The vectors of `post_id[places]`: [..., d] float32."""
+        vectors: np.ndarray = self.distinct[self.codes[places]]
+        return vectors
 
 
 def explain(

@@ -9,8 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import blocks, schemas, shuffle
+from transforms.languages import primary_language
 from transforms.popular import popular
 from transforms.reasons import GatheredVectors, Reasons, explain, strongest
+from transforms.rerank import SCORES_ALONE, Preferences, rerank
+from transforms.tastes import find_tastes, likeness_vectors
 from transforms.tiles import Catalogue, Eligibility, Exclusions
 from transforms.topk import Ranked, top_k
 
@@ -18,7 +21,8 @@ from transforms.topk import Ranked, top_k
 USER_ROWS = 8192
 # Rows of the catalogue that are read at a time.
 READ_ROWS = 65_536
-_BLOCKED = pa.schema([pa.field("user_id", pa.string(), nullable=False), schemas.USERS.field("blocked_authors")])
+# What users say that bears on what they may get.
+STATED = pa.schema([schemas.USERS.field(name) for name in ("user_id", "lang", "blocked_authors")])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,7 @@ class RecommendConfig:
       eligibility: which posts anybody may get.
       include_seen: also posts that the user has interacted with, if not against (hidden, reported).
       max_per_author: most posts of one author in a list; None for any number.
+      preferences: what counts besides the scores.
       half_lives: of recency in the own columns of a profile and in the others, as in the users' profiles.
       block_widths: numbers of each block of a profile.
       num_threads: threads of the scan.
@@ -39,6 +44,7 @@ class RecommendConfig:
     eligibility: Eligibility = dataclasses.field(default_factory=Eligibility)
     include_seen: bool = False
     max_per_author: int | None = None
+    preferences: Preferences = SCORES_ALONE
     half_lives: tuple[float | None, float | None] = (None, None)
     block_widths: tuple[int, ...] = ()
     num_threads: int = 1
@@ -54,9 +60,9 @@ class RecommendConfig:
 class Recommend(beam.PTransform):
     """{"embeddings", "scales", "history", "users": blocks} -> (part, block of schemas.RECOMMENDATIONS).
 
-    A user's list is the exact top k by inner product with what is in `candidates`; a user of whom nothing is known
-    gets the popular posts. Left out are posts seen, the user's own, and those of blocked authors. A part is sorted by
-    user and rank.
+    A user's list is the exact top k by inner product with what is in `candidates`, or chosen from a longer one by
+    `config.preferences`; a user of whom nothing is known gets the popular posts, those in the own language first. Left
+    out are posts seen, the user's own, and those of blocked authors. A part is sorted by user and rank.
 
     Attributes:
       candidates: the directory of schemas.candidates, complete when this runs.
@@ -75,19 +81,19 @@ class Recommend(beam.PTransform):
     def expand(
         self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]
     ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
-        blocked = inputs["users"] | "Blocked" >> beam.Map(lambda block: block.select(_BLOCKED.names))
+        stated = inputs["users"] | "Stated" >> beam.Map(lambda block: block.select(STATED.names))
         met = {
             "embeddings": inputs["embeddings"],
             "scales": inputs["scales"],
             "history": inputs["history"],
-            "blocked": blocked,
+            "stated": stated,
         } | "GroupByUser" >> shuffle.CoGroupBlocks(
-            keys=dict.fromkeys(("embeddings", "scales", "history", "blocked"), "user_id"),
+            keys=dict.fromkeys(("embeddings", "scales", "history", "stated"), "user_id"),
             schemas={
                 "embeddings": schemas.user_embeddings(self.width),
                 "scales": schemas.user_scales(len(self.config.block_widths)),
                 "history": schemas.HISTORY,
-                "blocked": _BLOCKED,
+                "stated": STATED,
             },
             num_parts=self.num_parts,
         )
@@ -101,7 +107,7 @@ def _rank_part(
     part, met = numbered
     users = blocks.sort(met["embeddings"], "user_id")
     made = [
-        recommend(piece, met["scales"], met["history"], met["blocked"], catalogue, config)
+        recommend(piece, met["scales"], met["history"], met["stated"], catalogue, config)
         for piece in blocks.split_rows(users, USER_ROWS)
     ]
     return part, blocks.concat(made) if made else schemas.empty(schemas.RECOMMENDATIONS)
@@ -111,7 +117,7 @@ def recommend(
     users: pa.RecordBatch,
     scales: pa.RecordBatch,
     history: pa.RecordBatch,
-    blocked: pa.RecordBatch,
+    stated: pa.RecordBatch,
     catalogue: Catalogue,
     config: RecommendConfig,
 ) -> pa.RecordBatch:
@@ -121,7 +127,7 @@ def recommend(
       users: user_embeddings, each user once.
       scales: user_scales of these users, and perhaps of others.
       history: of these users, and perhaps of others.
-      blocked: user_id, blocked_authors: likewise.
+      stated: STATED: likewise.
       catalogue: the candidates.
       config: what a list may hold.
     """
@@ -131,9 +137,9 @@ def recommend(
         places = np.flatnonzero(unknown == is_popular)
         if len(places):
             chosen = users.take(pa.array(places))
-            exclusions = exclusions_of(chosen.column("user_id"), history, blocked, config.include_seen)
+            exclusions = exclusions_of(chosen.column("user_id"), history, stated, config.include_seen)
             if is_popular:
-                made = _popular_lists(chosen.num_rows, exclusions, catalogue, config)
+                made = _popular_lists(chosen.column("user_id"), stated, exclusions, catalogue, config)
             else:
                 made = _own_lists(chosen, scales, history, exclusions, catalogue, config)
             lists.append((places, *made))
@@ -149,46 +155,54 @@ def _own_lists(
     config: RecommendConfig,
 ) -> tuple[Ranked, Reasons]:
     liked = strongest(users.column("user_id"), history, config.half_lives)
-    vectors = GatheredVectors(liked.post_id)
+    vectors, places = GatheredVectors(liked.post_id), GatheredVectors(liked.post_id, "embedding")
+    candidates = vectors.watch(catalogue.read(READ_ROWS))
+    prefers = config.preferences
     queries = blocks.vectors_to_numpy(users.column("embedding"))
     ranked = top_k(
         queries,
-        vectors.watch(catalogue.read(READ_ROWS)),
-        config.k,
+        places.watch(candidates) if prefers.taste_share else candidates,
+        prefers.pool(config.k),
         eligibility=config.eligibility,
         exclusions=exclusions,
         max_per_author=config.max_per_author,
         num_threads=config.num_threads,
     )
+    # Of a pool that holds at most so many posts of an author no list can hold more.
+    tastes = None
+    if prefers.taste_share and len(ranked.query):
+        like = likeness_vectors(places.distinct, prefers.content)
+        tastes = find_tastes(liked.user, places.codes, like, liked.weights[:, 0], len(queries))
+    ranked = rerank(ranked, config.k, prefers, tastes)
     own_scales = scales.take(pc.index_in(users.column("user_id"), value_set=scales.column("user_id")))
     spread = np.repeat(blocks.vectors_to_numpy(own_scales.column("scales")), config.block_widths, axis=1)
     return ranked, explain(ranked, queries, spread, config.block_widths[0], users.column("source"), liked, vectors)
 
 
 def _popular_lists(
-    num_users: int, exclusions: Exclusions, catalogue: Catalogue, config: RecommendConfig
+    user_id: pa.Array, stated: pa.RecordBatch, exclusions: Exclusions, catalogue: Catalogue, config: RecommendConfig
 ) -> tuple[Ranked, Reasons]:
+    said = stated.column("lang").take(pc.index_in(user_id, value_set=stated.column("user_id")))
     ranked = popular(
-        num_users,
+        primary_language(said),
         catalogue,
         config.k,
         eligibility=config.eligibility,
         exclusions=exclusions,
         max_per_author=config.max_per_author,
+        preferences=config.preferences,
     )
     num_rows = len(ranked.query)
     return ranked, Reasons(pa.array(["popular"] * num_rows, pa.string()), pa.nulls(num_rows, pa.string()))
 
 
-def exclusions_of(
-    user_id: pa.Array, history: pa.RecordBatch, blocked: pa.RecordBatch, include_seen: bool
-) -> Exclusions:
+def exclusions_of(user_id: pa.Array, history: pa.RecordBatch, stated: pa.RecordBatch, include_seen: bool) -> Exclusions:
     """Which posts and authors these users do not get; a query is a place in `user_id`."""
     if include_seen:
         history = history.filter(pc.less(history.column("weight"), 0))
     seen_by, seen = _of_users(user_id, history.column("user_id"), history.column("post_id"))
-    authors = blocked.column("blocked_authors")
-    of_row = blocked.column("user_id").take(pc.list_parent_indices(authors))
+    authors = stated.column("blocked_authors")
+    of_row = stated.column("user_id").take(pc.list_parent_indices(authors))
     blocked_by, blocked_author = _of_users(user_id, of_row, pc.list_flatten(authors))
     own = np.arange(len(user_id))
     return Exclusions(seen_by, seen, np.concatenate([own, blocked_by]), pa.concat_arrays([user_id, blocked_author]))

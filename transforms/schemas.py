@@ -221,7 +221,10 @@ def user_embeddings(width: int) -> pa.Schema:
 
 
 def candidates(width: int, profile_width: int) -> pa.Schema:
-    """Everything top-K has to know of a post: its vectors and what decides whether it may be recommended."""
+    """Everything top-K has to know of a post: its vectors and what decides whether it may be recommended.
+
+    `lang` is the primary subtag (`languages.primary_language`).
+    """
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),
@@ -229,6 +232,7 @@ def candidates(width: int, profile_width: int) -> pa.Schema:
             pa.field("profile", vector(profile_width), nullable=False),
             ("author_id", pa.string()),
             ("created_at", TIMESTAMP),
+            ("lang", pa.string()),
             pa.field("sensitive", pa.bool_(), nullable=False),
             pa.field("is_repost", pa.bool_(), nullable=False),
             pa.field("is_reply", pa.bool_(), nullable=False),

@@ -45,7 +45,7 @@ class Space:
         return Widths(
             own=min(self.tuning.own.k, rank),
             decoded=min(decoded.k, rank) if decoded is not None else 0,
-            content=self._block(content.modality)[1] if content is not None else 0,
+            content=self.block(content.modality)[1] if content is not None else 0,
         )
 
     @property
@@ -62,7 +62,7 @@ class Space:
         """The posts' own factors in units of the singular vectors: [n, F] float32, zeros where there are none."""
         if COLLABORATIVE not in self.names:
             return np.zeros((len(fused), len(self.singular_values)), np.float32)
-        offset, width = self._block(COLLABORATIVE)
+        offset, width = self.block(COLLABORATIVE)
         own: np.ndarray = fused[:, offset : offset + width] / np.float32(np.sqrt(self.num_posts))
         return own
 
@@ -77,7 +77,7 @@ class Space:
         chosen = self.tuning.content
         if chosen is None:
             return np.zeros((len(fused), 0), np.float32)
-        offset, width = self._block(chosen.modality)
+        offset, width = self.block(chosen.modality)
         return vectors.unit_rows(fused[:, offset : offset + width])
 
     def turned(self, values: np.ndarray) -> np.ndarray:
@@ -87,7 +87,8 @@ class Space:
         pairs = zip(self.widths.slices, self.rotations, strict=True)
         return np.hstack([values[:, block] @ rotation.astype(values.dtype) for block, rotation in pairs])
 
-    def _block(self, wanted: str) -> tuple[int, int]:
+    def block(self, wanted: str) -> tuple[int, int]:
+        """(offset, width) of a modality in the fused vector."""
         return next((offset, width) for name, offset, width in self.modalities if name == wanted)
 
     def decoded(self, stand_in: np.ndarray) -> np.ndarray:

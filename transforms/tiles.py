@@ -3,14 +3,14 @@
 import dataclasses
 import datetime
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, tables
+from transforms import blocks, schemas, tables
 
 # Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalogue that is small is decoded once a process.
 CACHED_BYTES = 128 << 20
@@ -54,26 +54,42 @@ def _flags(candidates: pa.RecordBatch, name: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """Some candidates: their ids, authors (null where not known) and vectors [num_posts, d] float32."""
+    """Some candidates: their ids, authors and times (null where not known), and vectors [num_posts, d] float32."""
 
     post_id: pa.Array
     author_id: pa.Array
+    created_at: pa.Array
     vectors: np.ndarray
 
     @staticmethod
     def of(candidates: pa.RecordBatch, column: str = "embedding") -> "Tile":
-        """A tile of candidates; with `column="popularity"` its vectors are of one number, the popularity."""
+        """A tile of candidates; with `column="popularity"` its vectors are of one number, the popularity.
+
+        They may lack `created_at`, which is then not known.
+        """
         values = candidates.column(column)
         if pa.types.is_fixed_size_list(values.type):
             vectors = blocks.vectors_to_numpy(values)
         else:
             vectors = values.to_numpy(zero_copy_only=False).astype(np.float32)[:, None]
-        return Tile(candidates.column("post_id"), candidates.column("author_id"), vectors)
+        has_time = "created_at" in candidates.schema.names
+        created_at = candidates.column("created_at") if has_time else pa.nulls(candidates.num_rows, schemas.TIMESTAMP)
+        return Tile(candidates.column("post_id"), candidates.column("author_id"), created_at, vectors)
 
     def take(self, rows: np.ndarray) -> "Tile":
         """The tile of these rows, in their order."""
         index = pa.array(rows)
-        return Tile(self.post_id.take(index), self.author_id.take(index), self.vectors[rows])
+        return Tile(
+            self.post_id.take(index), self.author_id.take(index), self.created_at.take(index), self.vectors[rows]
+        )
+
+
+def concat_tiles(tiles: Sequence[Tile]) -> Tile:
+    """The rows of all tiles, at least one, in one."""
+    post_id, author_id, created_at = (
+        pa.concat_arrays([getattr(tile, name) for tile in tiles]) for name in ("post_id", "author_id", "created_at")
+    )
+    return Tile(post_id, author_id, created_at, np.concatenate([tile.vectors for tile in tiles]))
 
 
 class Catalogue:

@@ -27,14 +27,14 @@ _RESCORED_AT_ONCE = 512
 
 @dataclasses.dataclass(frozen=True)
 class Ranked:
-    """The k best of every query, by query and rank.
+    """The posts of every query, by query and rank.
 
     Attributes:
       query: [m] int64, ascending.
       rank: [m] int32, from 1 without gaps within a query.
-      score: [m] float32, the inner product; descending within a query, ties by post_id.
+      score: [m] float32, the inner product; as `top_k` makes it, descending within a query, ties by post_id.
       item: [m] int64, row of `items`.
-      items: the posts that were ranked, each once.
+      items: the posts that were ranked.
     """
 
     query: np.ndarray
@@ -47,6 +47,17 @@ class Ranked:
     def post_id(self) -> pa.Array:
         """The post of each entry: [m] string."""
         return self.items.post_id.take(pa.array(self.item))
+
+    def take(self, entries: np.ndarray) -> "Ranked":
+        """These entries, in their order, ranked by it; those of a query have to stand together."""
+        query = self.query[entries]
+        return Ranked(query, rank_by_order(query), self.score[entries], self.item[entries], self.items)
+
+
+def rank_by_order(query: np.ndarray) -> np.ndarray:
+    """The place of every entry among those of its query, [m] int32 from 1; equal queries stand together."""
+    starts = np.flatnonzero(np.diff(query, prepend=-1))
+    return (np.arange(len(query)) - np.repeat(starts, np.diff(np.append(starts, len(query)))) + 1).astype(np.int32)
 
 
 def top_k(

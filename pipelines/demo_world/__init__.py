@@ -2,7 +2,7 @@
 
 Six topics (`TOPICS`), ten languages, 600 posts by 50 authors, 200 users. A post is about one topic; its words,
 hashtags, emoji, pictures, clips and tones go with it. A user likes one or two topics and mostly (90 %) meets posts of
-these.
+these, of two topics three times as many of the one (`DemoWorld.main_tastes`) as of the other.
 
 The right answer is: **a user gets unseen posts of the user's own topics** (`DemoWorld.user_tastes`,
 `DemoWorld.post_topics`); by chance it would be one in six for a user of one topic, one in three for a user of two.

@@ -12,6 +12,7 @@ from pipelines.demo_world.words import HASHTAGS, LANGUAGE_SHARES, LANGUAGES, TOP
 KINDS = ("view", "like", "repost", "bookmark", "reply")
 KIND_SHARES = (0.45, 0.32, 0.08, 0.1, 0.05)
 OFF_TOPIC = 0.1  # share of the posts a user meets that are not of the user's topics
+MAIN_SHARE = 0.75  # what a user of two topics meets of the first one, of what is of both
 # What is known of a user, and how many are so. No "row" means: only seen in interactions.
 PROFILES = {
     "nothing": 0.05,  # a row without interests, no interactions
@@ -24,7 +25,8 @@ PROFILES = {
 
 @dataclasses.dataclass(frozen=True)
 class User:
-    """A user as written to the input, the user's topics (sorted; none where nothing is known) and what is known."""
+    """A user as written to the input, the user's topics (the main one first; none where nothing is known) and what is
+    known."""
 
     row: dict[str, Any]
     tastes: tuple[str, ...]
@@ -49,7 +51,7 @@ def user_id(index: int) -> str:
 
 
 def make_users(seed: int, count: int) -> list[User]:
-    """`count` users with one or two topics each; authors like the topic that they write about and one more."""
+    """`count` users with one or two topics each; authors most like the topic that they write about, and one more."""
     order = np.random.default_rng([seed, 3]).permutation(count)
     bounds = np.cumsum(list(PROFILES.values())) * count
     profiles = np.array(list(PROFILES))[np.searchsorted(bounds, order + 0.5)]
@@ -65,12 +67,12 @@ def _user(seed: int, index: int, profile: str, authors: dict[str, str]) -> User:
         return User(row, (), profile)
     own = authors.get(row["user_id"], TOPICS[index % len(TOPICS)])
     other = str(rng.choice([topic for topic in TOPICS if topic != own]))
-    tastes = tuple(sorted({own, other} if row["user_id"] in authors or rng.random() < 0.4 else {own}))
+    tastes = (own, other) if row["user_id"] in authors or rng.random() < 0.4 else (own,)
     if profile in ("interests", "both"):
-        words = [word for topic in tastes for word in draw(rng, WORDS[topic][lang], 3)]
-        row["interests"] = words + [draw(rng, HASHTAGS[topic])[0] for topic in tastes if rng.random() < 0.5]
+        words = [word for topic in sorted(tastes) for word in draw(rng, WORDS[topic][lang], 3)]
+        row["interests"] = words + [draw(rng, HASHTAGS[topic])[0] for topic in sorted(tastes) if rng.random() < 0.5]
         if rng.random() < 0.6:
-            row["bio"] = sentence(rng, tastes[0], lang)
+            row["bio"] = sentence(rng, min(tastes), lang)
     if rng.random() < 0.12:
         blocked = [author for author, topic in authors.items() if topic not in tastes]
         row["blocked_authors"] = [str(author) for author in rng.choice(blocked, min(2, len(blocked)), replace=False)]
@@ -90,21 +92,25 @@ def make_interactions(seed: int, users: list[User], posts: list[Post]) -> list[d
 def _history(seed: int, user: User, posts: list[Post], popularity: np.ndarray) -> list[dict[str, Any]]:
     rng = np.random.default_rng([seed, 6, int(user.user_id[1:])])
     allowed = np.array([_may_meet(user, post) for post in posts])
-    liked = np.array([post.topic in user.tastes for post in posts])
+    topics = np.array([post.topic for post in posts])
+    liked = np.isin(topics, user.tastes)
     own_language = np.array([post.row.get("lang") == user.row["lang"] for post in posts])
     weights = popularity * np.where(own_language, 2.5, 1.0) * allowed
     # At most a quarter of what there is of a topic: the rest is what there is to recommend.
-    most = min(25 * len(user.tastes), int((allowed & liked).sum()) // 4)
+    most = int((allowed & (topics == user.tastes[0])).sum() / 4 / (MAIN_SHARE if len(user.tastes) > 1 else 1))
     num_posts = int(np.clip(6 + rng.geometric(1 / 14), 7, max(7, most)))
     num_strays = int(rng.binomial(num_posts, OFF_TOPIC))
+    num_lesser = round((1 - MAIN_SHARE) * (num_posts - num_strays)) if len(user.tastes) > 1 else 0
+    num_main = num_posts - num_strays - num_lesser
+    parts = ((topics == user.tastes[0], num_main), (topics == user.tastes[-1], num_lesser), (~liked, num_strays))
     rows: list[dict[str, Any]] = []
-    for wanted, number in ((liked, num_posts - num_strays), (~liked, num_strays)):
+    for wanted, number in parts:
         share = weights * wanted
         number = min(number, int((share > 0).sum()))
         if not number:
             continue
         for place in rng.choice(len(posts), number, replace=False, p=share / share.sum()):
-            rows += _meeting(rng, user, posts[int(place)], on_topic=wanted is liked)
+            rows += _meeting(rng, user, posts[int(place)], on_topic=bool(liked[place]))
     return rows
 
 

@@ -50,6 +50,7 @@ class DemoWorld:
     run_date: str
     post_topics: dict[str, str]
     user_tastes: dict[str, set[str]]  # empty where nothing is known of the user; not in users/: history only
+    main_tastes: dict[str, str]  # of a user of two topics, the one of three quarters of what the user meets of both
     user_profiles: dict[str, str]  # both, history, interests, no_row (as history), nothing
     inputs: dict[str, InputTruth]  # posts, interactions, users
     num_media: dict[str, int]  # media entries of the posts that are left, by kind, broken ones included
@@ -81,6 +82,7 @@ def make_world(output_dir: str, *, num_posts: int = 600, num_users: int = 200, s
         run_date=LAST_DAY.date().isoformat(),
         post_topics={post.post_id: post.topic for post in posts},
         user_tastes={user.user_id: set(user.tastes) for user in users},
+        main_tastes={user.user_id: user.tastes[0] for user in users if len(user.tastes) > 1},
         user_profiles={user.user_id: user.profile for user in users},
         inputs={
             "posts": post_truth,

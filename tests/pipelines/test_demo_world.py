@@ -266,6 +266,22 @@ def test_users_meet_their_topics_and_leave_enough(world: DemoWorld) -> None:
         assert len(left) >= 50 or not tastes
 
 
+def test_users_of_two_topics_meet_three_times_as_many_posts_of_the_main_one(world: DemoWorld) -> None:
+    rows, _ = interactions_of(world)
+    met = collections.defaultdict(set)
+    for row in rows:
+        met[row["user_id"]].add(row["post_id"])
+    shares = []
+    for user, main in world.main_tastes.items():
+        assert main in world.user_tastes[user] and len(world.user_tastes[user]) == 2
+        (lesser,) = world.user_tastes[user] - {main}
+        if user in met:
+            topics = collections.Counter(world.post_topics.get(post) for post in met[user])
+            shares.append(topics[main] / (topics[main] + topics[lesser]))
+            assert 0.6 < shares[-1] < 0.9, user
+    assert len(shares) > 80 and 0.73 < np.mean(shares) < 0.78
+
+
 def nearest_topic_share(vectors: np.ndarray, topics: np.ndarray) -> float:
     """Share of odd rows whose nearest mean of the even rows' topics is their own topic."""
     vectors = (vectors - vectors.mean(0)) / (vectors.std(0) + 1e-9)

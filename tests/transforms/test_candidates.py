@@ -13,7 +13,7 @@ from transforms import blocks, candidates, schemas, tables
 NewPipeline = Callable[[], beam.Pipeline]
 THEN = datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC)
 POSTS: list[dict[str, Any]] = [
-    {"post_id": "plain", "text": "hello", "author_id": "ann", "created_at": THEN},
+    {"post_id": "plain", "text": "hello", "author_id": "ann", "created_at": THEN, "lang": "pt-BR"},
     {"post_id": "sensitive", "text": "x", "sensitive": True},
     {"post_id": "reply", "text": "yes", "reply_to": "plain"},
     {"post_id": "repost", "repost_of": "plain"},
@@ -64,6 +64,7 @@ def test_every_post_once_with_its_flags_and_popularity(new_pipeline: NewPipeline
     assert rows["plain"]["profile"] == [1, 2, 3] and rows["reply"]["profile"] == [7, 8, 9]
     assert rows["bare"]["profile"] == rows["quote"]["profile"] == [0, 0, 0]
     assert (rows["plain"]["author_id"], rows["plain"]["created_at"]) == ("ann", THEN)
+    assert {name: row["lang"] for name, row in rows.items() if row["lang"]} == {"plain": "pt"}
 
 
 @pytest.mark.parametrize(("num_parts", "block_rows"), [(1, 1000), (9, 3)])

@@ -9,8 +9,8 @@ import pytest
 from pipelines import fuse
 from pipelines.options import Options
 from pipelines.stage import Places
-from tests.transforms.space_fixtures import BIAS, TUNING, weights_of, write_model
-from transforms import blocks, latent, post_time, schemas, tables, transform_fn
+from tests.transforms.space_fixtures import TUNING
+from transforms import blocks, post_time, schemas, tables, transform_fn
 from transforms.interests import InterestsEncoder
 from transforms.space import Space
 from transforms.text import text_terms
@@ -31,7 +31,7 @@ USERS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """transform_fn/, fitted on posts of two topics with text and time, and model/."""
+    """transform_fn/, fitted on posts of two topics with text and time."""
     made = tmp_path_factory.mktemp("fitted")
     rng = np.random.default_rng(0)
     texts = pa.array([" ".join(rng.choice(WORDS[i % 2].split(), 4)) for i in range(60)])
@@ -43,9 +43,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables.write_file(str(made / "run" / "features" / "part-00000.parquet"), block, schema)
     options = Options(output=str(made), run_date="2024-05-31", text_width=6, min_document_frequency=1)
     fuse.fit(options, Places(str(made / "run"), str(made), str(made / "local")))
-    space = space_of(made)
-    width = sum(width for _, _, width in space.modalities)
-    write_model(made / "model", space.modalities, *weights_of(width, 3))
     return made
 
 
@@ -56,13 +53,18 @@ def space_of(directory: Path) -> Space:
     return Space((*modalities, ("collaborative", layout.width, 3)), SINGULAR_VALUES, NUM_LIKED, TUNING)
 
 
+def text_map_of(space: Space) -> np.ndarray:
+    shape = space.block("text")[1], len(space.singular_values)
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
 def encode(directory: Path, users: list[dict[str, Any]] = USERS) -> tuple[np.ndarray, np.ndarray]:
-    stand_in = latent.StandIn(str(directory / "model"))
-    encoder = InterestsEncoder(str(directory / "transform_fn"), space_of(directory), stand_in)
+    space = space_of(directory)
+    encoder = InterestsEncoder(str(directory / "transform_fn"), space, text_map_of(space))
     return encoder(pa.RecordBatch.from_pylist(users, schema=schemas.USERS))
 
 
-def test_interests_are_a_post_with_this_text_and_nothing_else(directory: Path) -> None:
+def test_interests_are_the_text_of_a_post_and_the_factors_it_tells(directory: Path) -> None:
     profiles, present = encode(directory)
     assert present.tolist() == [True, False, False, True, True, True]
     space = space_of(directory)
@@ -70,10 +72,9 @@ def test_interests_are_a_post_with_this_text_and_nothing_else(directory: Path) -
     terms, counts = text_terms(block.column("bio"), block.column("interests"))
     given = pa.RecordBatch.from_arrays([terms, counts], names=["text_terms", "text_counts"])
     fused, mask = transform_fn.load(str(directory / "transform_fn"))(given)
-    encoder, decoder = weights_of(sum(width for _, _, width in space.modalities), 3)
     for row, is_there in enumerate(present):
         words = fused[row, : space.modalities[0][2]].astype(float)
-        told = (words @ encoder[: len(words)] @ decoder + BIAS) / NUM_LIKED**0.5
+        told = words @ text_map_of(space)
         expected = (
             np.array([*told[:2], *told, *words / np.linalg.norm(words)]) if is_there else np.zeros(5 + len(words))
         )
@@ -106,10 +107,10 @@ def test_without_text_or_factors_there_is_less_to_say(directory: Path) -> None:
         NUM_LIKED,
         dataclasses.replace(TUNING, content=Content("image")),
     )
-    profiles, present = InterestsEncoder(str(directory / "transform_fn"), no_text, None)(users)
+    profiles, present = InterestsEncoder(str(directory / "transform_fn"), no_text, np.zeros((width, 3)))(users)
     assert not profiles.any() and not present.any()
     cold = Space(space.modalities[:2], np.zeros(0), 0, TUNING)
-    profiles, present = InterestsEncoder(str(directory / "transform_fn"), cold, None)(users)
+    profiles, present = InterestsEncoder(str(directory / "transform_fn"), cold, np.zeros((width, 0)))(users)
     assert profiles.shape == (len(USERS), width) and present.tolist() == [True, False, False, True, True, True]
     np.testing.assert_allclose(np.linalg.norm(profiles, axis=1), present, atol=1e-6)
     assert blocks.numpy_to_vectors(profiles).type.list_size == sum(cold.widths) and name == "text"

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import blocks, recommend, schemas, similar, tables, tiles, topk
+from transforms import blocks, recommend, rerank, schemas, similar, tables, tastes, tiles, topk
 from transforms.recommend import RecommendConfig
 from transforms.space import Space
 from transforms.tiles import Eligibility
@@ -76,6 +76,7 @@ class World:
                 "profile": profiles[i].tolist(),
                 "author_id": None if i % 11 == 0 else f"u{rng.integers(30):02d}",
                 "created_at": None if i % 17 == 0 else NOW - datetime.timedelta(days=int(rng.integers(100))),
+                "lang": (None, "en", "de")[i % 3],
                 "sensitive": bool(rng.random() < 0.1),
                 "is_repost": bool(rng.random() < 0.1),
                 "is_reply": bool(rng.random() < 0.2),
@@ -96,10 +97,12 @@ class World:
             for u in range(NUM_USERS)
             for p in rng.choice(NUM_POSTS + 5, 0 if u % 4 == 1 else 15, replace=False)
         ]
-        self.blocked: list[Row] = [
+        self.stated: list[Row] = [
             {"user_id": "u02", "blocked_authors": ["u05", "u06", "nobody"]},
-            {"user_id": "u03", "blocked_authors": ["u07"]},
+            {"user_id": "u03", "lang": "DE-at", "blocked_authors": ["u07"]},
             {"user_id": "u04", "blocked_authors": []},
+            {"user_id": "u07", "lang": "en"},
+            {"user_id": "u11", "lang": "fi"},
             {"user_id": "stranger", "blocked_authors": ["u01"]},
         ]
         sources = ["history", "interests", "both", "none"]
@@ -127,7 +130,7 @@ class World:
             (user["user_id"], post["post_id"])
         )
         blocked: list[str] = next(
-            (row["blocked_authors"] for row in self.blocked if row["user_id"] == user["user_id"]), []
+            (row.get("blocked_authors", []) for row in self.stated if row["user_id"] == user["user_id"]), []
         )
         cut = rules.created_after
         return not (
@@ -148,15 +151,21 @@ class World:
             exact = np.array(user["embedding"], np.float32).astype(float) * np.array(post["embedding"], np.float32)
             return float(np.float32(exact.sum()))
 
-        scored = [(post["post_id"], score(post), post["author_id"]) for post in self.posts
+        lang = next((row.get("lang", "") for row in self.stated if row["user_id"] == user["user_id"]), "")[:2].lower()
+
+        def comes_last(post: Row) -> bool:
+            can_read = not lang or post["lang"] in (None, lang)
+            return user["source"] == "none" and not (can_read and post["popularity"] > 0)
+
+        scored = [(comes_last(post), -score(post), post["post_id"], post["author_id"]) for post in self.posts
                   if self.eligible(user, post, config)]  # fmt: skip
         taken: list[tuple[str, float]] = []
         used: dict[str, int] = {}
-        for post_id, value, author in sorted(scored, key=lambda entry: (-entry[1], entry[0])):
+        for _, value, post_id, author in sorted(scored, key=lambda entry: entry[:3]):
             if config.max_per_author and author is not None and used.get(author, 0) >= config.max_per_author:
                 continue
             used[author] = used.get(author, 0) + 1
-            taken.append((post_id, value))
+            taken.append((post_id, -value))
         return taken[: config.k]
 
     def write_candidates(self, directory: Path, num_files: int) -> str:
@@ -178,7 +187,7 @@ class World:
             "embeddings": pa.RecordBatch.from_pylist(self.users, schema=schemas.user_embeddings(WIDTH)),
             "scales": pa.RecordBatch.from_pylist(self.scales[::-1], schema=schemas.user_scales(3)),
             "history": pa.RecordBatch.from_pylist(self.history, schema=schemas.HISTORY),
-            "users": pa.RecordBatch.from_pylist(self.blocked, schema=schemas.USERS),
+            "users": pa.RecordBatch.from_pylist(self.stated, schema=schemas.USERS),
         }
         candidates = self.write_candidates(directory / "candidates", num_files)
         with new_pipeline() as pipeline:
@@ -218,6 +227,26 @@ def test_lists_equal_the_obvious_computation(new_pipeline: NewPipeline, tmp_path
         allowed = {"none": {"popular"}, "both": {"history", "interests"}}.get(user["source"], {user["source"]})
         assert {row["reason"] for row in mine} <= allowed
         assert all(row["because_post_id"] is None for row in mine if row["reason"] != "history")
+
+
+def test_preferences_change_ranks_and_keep_scores_and_caps(new_pipeline: NewPipeline, tmp_path: Path) -> None:
+    world = World()
+    wanted = rerank.Preferences(
+        diversity=0.4, half_life_days=30, now=NOW, taste_share=0.5, content=(slice(2, 3), slice(3, 5))
+    )
+    plain = RecommendConfig(k=5, max_per_author=1)
+    rows = world.run(new_pipeline, tmp_path, dataclasses.replace(plain, preferences=wanted))
+    moved = 0
+    for user in world.users:
+        mine = [row for row in rows if row["user_id"] == user["user_id"]]
+        got = [(row["post_id"], row["score"]) for row in mine]
+        assert [row["rank"] for row in mine] == [1, 2, 3, 4, 5]
+        if user["source"] != "none":
+            assert set(got) <= set(world.expected(user, dataclasses.replace(plain, k=20)))
+        moved += got != world.expected(user, plain)
+        authors = [post["author_id"] for post in world.posts if post["post_id"] in dict(got) and post["author_id"]]
+        assert len(authors) == len(set(authors))
+    assert moved > NUM_USERS / 2
 
 
 def test_reasons_are_the_exact_parts_of_the_score(new_pipeline: NewPipeline, tmp_path: Path) -> None:
@@ -272,7 +301,10 @@ def test_of_a_long_history_the_strongest_posts_are_asked(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("num_parts", "num_files", "tile_rows", "query_rows", "user_rows"), [
     (1, 1, 4096, 512, 8192), (5, 7, 16, 4, 3), (2, 3, 50, 512, 7),
 ])  # fmt: skip
-@pytest.mark.parametrize("cap", [None, 2])
+@pytest.mark.parametrize(("cap", "preferences"), [
+    (None, rerank.SCORES_ALONE), (2, rerank.SCORES_ALONE),
+    (2, rerank.Preferences(0.5, 20.0, NOW, 1.0, (slice(2, 3), slice(3, 5)))),
+])  # fmt: skip
 def test_tables_do_not_depend_on_parts_files_and_tiles(
     new_pipeline: NewPipeline,
     tmp_path: Path,
@@ -283,12 +315,15 @@ def test_tables_do_not_depend_on_parts_files_and_tiles(
     query_rows: int,
     user_rows: int,
     cap: int | None,
+    preferences: rerank.Preferences,
 ) -> None:
-    config = RecommendConfig(k=9, max_per_author=cap)
+    config = RecommendConfig(k=9, max_per_author=cap, preferences=preferences)
     reference = World().run(new_pipeline, tmp_path / "a", config)
     monkeypatch.setattr(topk, "TILE_ROWS", tile_rows)
     monkeypatch.setattr(topk, "_QUERY_ROWS", query_rows)
     monkeypatch.setattr(recommend, "USER_ROWS", user_rows)
+    monkeypatch.setattr(rerank, "_HELD_BYTES", user_rows * 100_000)
+    monkeypatch.setattr(tastes, "_USERS_AT_ONCE", query_rows)
     monkeypatch.setattr(recommend, "READ_ROWS", tile_rows * 2)
     monkeypatch.setattr(tiles, "CACHED_BYTES", 0 if num_files > 1 else 1 << 20)
     assert World().run(new_pipeline, tmp_path / "b", config, num_parts, num_files) == reference
@@ -325,14 +360,19 @@ def test_nobody_and_those_who_have_seen_everything_get_nothing(new_pipeline: New
     ]
     world.users, world.scales = world.users[:4], world.scales[:4]
     assert world.run(new_pipeline, tmp_path / "seen", RecommendConfig()) == []
-    world.users, world.scales, world.blocked = [], [], []
+    world.users, world.scales, world.stated = [], [], []
     assert world.run(new_pipeline, tmp_path / "nobody", RecommendConfig()) == []
 
 
 def reasons_of(
-    history: list[Row], posts: list[Row], source: str, half_life: float | None, interests: np.ndarray | float = 0.0
+    history: list[Row],
+    posts: list[Row],
+    source: str,
+    half_life: float | None,
+    interests: np.ndarray | float = 0.0,
+    preferences: rerank.Preferences = rerank.SCORES_ALONE,
 ) -> dict[str, tuple[str, str | None]]:
-    """(reason, because) by post, of a user with this history and interests."""
+    """(reason, because) by post, in the order of the list, of a user with this history and interests."""
     profiles = {post["post_id"]: np.array(post["profile"]) for post in posts}
     profile = interests + sum(
         counted(row, half_life) * profiles[row["post_id"]] for row in history if row["weight"] > 0
@@ -350,11 +390,28 @@ def reasons_of(
         pa.RecordBatch.from_pylist([user], schema=schemas.user_embeddings(WIDTH)),
         pa.RecordBatch.from_pylist([ids | {"scales": [1.0, 1.0, 1.0]}], schema=schemas.user_scales(3)),
         pa.RecordBatch.from_pylist(history, schema=schemas.HISTORY),
-        schemas.empty(recommend._BLOCKED),
+        schemas.empty(recommend.STATED),
         Memory(""),
-        RecommendConfig(k=5, half_lives=(half_life, half_life), block_widths=WIDTHS),
+        RecommendConfig(k=5, half_lives=(half_life, half_life), block_widths=WIDTHS, preferences=preferences),
     ).to_pylist()
     return {row["post_id"]: (row["reason"], row["because_post_id"]) for row in found}
+
+
+@pytest.mark.parametrize(("taste_share", "expected"), [(0.0, 0), (0.5, 0), (0.8, 1), (1.0, 1)])
+def test_the_smaller_taste_gets_its_share(taste_share: float, expected: int) -> None:
+    """Three of four liked posts are of one kind, and so would be all five of the list."""
+    axes = np.eye(PROFILE, dtype=np.float32)
+    liked = {"main1": axes[2], "main2": axes[2], "main3": axes[2], "lesser": axes[4]}
+    found = {f"m{i}": axes[2] for i in range(8)} | {f"z{i}": axes[4] for i in range(4)}
+    posts = [{"post_id": name, "embedding": [*v, 0.0], "profile": v} for name, v in (liked | found).items()]
+    history = [
+        {"user_id": "u", "post_id": name, "weight": 1.0, "strength": 1.0, "recency": 0, "num_interactions": 1}
+        for name in liked
+    ]
+    wanted = rerank.Preferences(taste_share=taste_share, content=(slice(2, 3), slice(3, 5)))
+    got = reasons_of(history, posts, "history", None, preferences=wanted)
+    assert len(got) == 5
+    assert [got[post][1] for post in got if post.startswith("z")] == ["lesser"] * expected
 
 
 @pytest.mark.parametrize("put_back", [0.0, -5.0])
@@ -408,7 +465,7 @@ def test_similar_posts_equal_the_obvious_computation(
 def test_similar_posts_are_what_somebody_gets_who_has_just_this_one(new_pipeline: NewPipeline, tmp_path: Path) -> None:
     world = World()
     asked = [post for post in world.posts if any(post["profile"])][:NUM_USERS]
-    world.users, world.scales, world.blocked = [], [], []
+    world.users, world.scales, world.stated = [], [], []
     world.history = [
         {"user_id": post["post_id"], "post_id": post["post_id"], "weight": 1.0, "strength": 2.0, "recency": 0.0}
         | {"num_interactions": 1}

@@ -21,6 +21,7 @@ def make_candidates(vectors: np.ndarray, **columns: Sequence[object]) -> pa.Reco
         "profile": blocks.numpy_to_vectors(np.zeros((len(vectors), 1))),  # top-K does not look at it
         "author_id": [None] * num_posts,
         "created_at": [None] * num_posts,
+        "lang": [None] * num_posts,
         "sensitive": falses,
         "is_repost": falses,
         "is_reply": falses,
