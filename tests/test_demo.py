@@ -57,6 +57,8 @@ def test_latest_names_the_run_and_nothing_temporary_is_left(demo: Demo) -> None:
 
 
 ALLOWED = {
+    "_lineage.json",
+    "_continuity.json",
     "_stages",
     "_counts.json",
     "_layout.json",

@@ -75,9 +75,7 @@ def _append(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) ->
     )
     if config.trend is None:
         return part, appended
-    levels = trend.levels_of_posts(
-        appended.column("post_id"), met["heat"], config.trend, config.num_users, config.num_posts
-    )
+    levels = trend.levels_of_posts(appended, met["heat"], config.trend, config.num_users, config.num_posts)
     field = appended.schema.get_field_index("trend")
     return part, appended.set_column(field, appended.schema.field(field), pa.array(levels))
 

@@ -95,6 +95,7 @@ class Sample:
       post_ids: [num_posts], sorted.
       content: modality -> its block, in the order of the layout.
       coverage: modality -> share of all posts, in the sample or not, that have it.
+      made: [num_posts] when posts were made, in days since 1970, nan where not known; None where no time is.
     """
 
     interactions: Interactions
@@ -103,6 +104,7 @@ class Sample:
     post_ids: pa.Array
     content: Mapping[str, Block]
     coverage: Mapping[str, float]
+    made: np.ndarray | None = None
 
 
 def sample_interactions(
@@ -126,8 +128,10 @@ def sample_interactions(
     time = to_days(rows.column("created_at"))[order]
     dated = time if np.isfinite(time).any() else None
     interactions = Interactions(user[order], post[order], strength, recency, len(users), len(posts), dated)
-    content, coverage = read_content(fused_dir, posts) if fused_dir is not None else ({}, {})
-    return Sample(interactions, blocks.stable_hash(users), blocks.stable_hash(posts), posts, content, coverage)
+    hashes = blocks.stable_hash(users), blocks.stable_hash(posts)
+    if fused_dir is None:
+        return Sample(interactions, *hashes, posts, {}, {})
+    return Sample(interactions, *hashes, posts, *read_content(fused_dir, posts), _times_of(fused_dir, posts))
 
 
 def recency_ranks(user: np.ndarray, age: np.ndarray) -> np.ndarray:
@@ -203,6 +207,14 @@ def _keep_smallest(rows: pa.RecordBatch, key: str, count: int) -> pa.RecordBatch
         )
         keys = keys.take(order.slice(0, count))
     return rows.filter(pc.is_in(rows.column(key), value_set=keys))
+
+
+def _times_of(directory: str, posts: pa.Array) -> np.ndarray | None:
+    found = np.full(len(posts), np.nan)
+    for block in tables.read_blocks(directory, BLOCK_ROWS, ["post_id", "created_at"]):
+        places = pc.index_in(block.column("post_id"), value_set=posts)
+        found[places.drop_null().to_numpy()] = to_days(block.column("created_at"))[blocks.valid(places)]
+    return found if np.isfinite(found).any() else None
 
 
 def read_content(directory: str, posts: pa.Array) -> tuple[dict[str, Block], dict[str, float]]:

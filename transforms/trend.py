@@ -1,6 +1,7 @@
 """What is liked lately, as one number of a post's vector, and how much it counts for a user, as one of the user's.
 
-    post   log(1 + heat / mean heat)         heat = sum over those who like it of .5^(days since then / half_life)
+    post   log(1 + heat / mean heat) + newness * .5^(days since it was made / half_life)
+           heat = sum over those who like it of .5^(days since then / half_life)
     user   weight * .5^((days since the user was last active / away)^2)
 
 Recent popularity is hard to beat where users come back to a stream of what is new, and of little use for whom nothing
@@ -38,6 +39,11 @@ def level(heat: np.ndarray, mean: float) -> np.ndarray:
     return np.log1p(heat / mean) if mean > 0 else np.zeros(len(heat))
 
 
+def newness(made: np.ndarray, trend: Trend) -> np.ndarray:
+    """What posts count that were made then, [n] days since 1970: [n] float64, 0 where that is nan."""
+    return trend.newness * 0.5 ** (ages(made, trend.newest) / trend.half_life)
+
+
 def heat_by_post(history: pa.RecordBatch, trend: Trend) -> pa.RecordBatch:
     """What a block of schemas.HISTORY adds to the heat of its posts, a block of exact_sums.SCHEMA."""
     liked = history.filter(pc.greater(history.column("strength"), 0))
@@ -46,16 +52,18 @@ def heat_by_post(history: pa.RecordBatch, trend: Trend) -> pa.RecordBatch:
 
 
 def levels_of_posts(
-    post_id: pa.Array, heat: pa.RecordBatch, trend: Trend, num_users: int, num_posts: int
+    posts: pa.RecordBatch, heat: pa.RecordBatch, trend: Trend, num_users: int, num_posts: int
 ) -> np.ndarray:
     """The numbers of some posts: [n] float64.
 
     Args:
+      posts: post_id and created_at.
       heat: of these posts, blocks of `heat_by_post` one after the other.
       num_users: users with interactions, and
       num_posts: posts with some: the mean heat is known by user (`Trend.per_user`).
     """
-    return level(exact_sums.totals(post_id, heat), trend.per_user * num_users / max(num_posts, 1))
+    hot = level(exact_sums.totals(posts.column("post_id"), heat), trend.per_user * num_users / max(num_posts, 1))
+    return hot + newness(to_days(posts.column("created_at")), trend)
 
 
 def weights_of_users(last_active: np.ndarray, trend: Trend | None) -> np.ndarray:

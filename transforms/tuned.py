@@ -55,7 +55,8 @@ class Trend:
     """What is liked lately (`transforms.trend`); times are days, or days since 1970.
 
     Attributes:
-      half_life: after which an interaction counts half in a post's heat.
+      half_life: after which an interaction counts half in a post's heat, and a post's newness is half.
+      newness: what a post counts that is made just now.
       weight: of the trend for a user who was active just now.
       away: time away after which it counts half for a user; None: it counts alike for all who were ever active.
       newest: when "now" is.
@@ -63,6 +64,7 @@ class Trend:
     """
 
     half_life: float
+    newness: float
     weight: float
     away: float | None
     newest: float

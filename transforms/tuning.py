@@ -42,12 +42,17 @@ MIX = {
     "aD": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
 }
 TREND_HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0)
-TREND_WEIGHTS = (1.0, 2.0, 3.0, 4.0, 6.0)
+TREND_NEWNESS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+# In deviations of the posts' levels, which is about what each block has: half-life and newness are compared with the
+# first, then one of the others is chosen.
+SHAPING_WEIGHT = 2.0
+TREND_WEIGHTS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
 TREND_AWAY = (None, 90.0, 60.0, 45.0, 30.0, 14.0, 7.0)
 # It changes the lists of all who were active lately, so it takes more users and a clearer gain than the rest.
 MIN_TREND_USERS = 50
 TREND_ERRORS = 2.0
 MAX_LOSS = 0.1
+ENOUGH = 0.95
 # Modalities that are tried alone as a start.
 _MAX_SINGLE = 12
 
@@ -81,7 +86,7 @@ def _tune(sample: Sample, seed: int, num_factors: int, one_recency: bool) -> Tun
         found = tune_mix(whole, found)
         later = later_task(sample, num_factors, seed)
         if later is not None and len(later.ranking.users) >= MIN_TREND_USERS:
-            found = tune_trend(MixScores(later, content, found), whole, found, sample.interactions)
+            found = tune_trend(MixScores(later, content, found), whole, found, sample)
     size = {"users": sample.interactions.num_users, "posts": sample.interactions.num_posts}
     return _with_figures(found, {"sample": size})
 
@@ -182,33 +187,39 @@ def as_of_now(found: Tuning, interactions: Interactions) -> Tuning:
     return dataclasses.replace(found, trend=dataclasses.replace(found.trend, newest=newest, per_user=per_user))
 
 
-def tune_trend(later: MixScores, warm: MixScores, start: Tuning, interactions: Interactions) -> Tuning:
+def tune_trend(later: MixScores, warm: MixScores, start: Tuning, sample: Sample) -> Tuning:
     """Finds how much it counts what is liked lately: as much as helps to tell what comes after one moment.
 
-    That users' last interactions are told no worse than by MAX_LOSS keeps lists from being the same for everybody.
+    Two things keep lists from being the same for everybody: users' last interactions are to be told no worse than by
+    MAX_LOSS, and of weights that are ENOUGH of the best the smallest is taken.
     """
 
-    def score(scores: MixScores, half_life: float, away: float | None, weight: float) -> np.ndarray:
-        return scores.score(start.mix, scores.lately(half_life, weight, away)).objective
+    def score(scores: MixScores, shape: tuple[float, float], away: float | None, weight: float) -> np.ndarray:
+        return scores.score(start.mix, scores.lately(shape, weight, away)).objective
 
-    reached = [score(later, half_life, None, TREND_WEIGHTS[1]) for half_life in TREND_HALF_LIVES]
-    half_life = TREND_HALF_LIVES[max(range(len(reached)), key=lambda place: float(reached[place].mean()))]
+    newness = TREND_NEWNESS if sample.made is not None else TREND_NEWNESS[:1]
+    shapes = [(half_life, new) for new in newness for half_life in TREND_HALF_LIVES]
+    reached = [score(later, shape, None, SHAPING_WEIGHT) for shape in shapes]
+    shape = shapes[max(range(len(shapes)), key=lambda place: float(reached[place].mean()))]
     floor = (1 - MAX_LOSS) * float(warm.score(start.mix).objective.mean())
     without = later.score(start.mix)
-    best, best_objective = None, without.objective
+    found: dict[tuple[float, float | None], float] = {}
     for away in TREND_AWAY:
         for weight in TREND_WEIGHTS:
-            objective = score(later, half_life, away, weight)
-            better = objective.mean() > best_objective.mean() and gains(objective, without.objective, TREND_ERRORS)
-            if better and score(warm, half_life, away, weight).mean() >= floor:
-                best, best_objective = (weight, away), objective
+            objective = score(later, shape, away, weight)
+            better = gains(objective, without.objective, TREND_ERRORS)
+            if better and score(warm, shape, away, weight).mean() >= floor:
+                found[weight, away] = float(objective.mean())
     figures = {"later": _figures(without)}
-    if best is None:
+    if not found:
         return _with_figures(start, figures)
-    lately = later.score(start.mix, later.lately(half_life, *best))
-    kept = warm.score(start.mix, warm.lately(half_life, *best))
+    enough = ENOUGH * max(found.values())
+    best = min((point for point in found if found[point] >= enough), key=lambda point: (point[0], -found[point]))
+    lately = later.score(start.mix, later.lately(shape, *best))
+    kept = warm.score(start.mix, warm.lately(shape, *best))
     figures |= {"later_with_trend": _figures(lately), "warm_with_trend": _figures(kept)}
-    return _with_figures(dataclasses.replace(start, trend=make_trend(interactions, half_life, *best)), figures)
+    whole = make_trend(sample.interactions, sample.made, shape, *best)
+    return _with_figures(dataclasses.replace(start, trend=whole), figures)
 
 
 def _for_content(names: list[str]) -> list[str]:

@@ -136,7 +136,7 @@ class MixScores:
         self._b = found.content_weight
         self._covariances = tuple(one.covariance() for one in moments)
         self._items = (own[posts], block[posts], rows[posts], factors.degree[posts])
-        self._fit, self._last_active = task.fit, task.last_active()
+        self._fit, self._last_active, self._made = task.fit, task.last_active(), task.made
         self._profiles = np.hstack(
             [
                 task.profiles(added[:, : widths.own], found.recency),
@@ -146,21 +146,31 @@ class MixScores:
 
     def score(self, mix: Mix, lately: Trend | None = None) -> Score:
         """Recall and nDCG among all posts, those without interactions too."""
-        levels = np.zeros(self._fit.num_posts) if lately is None else levels_of(self._fit, lately)
+        levels = np.zeros(self._fit.num_posts) if lately is None else levels_of(self._fit, self._made, lately)
         items = vectors.item_vectors(*self._items, levels[self._ranking.posts], mix)
         weights = trend.weights_of_users(self._last_active, lately)
         users = vectors.user_vectors(self._profiles, self._covariances, self._b, mix, weights)
         return self._ranking.measure(users @ items.T)
 
-    def lately(self, half_life: float, weight: float, away: float | None) -> Trend:
-        """The trend whose level times `weight` has the deviation `weight` among the posts, as of this task's end."""
-        return make_trend(self._fit, half_life, weight, away)
+    def lately(self, shape: tuple[float, float], weight: float, away: float | None) -> Trend:
+        """The trend as of this task's end; see `make_trend`."""
+        return make_trend(self._fit, self._made, shape, weight, away)
 
 
-def make_trend(interactions: Interactions, half_life: float, weight: float, away: float | None) -> Trend:
-    """A trend as of the newest of these interactions, which have times; `weight` in deviations of the posts' levels."""
-    found = Trend(half_life, weight, away, *heat_per_user(interactions, half_life))
-    deviation = float(levels_of(interactions, found).std())
+def make_trend(
+    interactions: Interactions, made: np.ndarray | None, shape: tuple[float, float], weight: float, away: float | None
+) -> Trend:
+    """A trend as of the newest of some interactions, which have times.
+
+    Args:
+      made: of the posts, as in `Sample`.
+      shape: half-life and newness.
+      weight: in deviations of the posts' levels.
+      away: of the users.
+    """
+    half_life, newness = shape
+    found = Trend(half_life, newness, weight, away, *heat_per_user(interactions, half_life))
+    deviation = float(levels_of(interactions, made, found).std())
     return dataclasses.replace(found, weight=weight / deviation if deviation > 0 else 0.0)
 
 
@@ -172,13 +182,14 @@ def heat_per_user(interactions: Interactions, half_life: float) -> tuple[float, 
     return newest, float(_heat(interactions, newest, half_life).sum()) / max(num_users, 1)
 
 
-def levels_of(interactions: Interactions, lately: Trend) -> np.ndarray:
+def levels_of(interactions: Interactions, made: np.ndarray | None, lately: Trend) -> np.ndarray:
     """How much each post is liked lately: [num_posts] float64."""
     heat = _heat(interactions, lately.newest, lately.half_life)
     liked = interactions.liked
     sizes = (len(np.unique(places[liked])) for places in (interactions.user, interactions.post))
     num_users, num_posts = sizes
-    return trend.level(heat, lately.per_user * num_users / max(num_posts, 1))
+    hot = trend.level(heat, lately.per_user * num_users / max(num_posts, 1))
+    return hot if made is None else hot + trend.newness(made, lately)
 
 
 def _heat(interactions: Interactions, newest: float, half_life: float) -> np.ndarray:

@@ -74,12 +74,14 @@ class WarmTask:
       factors: of that.
       histories: of that, of the users that are ranked for ([u] users).
       ranking: of all posts of the sample, or MAX_SCORED_POSTS.
+      made: when the posts of the sample were made, as there.
     """
 
     fit: Interactions
     factors: Factors
     histories: Interactions
     ranking: Ranking
+    made: np.ndarray | None = None
 
     def last_active(self) -> np.ndarray:
         """When each of the [u] users was last active, in days since 1970: float64, nan where no time is known."""
@@ -126,7 +128,7 @@ def _split_task(
     fit = every.select(~held)
     histories = of_users(fit, users)
     ranking = _rank(of_users(every.keep(ranked), users), posts, seen=histories)
-    return WarmTask(fit, factorise(fit, num_factors, seed), histories, ranking)
+    return WarmTask(fit, factorise(fit, num_factors, seed), histories, ranking, sample.made)
 
 
 def last_of_each(interactions: Interactions, user_hash: np.ndarray, post_hash: np.ndarray, share: float) -> np.ndarray:

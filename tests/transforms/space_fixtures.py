@@ -19,7 +19,7 @@ TUNING = Tuning(
     decoded=Decoded(k=3, e=1.5),
     content=Content("text", b=0.4),
     mix=Mix(rho=0.3, aD=0.2),
-    trend=Trend(half_life=5.0, weight=1.5, away=20.0, newest=100.0, per_user=1.0),
+    trend=Trend(half_life=5.0, newness=0.5, weight=1.5, away=20.0, newest=100.0, per_user=1.0),
 )
 LATENT = 5
 BIAS = 0.1

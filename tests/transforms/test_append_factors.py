@@ -24,7 +24,7 @@ def make_tables() -> tuple[pa.RecordBatch, pa.RecordBatch]:
         [
             pa.array(ids),
             pa.array([None if i % 7 == 0 else f"a{i}" for i in range(NUM_POSTS)]),
-            pa.array([None if i % 5 == 0 else i for i in range(NUM_POSTS)], schemas.TIMESTAMP),
+            pa.array([None if i % 5 == 0 else (60 + i % 39) * DAY for i in range(NUM_POSTS)], schemas.TIMESTAMP),
             blocks.numpy_to_vectors(rng.normal(size=(NUM_POSTS, WIDTH))),
             blocks.numpy_to_vectors(rng.integers(0, 2, (NUM_POSTS, 2))),
             *[pa.array(np.zeros(NUM_POSTS))] * 2,
@@ -108,7 +108,7 @@ def test_what_is_liked_lately_is_told_by_the_history(new_pipeline: NewPipeline, 
     times = [None if i % 9 == 0 else int(day * DAY) for i, day in enumerate(days)]
     arrays = [pa.array(posts), pa.array(strength), pa.array(times, schemas.TIMESTAMP)]
     history = pa.RecordBatch.from_arrays(arrays, names=["post_id", "strength", "created_at"])
-    lately = Trend(half_life=5.0, weight=1.0, away=None, newest=99.0, per_user=0.7)
+    lately = Trend(half_life=5.0, newness=2.0, weight=1.0, away=None, newest=99.0, per_user=0.7)
     one, many = (
         append(new_pipeline, tmp_path / str(number), RANK, number, rows, lately, history)
         for number, rows in ((1, 1000), (5, 7))
@@ -118,7 +118,10 @@ def test_what_is_liked_lately_is_told_by_the_history(new_pipeline: NewPipeline, 
     heat = dict.fromkeys((row["post_id"] for row in one), 0.0)
     for post, day, time, liked in zip(posts, days, times, strength, strict=True):
         heat[post] += 0.5 ** (max(99.0 - day, 0) / 5.0) if time is not None and liked else 0.0
-    assert [row["trend"] for row in one] == pytest.approx([np.log(1 + h / mean) for h in heat.values()], rel=1e-6)
+    for row in one:
+        hot, made = np.log(1 + heat[row["post_id"]] / mean), row["created_at"]
+        age = np.inf if made is None else 99.0 - made.timestamp() / 86_400
+        assert row["trend"] == pytest.approx(hot + 2 * 0.5 ** (age / 5), rel=1e-6, abs=1e-9)
     assert [row["trend"] for row in one] == [row["trend"] for row in many]
     assert 0 < sum(row["trend"] == 0 for row in one) < NUM_POSTS
 

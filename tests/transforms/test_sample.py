@@ -44,7 +44,7 @@ def fused(tmp_path: Path) -> str:
         {
             "post_id": f"p{post:02}",
             "author_id": None,
-            "created_at": None,
+            "created_at": None if post % 3 else post * 86_400_000_000,
             "fused": [post, 1, 0, 0, 0, 9] if post % 2 else [post, 1, 2, 3, 4, 9],
             "degree": 0.0,
             "trend": 0.0,
@@ -88,6 +88,24 @@ def test_the_sample_is_the_same_whatever_the_parts(tmp_path: Path, fused: str) -
         np.testing.assert_array_equal(getattr(one.interactions, name), getattr(other.interactions, name))
     assert one.post_ids.equals(other.post_ids)
     np.testing.assert_array_equal(one.content["image"].values, other.content["image"].values)
+
+
+def test_times_are_days(tmp_path: Path, fused: str) -> None:
+    rows = history_rows()
+    for number, row in enumerate(rows):
+        row["created_at"] = None if number % 4 == 0 else number * 43_200_000_000
+    found = sample.sample_interactions(write(tmp_path / "history", rows, schemas.HISTORY, 3), fused)
+    days = {(row["user_id"], row["post_id"]): row["created_at"] for row in rows}
+    hashes = {int(blocks.stable_hash(pa.array([user]))[0]): user for user, _ in days}
+    some, ids = found.interactions, found.post_ids.to_pylist()
+    assert some.time is not None and found.made is not None
+    for user, post, time in zip(some.user, some.post, some.time, strict=True):
+        told = days[hashes[int(found.user_hash[user])], ids[post]]
+        assert np.isnan(time) if told is None else time == told / 86_400_000_000
+    expected = [int(post[1:]) if int(post[1:]) % 3 == 0 and post != "p07" else np.nan for post in ids]
+    np.testing.assert_array_equal(found.made, expected)
+    undated = write(tmp_path / "undated", history_rows(), schemas.HISTORY, 1)
+    assert sample.sample_interactions(undated, None).made is None
 
 
 def test_limits_keep_those_with_the_smallest_hashes(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from transforms import schemas, trend
 from transforms.tuned import Trend
 
-LATELY = Trend(half_life=7.0, weight=3.0, away=30.0, newest=100.0, per_user=1.0)
+LATELY = Trend(half_life=7.0, newness=2.0, weight=3.0, away=30.0, newest=100.0, per_user=1.0)
 
 
 def test_times_are_days_since_1970() -> None:
@@ -22,10 +24,15 @@ def test_level_grows_slowly_and_is_zero_where_nobody_likes_anything() -> None:
     assert trend.level(np.zeros(2), 0.0).tolist() == [0, 0]
 
 
+def test_a_post_counts_while_it_is_new() -> None:
+    made = np.array([100.0, 130.0, 93.0, 86.0, np.nan])
+    assert trend.newness(made, LATELY) == pytest.approx([2, 2, 1, 0.5, 0])
+
+
 def test_the_weight_of_users_fades_while_they_are_away() -> None:
     last = np.array([100.0, 140.0, 70.0, 40.0, 0.0, np.nan])
     expected = [3, 3, 3 / 2, 3 / 16, 3 * 0.5 ** (100 / 9), 0]
     assert trend.weights_of_users(last, LATELY) == pytest.approx(np.array(expected), abs=2e-3)
-    always = Trend(7.0, 3.0, None, 100.0, 1.0)
+    always = dataclasses.replace(LATELY, away=None)
     assert trend.weights_of_users(last, always).tolist() == [3, 3, 3, 3, 3, 0]
     assert trend.weights_of_users(last, None).tolist() == [0] * 6

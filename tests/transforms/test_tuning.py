@@ -107,7 +107,7 @@ def fashion_world(fashion: bool) -> Sample:
     liked = Interactions(users, posts, np.ones(len(pairs), np.float32), recency, NUM_USERS, NUM_POSTS, time)
     ids = pa.array([f"p{one:03}" for one in range(NUM_POSTS)])
     people = pa.array([f"u{one:03}" for one in range(NUM_USERS)])
-    return Sample(liked, blocks.stable_hash(people), blocks.stable_hash(ids), ids, {}, {})
+    return Sample(liked, blocks.stable_hash(people), blocks.stable_hash(ids), ids, {}, {}, 1000 + born)
 
 
 def test_a_trend_is_found_where_there_is_one_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +117,10 @@ def test_a_trend_is_found_where_there_is_one_and_only_there(monkeypatch: pytest.
     assert found.trend.newest == world.interactions.time.max()  # type: ignore[union-attr]
     figures = found.validation
     assert figures["later_with_trend"]["recall"] > 1.2 * figures["later"]["recall"]
+    assert found.trend.newness > 0
+    unborn = tune(without(world, made=None), seed=0, num_factors=RANK)
+    assert unborn.trend is not None and unborn.trend.newness == 0
+    assert unborn.validation["later_with_trend"]["recall"] < figures["later_with_trend"]["recall"]
     kept = sum(figures["warm_with_trend"][name] for name in ("recall", "ndcg"))
     assert kept >= 0.9 * sum(figures["warm"][name] for name in ("recall", "ndcg")) - 1e-5
     assert tune(fashion_world(fashion=False), seed=0, num_factors=RANK).trend is None

@@ -107,7 +107,7 @@ def test_tuning_survives_its_file() -> None:
         Decoded(32, 1.5, 3.0, {"text": 0.3}),
         Content("text", 0.2),
         Mix(rho=0.5),
-        Trend(7.0, 1.5, None, 19_000.25, 2.5),
+        Trend(7.0, 0.5, 1.5, None, 19_000.25, 2.5),
     )
     assert Tuning.from_dict(found.to_dict()) == found
     assert Tuning.from_dict(Tuning().to_dict()) == Tuning()
@@ -116,6 +116,9 @@ def test_tuning_survives_its_file() -> None:
     assert written["decoded"] == {"k": 32, "e": 1.5, "lam": 3.0, "weights": {"text": 0.3}}
     assert written["content"] == {"modality": "text", "b": 0.2}
     assert written["mix"] == {"rho": 0.5, "aD": 0.1}
-    assert written["trend"] == {"half_life": 7.0, "weight": 1.5, "away": None, "newest": 19_000.25, "per_user": 2.5}
+    assert written["trend"] == {
+        **{"half_life": 7.0, "newness": 0.5, "weight": 1.5, "away": None},
+        **{"newest": 19_000.25, "per_user": 2.5},
+    }
     del written["content_recency"]
     assert Tuning.from_dict(written).content_recency == 0.125
