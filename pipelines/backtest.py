@@ -107,8 +107,8 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     root = places.scratch("backtest")
     num_posts, num_new = _count_new(places.input("posts"), split)
     directories = {name: stage.join(root, name) for name in ("all", "known")}
-    everything = _places(directories["all"], places, "all")
-    known = _places(directories["known"], places, "known") if num_new else everything
+    everything = new_places(directories["all"], places, "all")
+    known = new_places(directories["known"], places, "known") if num_new else everything
     with stage.new_pipeline(options) as pipeline:
         _split(pipeline, options, places, split, stage.join(root, "held_out"), everything)
         if num_new:
@@ -127,7 +127,7 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     return Backtest(split, as_then, known, everything, held_out, found, num_posts - num_new), notes
 
 
-def _places(directory: str, places: Places, name: str) -> Places:
+def new_places(directory: str, places: Places, name: str) -> Places:
     """Places whose stages write right where later ones read."""
     local = os.path.join(places.local, name)
     os.makedirs(local, exist_ok=True)
@@ -222,15 +222,22 @@ def link(source: str, target: str) -> None:
 
 def run_stages(made: Backtest, users: "pa.Array") -> None:
     """Executes the run's stages on the backtest's tables; lists are made for `users` only."""
-    from pipelines import embed, fuse, recommend, train
+    from pipelines import recommend
+
+    fit_and_embed(made)
+    _keep_users(made.everything.input("user_embeddings"), users)
+    recommend.run(made.options, made.everything)
+
+
+def fit_and_embed(made: Backtest) -> None:
+    """The stages up to the embeddings: fitted on what is known, applied to everything."""
+    from pipelines import embed, fuse, train
 
     fuse.run(made.options, made.known)
     train.run(made.options, made.known)
     if made.known is not made.everything:
         _fuse_new(made)
     embed.run(made.options, made.everything)
-    _keep_users(made.everything.input("user_embeddings"), users)
-    recommend.run(made.options, made.everything)
 
 
 def _fuse_new(made: Backtest) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import backtest, report, stage
+from pipelines import ablate, backtest, report, stage
 from pipelines.backtest import Backtest
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
@@ -81,13 +81,15 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
     is_cold = made.split.kind == "cold"
     threads = os.cpu_count() or 1
     if is_cold:
-        ours = evaluation.cold_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
+        ours = evaluation.embedding_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
     else:
         ours = judged.read_lists(at("recommendations"), found, evaluation.MAX_K)
     limits = evaluation.Limits(made.options.ease_max_posts, made.options.latent, seed, threads)
     known = content_baselines.moments(made.known.input("fused"))
     lists, skipped = evaluation.baseline_lists(found, at("fused"), known, limits, is_cold)
     measured = evaluation.measure(found, {evaluation.OURS: ours, **lists}, at("fused"), known, seed)
+    if made.options.ablations != "none":
+        measured["ablations"] = ablate.measure(made, found, known)
     return {"about": evaluation.about(found), "skipped": skipped, **measured}
 
 

@@ -97,6 +97,13 @@ class Options:
     evaluate_users: int = flag(20_000, "most users that lists are judged for", group="evaluate", low=1)
     evaluate_fit_rows: int = flag(5_000_000, "most interactions that baselines see", group="evaluate", low=1)
     ease_max_posts: int = flag(20_000, "most posts for which EASE is computed", group="evaluate", low=0)
+    ablations: str = flag(
+        "quick",
+        "measure the vectors without each of their parts: none, quick (no training) or full (also retrained without each "
+        "modality)",
+        group="evaluate",
+        choices=("none", "quick", "full"),
+    )
     no_evaluate: bool = flag(False, "run without the backtest, and so without the gate", group="evaluate")
     gate_tolerance: float = flag(
         0.05, "how much worse than the last published run is published", group="evaluate", low=0, high=1

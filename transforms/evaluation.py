@@ -1,7 +1,7 @@
 """Lists of several methods -> how good they are, how sure that is, what they are like: plain values for JSON."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,8 +92,8 @@ def _collaborative(judged: Judged, limits: Limits, cold: bool) -> tuple[dict[str
     return found, skipped
 
 
-def cold_lists(judged: Judged, user_embeddings: str, item_embeddings: str, num_threads: int = 1) -> np.ndarray:
-    """Our lists where the eligible posts are ranked by the inner product of the embeddings: [u, MAX_K]."""
+def embedding_lists(judged: Judged, user_embeddings: str, item_embeddings: str, num_threads: int = 1) -> np.ndarray:
+    """Lists of the eligible posts, ranked by the inner product of the embeddings: [u, MAX_K]."""
     queries = content_baselines.embeddings_of(judged, user_embeddings)
     items = (
         (block.column("post_id"), vectors_to_numpy(block.column("embedding")))
@@ -112,22 +112,13 @@ def measure(judged: Judged, methods: Mapping[str, np.ndarray], fused: str, known
     Args:
       methods: name -> lists [u, MAX_K]; OURS is one of them.
     """
-    results: dict[str, dict[str, Any]] = {name: {} for name in methods}
-    names = ranking_metrics.names()
-    values = _per_user(judged.targets, methods)
-    for name, found in _intervals(values, seed, names).items():
-        results[name]["measures"] = found
-    leads = {name: values[OURS] - values[name] for name in methods if name != OURS}
-    for name, found in _intervals(leads, seed, names).items():
-        results[name]["lead"] = found
+    results = compare(_per_user(judged.targets, methods), seed, ranking_metrics.names())
     sizes = {}
-    columns = [names.index(name) for name in SLICE_MEASURES]
     for label, targets in slices.slices(judged, slices.modalities_of(judged.posts, fused)):
         users = np.flatnonzero(np.diff(targets.indptr))
         sizes[label] = len(users)
         if len(users):
-            inside = _per_user(targets[users], {name: lists[users] for name, lists in methods.items()})
-            chosen = {name: found[:, columns] for name, found in inside.items()}
+            chosen = {name: slice_measures(targets[users], lists[users]) for name, lists in methods.items()}
             for name, found in _intervals(chosen, seed, list(SLICE_MEASURES)).items():
                 results[name].setdefault("slices", {})[label] = found
     content = content_baselines.by_modalities(known, known.content) if known.content else None
@@ -138,6 +129,28 @@ def measure(judged: Judged, methods: Mapping[str, np.ndarray], fused: str, known
     return {"methods": results, "slices": sizes}
 
 
+def compare(values: Mapping[str, np.ndarray], seed: int, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """name -> {"measures", and for all but OURS "lead": OURS less it}, each of each measure mean, low and high.
+
+    Args:
+      values: name -> [u, m], a number for each user and measure; OURS is one of them.
+      names: of the m measures.
+    """
+    results: dict[str, dict[str, Any]] = {name: {} for name in values}
+    for name, found in _intervals(values, seed, names).items():
+        results[name]["measures"] = found
+    leads = {name: values[OURS] - values[name] for name in values if name != OURS}
+    for name, found in _intervals(leads, seed, names).items():
+        results[name]["lead"] = found
+    return results
+
+
+def slice_measures(targets: scipy.sparse.csr_matrix, lists: np.ndarray) -> np.ndarray:
+    """SLICE_MEASURES of lists [u, MAX_K]: [u, 2] float64."""
+    names = ranking_metrics.names()
+    return _per_user(targets, {"": lists})[""][:, [names.index(name) for name in SLICE_MEASURES]]
+
+
 def _per_user(targets: scipy.sparse.csr_matrix, methods: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     num_targets = np.diff(targets.indptr)
     return {
@@ -146,7 +159,9 @@ def _per_user(targets: scipy.sparse.csr_matrix, methods: Mapping[str, np.ndarray
     }
 
 
-def _intervals(values: Mapping[str, np.ndarray], seed: int, names: list[str]) -> dict[str, dict[str, dict[str, float]]]:
+def _intervals(
+    values: Mapping[str, np.ndarray], seed: int, names: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
     """Mean and 95% interval of each column of each method; one set of resamples for all."""
     if not values:
         return {}

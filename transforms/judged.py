@@ -183,6 +183,19 @@ def judge(
     return Judged(posts, user_id, targets[has], history_rows, excluded[has], fit, share)
 
 
+def among(judged: Judged, chosen: np.ndarray) -> Judged:
+    """The same, of nothing but the chosen posts ([p] bool); users without a target among them are left out."""
+    posts = dataclasses.replace(judged.posts, eligible=judged.posts.eligible & chosen)
+    targets = judged.targets.multiply(posts.eligible[None, :]).tocsr()
+    targets.eliminate_zeros()
+    has = np.diff(targets.indptr) > 0
+    order = np.concatenate([np.flatnonzero(has), np.flatnonzero(~has)])
+    fit = scipy.sparse.vstack([judged.fit[order], judged.fit[len(has) :]], format="csr")
+    rows = np.flatnonzero(has)
+    user_id = judged.user_id.take(pa.array(rows))
+    return Judged(posts, user_id, targets[rows], judged.history[rows], judged.excluded[rows], fit, judged.fit_share)
+
+
 def _ones(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
     """1 where the matrix is positive."""
     matrix = scipy.sparse.csr_matrix(matrix)
