@@ -98,11 +98,11 @@ class Options:
     evaluate_fit_rows: int = flag(5_000_000, "most interactions that baselines see", group="evaluate", low=1)
     ease_max_posts: int = flag(20_000, "most posts for which EASE is computed", group="evaluate", low=0)
     ablations: str = flag(
-        "quick",
-        "measure the vectors without each of their parts: none, quick (no training) or full (also retrained without each "
-        "modality)",
+        "auto",
+        "measure the vectors without each part: none, quick (no training), full (also retrained without each modality) "
+        "or auto (quick up to 100,000 posts)",
         group="evaluate",
-        choices=("none", "quick", "full"),
+        choices=("none", "quick", "full", "auto"),
     )
     no_evaluate: bool = flag(False, "run without the backtest, and so without the gate", group="evaluate")
     gate_tolerance: float = flag(

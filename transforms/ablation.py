@@ -10,17 +10,19 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import blocks
-from transforms.judged import Judged, among
+from transforms.judged import Judged, among, fewer
 from transforms.post_time import TIME
 from transforms.preprocessing import TEXT
 from transforms.space import COLLABORATIVE, Space
-from transforms.transform_fn import Layout
 from transforms.tuned import Tuning
 
 # Posts and users below which a ranking of posts without interactions is not measured apart.
 MIN_COLD_POSTS, MIN_COLD_USERS = 50, 30
+# For so many users the lists are made again for every part.
+MAX_USERS = 5000
 RIDGE, PCA = "ridge map", "PCA"
-RETRAINED = ", retrained"
+# What is made of interactions: without the collaborative modality all posts are new.
+_OF_INTERACTIONS = ("degree", "trend")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,39 +48,38 @@ def variants(space: Space, content: Sequence[str]) -> Iterator[Variant]:
     Args:
       content: the content modalities that some post has.
     """
-    tuning = space.tuning
-    parts = {
-        "no own block": dataclasses.replace(tuning, own=dataclasses.replace(tuning.own, k=0)),
-        "no decoded block": dataclasses.replace(tuning, decoded=None),
-        "no content block": dataclasses.replace(tuning, content=None),
-    }
-    there = [name for name, width in zip(parts, space.widths, strict=False) if width]
-    if len(there) > 1:
-        yield from (Variant(name, parts[name]) for name in there)
+    tuning, widths = space.tuning, space.widths
+    if widths.own and widths.decoded + widths.content:
+        # What is left is weighed alike for all posts: aD is small beside own factors.
+        mix = dataclasses.replace(tuning.mix, aD=tuning.mix.rho)
+        yield Variant("no own block", dataclasses.replace(tuning, own=dataclasses.replace(tuning.own, k=0), mix=mix))
+    if widths.decoded and widths.own + widths.content:
+        yield Variant("no decoded block", dataclasses.replace(tuning, decoded=None))
+    if widths.content and widths.own + widths.decoded:
+        yield Variant("no content block", dataclasses.replace(tuning, content=None))
     if (tuning.recency, tuning.content_recency) != (None, None):
         yield Variant("no recency in profiles", dataclasses.replace(tuning, recency=None, content_recency=None))
-    hideable = list(content) if len(content) > 1 or there[:1] == ["no own block"] else []
-    if content and COLLABORATIVE in space.names:
+    hideable = list(content) if len(content) > 1 or widths.own else []
+    if content and widths.own:
         hideable.append(COLLABORATIVE)
     yield from (Variant(f"without {name}", tuning, hidden=name) for name in hideable)
-    if space.widths.decoded:
+    if widths.decoded:
         yield Variant("ridge map for the autoencoder", tuning, linear=RIDGE)
         yield Variant("PCA for the autoencoder", tuning, linear=PCA)
 
 
-def hide_fused(numbered: tuple[int, pa.RecordBatch], layout: Layout, name: str) -> tuple[int, pa.RecordBatch]:
-    """A part of schemas.fused in which no post has the modality; without the collaborative one all posts are new."""
-    part, block = numbered
+def hide_fused(block: pa.RecordBatch, space: Space, name: str) -> pa.RecordBatch:
+    """A block of schemas.fused in which no post has the modality; without the collaborative one all posts are new."""
     values, mask = (blocks.vectors_to_numpy(block.column(column)).copy() for column in ("fused", "mask"))
-    for place, modality in enumerate(layout.modalities):
-        if modality.name == name:
-            values[:, modality.offset : modality.offset + modality.width] = 0
+    for place, (modality, offset, width) in enumerate(space.modalities):
+        if modality == name:
+            values[:, offset : offset + width] = 0
             mask[:, place] = 0
     changed = {"fused": blocks.numpy_to_vectors(values), "mask": blocks.numpy_to_vectors(mask)}
     if name == COLLABORATIVE:
-        changed["degree"] = pa.array(np.zeros(block.num_rows))
+        changed |= dict.fromkeys(_OF_INTERACTIONS, pa.array(np.zeros(block.num_rows)))
     columns = [changed.get(column, block.column(column)) for column in block.schema.names]
-    return part, pa.RecordBatch.from_arrays(columns, schema=block.schema)
+    return pa.RecordBatch.from_arrays(columns, schema=block.schema)
 
 
 def hide_features(numbered: tuple[int, pa.RecordBatch], name: str) -> tuple[int, pa.RecordBatch]:
@@ -101,12 +102,14 @@ def hide_words(users: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=users.schema)
 
 
-def rankings(judged: Judged, only_cold: bool) -> dict[str, Judged]:
+def rankings(judged: Judged, only_cold: bool, seed: int) -> dict[str, Judged]:
     """What is ranked: "warm", the whole catalogue as always, and "cold", posts without interactions among themselves.
 
     Args:
       only_cold: whether all posts that may be ranked are without interactions.
+      seed: of the choice of users, where there are more than MAX_USERS.
     """
+    judged = fewer(judged, MAX_USERS, seed)
     if only_cold:
         return {"cold": judged}
     found = {"warm": judged}

@@ -1,10 +1,11 @@
 """Lists of several methods -> how good they are, how sure that is, what they are like: plain values for JSON."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse
 
 from transforms import baselines, content_baselines, list_metrics, ranking_metrics, slices
@@ -93,14 +94,24 @@ def _collaborative(judged: Judged, limits: Limits, cold: bool) -> tuple[dict[str
 
 
 def embedding_lists(judged: Judged, user_embeddings: str, item_embeddings: str, num_threads: int = 1) -> np.ndarray:
-    """Lists of the eligible posts, ranked by the inner product of the embeddings: [u, MAX_K]."""
-    queries = content_baselines.embeddings_of(judged, user_embeddings)
+    """Lists of the eligible posts, ranked by the inner product of a run's embeddings: [u, MAX_K]."""
     items = (
         (block.column("post_id"), vectors_to_numpy(block.column("embedding")))
         for block in read_blocks(item_embeddings, READ_ROWS, ["post_id", "embedding"])
     )
-    own = content_baselines.nearest(judged, queries, items, MAX_K, num_threads)
-    return baselines.fill(own, baselines.popular(judged, MAX_K, judged.posts.recent))
+    return product_lists(judged, content_baselines.embeddings_of(judged, user_embeddings), items, num_threads)
+
+
+def product_lists(
+    judged: Judged, users: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], num_threads: int = 1
+) -> np.ndarray:
+    """The same of embeddings that are at hand; args as of `content_baselines.nearest`."""
+    return fill_recent(judged, content_baselines.nearest(judged, users, posts, MAX_K, num_threads))
+
+
+def fill_recent(judged: Judged, lists: np.ndarray) -> np.ndarray:
+    """Lists [u, MAX_K] filled with what is popular lately where they are short, as the recommend stage does."""
+    return baselines.fill(lists, baselines.popular(judged, MAX_K, judged.posts.recent))
 
 
 def measure(judged: Judged, methods: Mapping[str, np.ndarray], fused: str, known: Moments, seed: int) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def content_sums(fused: str) -> ContentSums:
 
 
 def ridge_coefficients(found: ContentSums, decoded: Decoded, num_factors: int) -> np.ndarray:
-    """The ridge map that tuning chose, with its lambda and weights, on all posts: [D + M + 1, F'] of `write_linear`."""
+    """The ridge map that tuning chose, on all posts: [D + M + 1, F'] of `latent.LinearStandIn`."""
     names = [modality.name for modality in found.layout.modalities]
     shares = found.sums.gram[-1, found.layout.width : -1] / max(found.num_rows, 1)
     # As `ridge.design` has it: a column that tells whether a modality is there, where not all posts have it.
@@ -82,7 +82,7 @@ def pca_coefficients(
       lam: of the ridge.
 
     Returns:
-      [D + M + 1, F'] of `write_linear`.
+      [D + M + 1, F'] of `latent.LinearStandIn`.
     """
     to_latent = pca_map(known, found.content, num_components)
     sums = Sums(to_latent.T @ found.sums.gram @ to_latent, to_latent.T @ found.sums.cross[:, :num_factors])
