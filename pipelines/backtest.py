@@ -66,6 +66,9 @@ def choose_split(options: Options, places: Places) -> "tuple[Split, list[str]]":
     if options.holdout:
         return splits.Split(splits.HOLDOUT, seed=options.seed), []
     share, until = options.backtest_fraction, _micros(parts.end_of_run(options))
+    if options.cold_posts:
+        cold = read_cold_posts(options.cold_posts)
+        return splits.Split("cold", seed=options.seed, cold_posts=cold), _check_cold_posts(cold, places.input("posts"))
     if options.backtest_split == "cold":
         codes = lambda: _cold_codes(places.input("posts"), options.seed)  # noqa: E731
         return splits.by_post(codes, share=share, seed=options.seed), []
@@ -76,6 +79,44 @@ def choose_split(options: Options, places: Places) -> "tuple[Split, list[str]]":
     if split.kind == "user":
         return split, ["no interaction has a time: of each user's a share is held out by hash instead of by time"]
     return split, []
+
+
+def read_cold_posts(path: str) -> "pa.Array":
+    """The ids of --cold_posts, one a line: sorted, each once. Held whole, here and by each worker.
+
+    Raises:
+      UsageError: the file cannot be read or has no id.
+    """
+    import pyarrow as pa
+
+    try:
+        ids = {line.strip() for line in files.read_text(path).splitlines()} - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--cold_posts: {path} cannot be read: {error}") from None
+    if not ids:
+        raise UsageError(f"--cold_posts: {path} has no id; write one a line")
+    return pa.array(sorted(ids), pa.string())
+
+
+def _check_cold_posts(cold: "pa.Array", posts: str) -> list[str]:
+    """What there is to say of the ids.
+
+    Raises:
+      UsageError: none of them is a post.
+    """
+    import pyarrow.compute as pc
+
+    from transforms import tables
+
+    found = 0
+    for path in tables.list_files(posts):
+        ids = tables.read_file(path, ["post_id"]).column("post_id")
+        found += pc.sum(pc.is_in(ids, value_set=cold)).as_py() or 0
+    if not found:
+        raise UsageError(f"--cold_posts: none of the {len(cold):,} ids is a post")
+    return (
+        [] if found == len(cold) else [f"{len(cold) - found:,} of the {len(cold):,} ids of --cold_posts are no posts"]
+    )
 
 
 def _micros(time: Any) -> int:

@@ -5,6 +5,7 @@ Reads posts/, interactions/, users/ and features/; writes evaluation/evaluation.
     fusefeed evaluate --output out --run_date 2026-01-31 [--backtest_split user] [--holdout test.parquet]
 """
 
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,10 @@ def describe(made: Backtest) -> dict[str, Any]:
     about: dict[str, Any] = {"kind": split.kind, "seed": split.seed, "interactions": made.counts}
     if split.kind == "time":
         about |= {"cut": splits.time_of(split.cut).isoformat(), "days": made.options.backtest_days}
-    if split.kind != splits.HOLDOUT:
+    if split.cold_posts is not None:
+        digest = hashlib.sha256("\n".join(split.cold_posts.to_pylist()).encode()).hexdigest()[:16]
+        about["cold_posts"] = {"posts": len(split.cold_posts), "digest": digest}
+    elif split.kind != splits.HOLDOUT:
         about["fraction"] = split.share
     return about
 

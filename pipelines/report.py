@@ -13,9 +13,9 @@ ON_SCREEN = ("recall@20", "ndcg@10", "map@10", "hit_rate@10")
 SLICE_MEASURES = ("recall@20", "ndcg@10")
 # What an ablation may find, the first what a reader must not miss.
 FINDINGS = (
-    "does not earn its place, left out or replaced it would be better beyond noise",
-    "earns its place",
-    "makes no difference beyond noise",
+    "left out or replaced, better beyond noise (does not earn its place)",
+    "worse beyond noise (earns its place)",
+    "no difference beyond noise",
 )
 
 _STYLE = """
@@ -30,14 +30,15 @@ td small { color: #666; font-weight: normal }
 
 
 _METHOD = """<h2>How it is measured</h2><ul>
-<li>All posts that may be recommended are ranked, not a sample of them (Krichene and Rendle 2020, "On Sampled Metrics for
-Item Recommendation").</li>
+<li>All posts that may be recommended are ranked, not a sample of them (Krichene and Rendle 2020, "On Sampled Metrics
+for Item Recommendation").</li>
 <li>Users count once each, whatever they have; those with nothing to find are left out, as nothing can be right for them
 (Cañamares, Castells and Moffat 2020, "Offline evaluation options for recommender systems"). With few things to find,
-recall is the share of all of them, nDCG and MAP are divided by what the best list would have; new users are a slice.</li>
-<li>Where popularity or chance leave posts equal, their order is by a seeded hash: the order of ids tells of age, and
-would be counted as merit (McSherry and Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in
-the Presence of Tied Scores"). Equal inner products are in the order of ids, as the tables have them.</li>
+recall is the share of all of them, nDCG and MAP are divided by what the best list would have; new users are a
+slice.</li>
+<li>Where popularity leaves posts equal, their order is by a seeded hash: the order of ids tells of age, and would be
+counted as merit (McSherry and Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the
+Presence of Tied Scores"). Equal inner products are in the order of ids, as in the tables.</li>
 <li>Intervals are of the percentile bootstrap over users (Sakai 2006); a lead is of the same users with both.</li>
 </ul>"""
 

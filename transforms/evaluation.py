@@ -12,6 +12,7 @@ from transforms import baselines, content_baselines, list_metrics, ranking_metri
 from transforms.blocks import vectors_to_numpy
 from transforms.content_baselines import Moments
 from transforms.judged import READ_ROWS, Judged
+from transforms.splits import seeded_hash
 from transforms.tables import read_blocks
 
 OURS = "fusefeed"
@@ -54,11 +55,11 @@ def baseline_lists(
       known: moments of the fused vectors that may be known.
       cold: whether all posts that may be ranked are without interactions.
     """
-    popular = baselines.popular(judged, MAX_K)
+    popular = baselines.popular(judged, MAX_K, seed=limits.seed)
     found = {
         "random": baselines.random(judged, MAX_K, limits.seed),
         "popular": popular,
-        "recent popular": baselines.popular(judged, MAX_K, judged.posts.recent),
+        "recent popular": baselines.popular(judged, MAX_K, judged.posts.recent, limits.seed),
     }
     projects = {f"content kNN ({name})": content_baselines.by_modalities(known, [name]) for name in known.content}
     if len(known.content) > 1:
@@ -110,7 +111,7 @@ def product_lists(
 
 
 def fill_recent(judged: Judged, lists: np.ndarray) -> np.ndarray:
-    """Lists [u, MAX_K] filled with what is popular lately where they are short, as the recommend stage does."""
+    """Lists [u, MAX_K] filled up with what is popular lately, as the recommend stage does (but for ties)."""
     return baselines.fill(lists, baselines.popular(judged, MAX_K, judged.posts.recent))
 
 
@@ -136,7 +137,7 @@ def measure(judged: Judged, methods: Mapping[str, np.ndarray], fused: str, known
     for name, lists in methods.items():
         results[name]["lists"] = _list_measures(judged, lists)
         if content is not None:
-            results[name]["lists"][f"diversity@{LIST_K}"] = _diversity(judged, lists, fused, content)
+            results[name]["lists"][f"diversity@{LIST_K}"] = _diversity(judged, lists, fused, content, seed)
     return {"methods": results, "slices": sizes}
 
 
@@ -204,8 +205,10 @@ def _list_measures(judged: Judged, lists: np.ndarray) -> dict[str, float]:
     }
 
 
-def _diversity(judged: Judged, lists: np.ndarray, fused: str, content: content_baselines.Project) -> float:
-    best = lists[:MAX_DIVERSITY_USERS, :LIST_K]
+def _diversity(judged: Judged, lists: np.ndarray, fused: str, content: content_baselines.Project, seed: int) -> float:
+    # By hash: who comes first by id may be who came first.
+    chosen = np.argsort(seeded_hash(judged.user_id, seed), kind="stable")[:MAX_DIVERSITY_USERS]
+    best = lists[chosen, :LIST_K]
     return list_metrics.intra_list_diversity(*content_baselines.content_of_lists(judged, fused, content, best))
 
 

@@ -183,36 +183,6 @@ def judge(
     return Judged(posts, user_id, targets[has], history_rows, excluded[has], fit, share)
 
 
-def among(judged: Judged, chosen: np.ndarray) -> Judged:
-    """The same, of nothing but the chosen posts ([p] bool); users without a target among them are left out."""
-    posts = dataclasses.replace(judged.posts, eligible=judged.posts.eligible & chosen)
-    targets = judged.targets.multiply(posts.eligible[None, :]).tocsr()
-    targets.eliminate_zeros()
-    found = dataclasses.replace(judged, posts=posts, targets=targets)
-    return _of_rows(found, np.diff(targets.indptr) > 0)
-
-
-def fewer(judged: Judged, max_users: int, seed: int) -> Judged:
-    """The same, of at most so many users, those of the smallest hashes."""
-    order = np.argsort(seeded_hash(judged.user_id, seed), kind="stable")
-    kept = np.zeros(len(order), bool)
-    kept[order[:max_users]] = True
-    return judged if kept.all() else _of_rows(judged, kept)
-
-
-def _of_rows(judged: Judged, kept: np.ndarray) -> Judged:
-    rows = np.flatnonzero(kept)
-    order = np.concatenate([rows, np.flatnonzero(~kept), np.arange(len(kept), judged.fit.shape[0])])
-    return dataclasses.replace(
-        judged,
-        user_id=judged.user_id.take(pa.array(rows)),
-        targets=judged.targets[rows],
-        history=judged.history[rows],
-        excluded=judged.excluded[rows],
-        fit=judged.fit[order],
-    )
-
-
 def _ones(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
     """1 where the matrix is positive."""
     matrix = scipy.sparse.csr_matrix(matrix)
