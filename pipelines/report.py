@@ -99,6 +99,10 @@ def html(evaluation: Mapping[str, Any]) -> str:
     """The report as one page."""
     title = f"Evaluation of run {evaluation['run']}"
     parts = [f"<h1>{_escape(title)}</h1>", f"<p>{_escape(split_line(evaluation))}</p>"]
+    counts = evaluation["split"].get("interactions", {})
+    if counts:
+        told = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in sorted(counts.items()))
+        parts.append(f"<p>Interactions: {_escape(told)}.</p>")
     parts += [f"<p>{_escape(note)}</p>" for note in evaluation.get("notes", [])]
     if "methods" in evaluation:
         parts += list(_sections(evaluation))

@@ -42,7 +42,7 @@ class SplitParts(NamedTuple):
     Attributes:
       train: (part, block of schemas.INTERACTIONS), sorted.
       held_out: (part, block of HELD_OUT) of users that the run knows, from what they did before or from users/.
-      counts: ("train", n), ("held_out", n) and what was left out: "of_unknown_users", "of_new_posts" and "neither".
+      counts: ("train", n), ("held_out", n) and what was left out: "of_unknown_users" and "neither".
     """
 
     train: beam.PCollection[tuple[int, pa.RecordBatch]]

@@ -24,7 +24,12 @@ def evaluation() -> dict[str, Any]:
 
     return {
         "run": "2026-01-31",
-        "split": {"kind": "time", "fraction": 0.2, "cut": "2026-01-20T00:00:00+00:00"},
+        "split": {
+            "kind": "time",
+            "fraction": 0.2,
+            "cut": "2026-01-20T00:00:00+00:00",
+            "interactions": {"train": 80_000, "held_out": 20_000, "of_unknown_users": 7},
+        },
         "about": {"users": 1234, "targets": 9999, "eligible_posts": 777},
         "notes": [f"a note {BAD}"],
         "skipped": {"EASE": "too many posts", "ALS": BAD},
@@ -100,6 +105,7 @@ def test_the_report_has_the_numbers_best_first() -> None:
     assert "0.2000 0.1900 to 0.2200" in text
     assert "warm posts (1,200 users)" in text and "cold posts" not in text
     assert "EASE: too many posts" in text
+    assert "Interactions: held out 20,000, of unknown users 7, train 80,000." in text
 
 
 def test_the_ablations_are_told_in_words_and_numbers() -> None:
