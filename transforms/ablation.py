@@ -58,6 +58,8 @@ def variants(space: Space, content: Sequence[str]) -> Iterator[Variant]:
         yield Variant("no decoded block", dataclasses.replace(tuning, decoded=None))
     if widths.content and widths.own + widths.decoded:
         yield Variant("no content block", dataclasses.replace(tuning, content=None))
+    if tuning.trend is not None:
+        yield Variant("no trend", dataclasses.replace(tuning, trend=None))
     if (tuning.recency, tuning.content_recency) != (None, None):
         yield Variant("no recency in profiles", dataclasses.replace(tuning, recency=None, content_recency=None))
     hideable = list(content) if len(content) > 1 or widths.own else []

@@ -19,6 +19,7 @@ def test_every_part_that_is_there_is_left_out_once() -> None:
         "no own block",
         "no decoded block",
         "no content block",
+        "no trend",
         "no recency in profiles",
         "without text",
         "without image",
@@ -27,7 +28,7 @@ def test_every_part_that_is_there_is_left_out_once() -> None:
         "ridge map for the autoencoder",
         "PCA for the autoencoder",
     ]
-    bare = dataclasses.replace(TUNING, decoded=None, recency=None, content_recency=None)
+    bare = dataclasses.replace(TUNING, decoded=None, trend=None, recency=None, content_recency=None)
     assert names(bare, ["text"]) == ["no own block", "no content block", "without text", "without collaborative"]
     assert names(dataclasses.replace(bare, content=None), []) == []
 
@@ -36,6 +37,7 @@ def test_a_variant_differs_from_the_run_in_its_part_only() -> None:
     found = {variant.name: variant for variant in ablation.variants(make_space(), ["text", "image"])}
     space = make_space(found["no decoded block"].tuning)
     assert tuple(space.widths)[:3] == (2, 0, 4)
+    assert found["no trend"].tuning == dataclasses.replace(TUNING, trend=None)
     without_own = found["no own block"].tuning
     assert tuple(make_space(without_own).widths)[:3] == (0, 3, 4)
     assert without_own.mix.aD == without_own.mix.rho == TUNING.mix.rho
@@ -74,6 +76,7 @@ def test_a_hidden_modality_is_nowhere_and_nothing_else_is_changed(name: str) -> 
     np.testing.assert_array_equal(fused, expected)
     np.testing.assert_array_equal(mask, expected_mask)
     assert after.column("degree").to_pylist() == ([0, 0] if name == "collaborative" else [3, 1])
+    assert after.column("trend").to_pylist() == ([0, 0] if name == "collaborative" else [1, 1])
     assert after.schema == before.schema and after.column("post_id") == before.column("post_id")
 
 
