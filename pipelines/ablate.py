@@ -88,6 +88,7 @@ def measure(made: Backtest, judged: "Judged", known: "Moments") -> dict[str, dic
             retrained = _without(made, name)
             backtest.fit_and_embed(retrained)
             bench.add(f"without {name}, retrained", _by_embeddings(retrained.everything.input))
+            _delete(retrained)
     return bench.results(made.options.seed)
 
 
@@ -166,6 +167,13 @@ def _add_cosines(bench: Bench, made: Backtest, known: "Moments") -> None:
             return evaluation.fill_recent(judged, lists)
 
         bench.add(name, make_lists)
+
+
+def _delete(made: Backtest) -> None:
+    """Deletes the tables of a backtest: one for each modality would fill the disk. What it links to stays."""
+    from apache_beam.io.filesystems import FileSystems
+
+    FileSystems.delete(sorted({made.known.run_dir, made.everything.run_dir}))
 
 
 def _without(made: Backtest, name: str) -> Backtest:

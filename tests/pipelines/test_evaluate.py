@@ -212,6 +212,8 @@ def test_a_modality_can_be_left_out_of_the_fits_too(honest: tuple[Backtest, pa.A
     assert read(without.everything, "features").column("text_terms").null_count == (
         read(made.everything, "features").num_rows
     )
+    ablate._delete(without)
+    assert not Path(without.known.run_dir).exists() and not Path(without.everything.run_dir).exists()
     assert read(made.known, "features").column("text_terms").null_count < made.num_known  # the backtest's are as before
 
 
