@@ -66,6 +66,9 @@ def choose_split(options: Options, places: Places) -> "tuple[Split, list[str]]":
     if options.holdout:
         return splits.Split(splits.HOLDOUT, seed=options.seed), []
     share, until = options.backtest_fraction, _micros(parts.end_of_run(options))
+    if options.cold_posts:
+        cold = read_cold_posts(options.cold_posts)
+        return splits.Split("cold", seed=options.seed, cold_posts=cold), _check_cold_posts(cold, places.input("posts"))
     if options.backtest_split == "cold":
         codes = lambda: _cold_codes(places.input("posts"), options.seed)  # noqa: E731
         return splits.by_post(codes, share=share, seed=options.seed), []
@@ -76,6 +79,44 @@ def choose_split(options: Options, places: Places) -> "tuple[Split, list[str]]":
     if split.kind == "user":
         return split, ["no interaction has a time: of each user's a share is held out by hash instead of by time"]
     return split, []
+
+
+def read_cold_posts(path: str) -> "pa.Array":
+    """The ids of --cold_posts, one a line: sorted, each once. Held whole, here and by each worker.
+
+    Raises:
+      UsageError: the file cannot be read or has no id.
+    """
+    import pyarrow as pa
+
+    try:
+        ids = {line.strip() for line in files.read_text(path).splitlines()} - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--cold_posts: {path} cannot be read: {error}") from None
+    if not ids:
+        raise UsageError(f"--cold_posts: {path} has no id; write one a line")
+    return pa.array(sorted(ids), pa.string())
+
+
+def _check_cold_posts(cold: "pa.Array", posts: str) -> list[str]:
+    """What there is to say of the ids.
+
+    Raises:
+      UsageError: none of them is a post.
+    """
+    import pyarrow.compute as pc
+
+    from transforms import tables
+
+    found = 0
+    for path in tables.list_files(posts):
+        ids = tables.read_file(path, ["post_id"]).column("post_id")
+        found += pc.sum(pc.is_in(ids, value_set=cold)).as_py() or 0
+    if not found:
+        raise UsageError(f"--cold_posts: none of the {len(cold):,} ids is a post")
+    return (
+        [] if found == len(cold) else [f"{len(cold) - found:,} of the {len(cold):,} ids of --cold_posts are no posts"]
+    )
 
 
 def _micros(time: Any) -> int:
@@ -107,8 +148,8 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     root = places.scratch("backtest")
     num_posts, num_new = _count_new(places.input("posts"), split)
     directories = {name: stage.join(root, name) for name in ("all", "known")}
-    everything = _places(directories["all"], places, "all")
-    known = _places(directories["known"], places, "known") if num_new else everything
+    everything = new_places(directories["all"], places, "all")
+    known = new_places(directories["known"], places, "known") if num_new else everything
     with stage.new_pipeline(options) as pipeline:
         _split(pipeline, options, places, split, stage.join(root, "held_out"), everything)
         if num_new:
@@ -127,7 +168,7 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     return Backtest(split, as_then, known, everything, held_out, found, num_posts - num_new), notes
 
 
-def _places(directory: str, places: Places, name: str) -> Places:
+def new_places(directory: str, places: Places, name: str) -> Places:
     """Places whose stages write right where later ones read."""
     local = os.path.join(places.local, name)
     os.makedirs(local, exist_ok=True)
@@ -222,15 +263,22 @@ def link(source: str, target: str) -> None:
 
 def run_stages(made: Backtest, users: "pa.Array") -> None:
     """Executes the run's stages on the backtest's tables; lists are made for `users` only."""
-    from pipelines import embed, fuse, recommend, train
+    from pipelines import recommend
+
+    fit_and_embed(made)
+    _keep_users(made.everything.input("user_embeddings"), users)
+    recommend.run(made.options, made.everything)
+
+
+def fit_and_embed(made: Backtest) -> None:
+    """The stages up to the embeddings: fitted on what is known, applied to everything."""
+    from pipelines import embed, fuse, train
 
     fuse.run(made.options, made.known)
     train.run(made.options, made.known)
     if made.known is not made.everything:
         _fuse_new(made)
     embed.run(made.options, made.everything)
-    _keep_users(made.everything.input("user_embeddings"), users)
-    recommend.run(made.options, made.everything)
 
 
 def _fuse_new(made: Backtest) -> None:

@@ -5,12 +5,13 @@ Reads posts/, interactions/, users/ and features/; writes evaluation/evaluation.
     fusefeed evaluate --output out --run_date 2026-01-31 [--backtest_split user] [--holdout test.parquet]
 """
 
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import backtest, report, stage
+from pipelines import ablate, backtest, report, stage
 from pipelines.backtest import Backtest
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
@@ -51,7 +52,10 @@ def describe(made: Backtest) -> dict[str, Any]:
     about: dict[str, Any] = {"kind": split.kind, "seed": split.seed, "interactions": made.counts}
     if split.kind == "time":
         about |= {"cut": splits.time_of(split.cut).isoformat(), "days": made.options.backtest_days}
-    if split.kind != splits.HOLDOUT:
+    if split.cold_posts is not None:
+        digest = hashlib.sha256("\n".join(split.cold_posts.to_pylist()).encode()).hexdigest()[:16]
+        about["cold_posts"] = {"posts": len(split.cold_posts), "digest": digest}
+    elif split.kind != splits.HOLDOUT:
         about["fraction"] = split.share
     return about
 
@@ -81,13 +85,18 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
     is_cold = made.split.kind == "cold"
     threads = os.cpu_count() or 1
     if is_cold:
-        ours = evaluation.cold_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
+        ours = evaluation.embedding_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
     else:
         ours = judged.read_lists(at("recommendations"), found, evaluation.MAX_K)
     limits = evaluation.Limits(made.options.ease_max_posts, made.options.latent, seed, threads)
     known = content_baselines.moments(made.known.input("fused"))
     lists, skipped = evaluation.baseline_lists(found, at("fused"), known, limits, is_cold)
     measured = evaluation.measure(found, {evaluation.OURS: ours, **lists}, at("fused"), known, seed)
+    why_not = ablate.why_not(made, len(found.posts.post_id))
+    if why_not:
+        skipped["ablations"] = why_not
+    else:
+        measured["ablations"] = ablate.measure(made, found, known)
     return {"about": evaluation.about(found), "skipped": skipped, **measured}
 
 

@@ -87,7 +87,8 @@ def not_comparable(evaluation: Mapping[str, Any], last: Mapping[str, Any] | None
     if nothing:
         return f"not compared with the last published run: {nothing}"
     ours, theirs = (
-        tuple(one["split"].get(key) for key in ("kind", "fraction", "days", "seed")) for one in (evaluation, last)
+        tuple(one["split"].get(key) for key in ("kind", "fraction", "days", "seed", "cold_posts"))
+        for one in (evaluation, last)
     )
     return "" if ours == theirs else "not compared with the last published run: it was split in another way"
 

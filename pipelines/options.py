@@ -121,10 +121,18 @@ class Options:
         0.0, "hold out the last days of a time split (0: --backtest_fraction)", group="evaluate", low=0
     )
     backtest_fraction: float = flag(0.2, "share that is held out", group="evaluate", low=0.001, high=0.999)
+    cold_posts: str = flag("", "the posts of a cold split: a file of ids, one a line", group="evaluate")
     holdout: str = flag("", "interactions to be foretold: globs, instead of a split", group="evaluate")
     evaluate_users: int = flag(20_000, "most users that lists are judged for", group="evaluate", low=1)
     evaluate_fit_rows: int = flag(5_000_000, "most interactions that baselines see", group="evaluate", low=1)
     ease_max_posts: int = flag(20_000, "most posts for which EASE is computed", group="evaluate", low=0)
+    ablations: str = flag(
+        "auto",
+        "measure the vectors without each part: none, quick (no training), full (also retrained without each modality) "
+        "or auto (quick up to 100,000 posts)",
+        group="evaluate",
+        choices=("none", "quick", "full", "auto"),
+    )
 
     no_evaluate: bool = flag(False, "run without the backtest, and so without the gate", group="publish")
     gate_tolerance: float = flag(
@@ -147,6 +155,8 @@ class Options:
                 _check(field, getattr(self, field.name))
         if self.run_date:
             _check_dates(self.run_date)
+        if self.cold_posts and (self.backtest_split != "cold" or self.holdout):
+            raise ValueError("--cold_posts needs --backtest_split cold, and no --holdout")
         if not (self.image_encoder in ("opencv", "none") or self.image_encoder.startswith("keras:")):
             raise ValueError(f"--image_encoder must be opencv, none or keras:PATH, got {self.image_encoder!r}")
 

@@ -8,9 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 OURS = "fusefeed"
-SHOWN = ("recall@10", "recall@20", "recall@50", "ndcg@10", "ndcg@20", "map@10", "hit_rate@10", "mrr@10")
+SHOWN = (*(f"{measure}@{k}" for measure in ("recall", "ndcg", "map", "hit_rate") for k in (10, 20, 50)), "mrr@10")
 ON_SCREEN = ("recall@20", "ndcg@10", "map@10", "hit_rate@10")
 SLICE_MEASURES = ("recall@20", "ndcg@10")
+# What an ablation may find, the first what a reader must not miss.
+FINDINGS = (
+    "left out or replaced, better beyond noise (does not earn its place)",
+    "worse beyond noise (earns its place)",
+    "no difference beyond noise",
+)
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222 }
@@ -21,6 +27,20 @@ tr.ours { font-weight: bold; background: #eef5ee }
 td small { color: #666; font-weight: normal }
 .wide { overflow-x: auto }
 """
+
+
+_METHOD = """<h2>How it is measured</h2><ul>
+<li>All posts that may be recommended are ranked, not a sample of them (Krichene and Rendle 2020, "On Sampled Metrics
+for Item Recommendation").</li>
+<li>Users count once each, whatever they have; those with nothing to find are left out, as nothing can be right for them
+(Cañamares, Castells and Moffat 2020, "Offline evaluation options for recommender systems"). With few things to find,
+recall is the share of all of them, nDCG and MAP are divided by what the best list would have; new users are a
+slice.</li>
+<li>Where popularity leaves posts equal, their order is by a seeded hash: the order of ids tells of age, and would be
+counted as merit (McSherry and Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the
+Presence of Tied Scores"). Equal inner products are in the order of ids, as in the tables.</li>
+<li>Intervals are of the percentile bootstrap over users (Sakai 2006); a lead is of the same users with both.</li>
+</ul>"""
 
 
 def table(evaluation: Mapping[str, Any]) -> str:
@@ -36,6 +56,7 @@ def table(evaluation: Mapping[str, Any]) -> str:
                 *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
             ]
             lines.append("  ".join(cells))
+    lines += verdicts(evaluation.get("ablations", {}))
     lines += [f"not measured: {name}: {why}" for name, why in evaluation.get("skipped", {}).items()]
     lines += [f"note: {note}" for note in evaluation.get("notes", [])]
     return "\n".join(lines)
@@ -45,10 +66,15 @@ def split_line(evaluation: Mapping[str, Any]) -> str:
     """How the split was made, in one line."""
     split = evaluation["split"]
     share = f"{split['fraction']:.0%} " if "fraction" in split else ""
+    chosen = (
+        f"the {split['cold_posts']['posts']:,} posts of --cold_posts"
+        if "cold_posts" in split
+        else f"{share}of the posts"
+    )
     how = {
         "time": f"all after {split.get('cut')}",
         "user": f"the newest {share}of each user's interactions",
-        "cold": f"all interactions with {share}of the posts, which are ranked among themselves",
+        "cold": f"all interactions with {chosen}, which are ranked among themselves",
         "holdout": "a table of its own",
     }[split["kind"]]
     line = f"backtest ({split['kind']} split): held out is {how}"
@@ -73,9 +99,14 @@ def html(evaluation: Mapping[str, Any]) -> str:
     """The report as one page."""
     title = f"Evaluation of run {evaluation['run']}"
     parts = [f"<h1>{_escape(title)}</h1>", f"<p>{_escape(split_line(evaluation))}</p>"]
+    counts = evaluation["split"].get("interactions", {})
+    if counts:
+        told = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in sorted(counts.items()))
+        parts.append(f"<p>Interactions: {_escape(told)}.</p>")
     parts += [f"<p>{_escape(note)}</p>" for note in evaluation.get("notes", [])]
     if "methods" in evaluation:
         parts += list(_sections(evaluation))
+        parts.append(_METHOD)
     skipped = evaluation.get("skipped", {})
     if skipped:
         rows = "".join(f"<li>{_escape(name)}: {_escape(why)}</li>" for name, why in skipped.items())
@@ -85,6 +116,60 @@ def html(evaluation: Mapping[str, Any]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def verdicts(ablations: Mapping[str, Any]) -> list[str]:
+    """What the ablations say in words, a line for each ranking and finding.
+
+    A part earns its place in a ranking where the vectors without it are worse beyond noise (the 95% interval of the
+    difference lies above 0) in recall@20 or nDCG@10 and better in neither.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, of in sorted(ablations.items(), key=lambda entry: (-_loss(entry[1]), entry[0])):
+        for ranking, measured in of.items():
+            if "lead" not in measured:
+                continue
+            lead = measured["lead"]
+            better = [measure for measure in SLICE_MEASURES if lead[measure]["high"] < 0]
+            worse = [measure for measure in SLICE_MEASURES if lead[measure]["low"] > 0]
+            place = found.setdefault(ranking, {finding: [] for finding in FINDINGS})
+            change = f"{-lead['recall@20']['mean']:+.4f}"
+            told = f"{name} ({', '.join(better)})" if better else f"{name} ({change})" if worse else name
+            place[FINDINGS[0 if better else 1 if worse else 2]].append(told)
+    return [
+        f"ablations, {ranking} posts: {finding}: {'; '.join(names)}"
+        for ranking, place in found.items()
+        for finding, names in place.items()
+        if names
+    ]
+
+
+def _loss(of: Mapping[str, Any]) -> float:
+    """How much recall@20 is lost, at most."""
+    return max((measured["lead"]["recall@20"]["mean"] for measured in of.values() if "lead" in measured), default=0.0)
+
+
+def _ablations(ablations: Mapping[str, Any]) -> Iterator[str]:
+    rankings = sorted({ranking for of in ablations.values() for ranking in of}, reverse=True)
+    yield (
+        "<h2>Ablations</h2><p>Our vectors with one part left out, or with another in its place, for the same users: "
+        "what they reach, and how much better the whole is (with 95% confidence intervals; of twenty that make no "
+        "difference one is beyond noise by chance). Unless it says retrained, the part is hidden when vectors are made "
+        "and nothing is trained or tuned anew. Warm: all posts; cold: posts without interactions among themselves.</p>"
+    )
+    yield "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in verdicts(ablations)) + "</ul>"
+    for ranking in rankings:
+        measured = {name: of[ranking] for name, of in ablations.items() if ranking in of}
+        order = sorted(measured, key=lambda name: (-measured[name]["measures"]["recall@20"]["mean"], name))
+        size = measured[OURS]
+        yield f"<h3>{_escape(ranking)}: {size['posts']:,} posts, {size['users']:,} users</h3>"
+        rows = []
+        for name in order:
+            of = measured[name]
+            cells = [_interval(of["measures"][measure]) for measure in SLICE_MEASURES]
+            cells += [_interval(of["lead"][measure]) if "lead" in of else "" for measure in SLICE_MEASURES]
+            rows.append((name, cells))
+        yield _table([*SLICE_MEASURES, *(f"lead in {measure}" for measure in SLICE_MEASURES)], rows)
 
 
 def _sections(evaluation: Mapping[str, Any]) -> Iterator[str]:
@@ -97,6 +182,8 @@ def _sections(evaluation: Mapping[str, Any]) -> Iterator[str]:
     others = [name for name in order if name != OURS]
     yield "<h2>Lead</h2><p>How much better fusefeed is than each, by the same users.</p>"
     yield _table(SHOWN, [(name, [_interval(methods[name]["lead"][measure]) for measure in SHOWN]) for name in others])
+    if "ablations" in evaluation:
+        yield from _ablations(evaluation["ablations"])
     names = list(methods[OURS]["lists"])
     yield "<h2>Lists</h2><p>Share of the catalogue shown, Gini index, long tail, novelty in bits, diversity.</p>"
     yield _table(names, [(name, [f"{methods[name]['lists'][column]:.4f}" for column in names]) for name in order])

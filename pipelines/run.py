@@ -145,6 +145,8 @@ def check(options: Options) -> None:
     fuse.check_kind_weights(options)
     if options.holdout:
         backtest.find_holdout(options.holdout)
+    if options.cold_posts:
+        backtest.read_cold_posts(options.cold_posts)
     stage.beam_pipeline_options(options.beam_args)
     for root in options.media_root:
         if not stage.exists(root):

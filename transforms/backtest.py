@@ -42,7 +42,7 @@ class SplitParts(NamedTuple):
     Attributes:
       train: (part, block of schemas.INTERACTIONS), sorted.
       held_out: (part, block of HELD_OUT) of users that the run knows, from what they did before or from users/.
-      counts: ("train", n), ("held_out", n) and what was left out: "of_unknown_users", "of_new_posts" and "neither".
+      counts: ("train", n), ("held_out", n) and what was left out: "of_unknown_users" and "neither".
     """
 
     train: beam.PCollection[tuple[int, pa.RecordBatch]]
@@ -201,12 +201,16 @@ def own_newest(marked: pa.RecordBatch, split: Split) -> pa.RecordBatch:
     """The user split: of a user's n interactions by time, the first int((1 - share) n) are TRAIN, the rest TEST.
 
     Equal times are in the order of the post ids, as numbers where they are (as the common splits of MovieLens are);
-    what has no time comes first, in the order of a hash.
+    what has no time comes first, in the order of a hash of user and post.
     """
     num_rows = marked.num_rows
     number, text = natural_order(marked.column("post_id"))
     dated = blocks.valid(marked.column("created_at"))
-    number = np.where(dated, number, seeded_hash(marked.column("post_id"), split.seed))
+    # Of both, or the same posts would be held out for everybody.
+    mixed = blocks.splitmix(
+        seeded_hash(marked.column("post_id"), split.seed) ^ blocks.stable_hash(marked.column("user_id"))
+    )
+    number = np.where(dated, number, mixed)
     keys = pa.table(
         {
             "user_id": marked.column("user_id"),

@@ -1,16 +1,18 @@
 """Lists of several methods -> how good they are, how sure that is, what they are like: plain values for JSON."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse
 
 from transforms import baselines, content_baselines, list_metrics, ranking_metrics, slices
 from transforms.blocks import vectors_to_numpy
 from transforms.content_baselines import Moments
 from transforms.judged import READ_ROWS, Judged
+from transforms.splits import seeded_hash
 from transforms.tables import read_blocks
 
 OURS = "fusefeed"
@@ -53,11 +55,11 @@ def baseline_lists(
       known: moments of the fused vectors that may be known.
       cold: whether all posts that may be ranked are without interactions.
     """
-    popular = baselines.popular(judged, MAX_K)
+    popular = baselines.popular(judged, MAX_K, seed=limits.seed)
     found = {
         "random": baselines.random(judged, MAX_K, limits.seed),
         "popular": popular,
-        "recent popular": baselines.popular(judged, MAX_K, judged.posts.recent),
+        "recent popular": baselines.popular(judged, MAX_K, judged.posts.recent, limits.seed),
     }
     projects = {f"content kNN ({name})": content_baselines.by_modalities(known, [name]) for name in known.content}
     if len(known.content) > 1:
@@ -92,15 +94,25 @@ def _collaborative(judged: Judged, limits: Limits, cold: bool) -> tuple[dict[str
     return found, skipped
 
 
-def cold_lists(judged: Judged, user_embeddings: str, item_embeddings: str, num_threads: int = 1) -> np.ndarray:
-    """Our lists where the eligible posts are ranked by the inner product of the embeddings: [u, MAX_K]."""
-    queries = content_baselines.embeddings_of(judged, user_embeddings)
+def embedding_lists(judged: Judged, user_embeddings: str, item_embeddings: str, num_threads: int = 1) -> np.ndarray:
+    """Lists of the eligible posts, ranked by the inner product of a run's embeddings: [u, MAX_K]."""
     items = (
         (block.column("post_id"), vectors_to_numpy(block.column("embedding")))
         for block in read_blocks(item_embeddings, READ_ROWS, ["post_id", "embedding"])
     )
-    own = content_baselines.nearest(judged, queries, items, MAX_K, num_threads)
-    return baselines.fill(own, baselines.popular(judged, MAX_K, judged.posts.recent))
+    return product_lists(judged, content_baselines.embeddings_of(judged, user_embeddings), items, num_threads)
+
+
+def product_lists(
+    judged: Judged, users: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], num_threads: int = 1
+) -> np.ndarray:
+    """The same of embeddings that are at hand; args as of `content_baselines.nearest`."""
+    return fill_recent(judged, content_baselines.nearest(judged, users, posts, MAX_K, num_threads))
+
+
+def fill_recent(judged: Judged, lists: np.ndarray) -> np.ndarray:
+    """Lists [u, MAX_K] filled up with what is popular lately, as the recommend stage does (but for ties)."""
+    return baselines.fill(lists, baselines.popular(judged, MAX_K, judged.posts.recent))
 
 
 def measure(judged: Judged, methods: Mapping[str, np.ndarray], fused: str, known: Moments, seed: int) -> dict[str, Any]:
@@ -112,30 +124,43 @@ def measure(judged: Judged, methods: Mapping[str, np.ndarray], fused: str, known
     Args:
       methods: name -> lists [u, MAX_K]; OURS is one of them.
     """
-    results: dict[str, dict[str, Any]] = {name: {} for name in methods}
-    names = ranking_metrics.names()
-    values = _per_user(judged.targets, methods)
-    for name, found in _intervals(values, seed, names).items():
-        results[name]["measures"] = found
-    leads = {name: values[OURS] - values[name] for name in methods if name != OURS}
-    for name, found in _intervals(leads, seed, names).items():
-        results[name]["lead"] = found
+    results = compare(_per_user(judged.targets, methods), seed, ranking_metrics.names())
     sizes = {}
-    columns = [names.index(name) for name in SLICE_MEASURES]
     for label, targets in slices.slices(judged, slices.modalities_of(judged.posts, fused)):
         users = np.flatnonzero(np.diff(targets.indptr))
         sizes[label] = len(users)
         if len(users):
-            inside = _per_user(targets[users], {name: lists[users] for name, lists in methods.items()})
-            chosen = {name: found[:, columns] for name, found in inside.items()}
+            chosen = {name: slice_measures(targets[users], lists[users]) for name, lists in methods.items()}
             for name, found in _intervals(chosen, seed, list(SLICE_MEASURES)).items():
                 results[name].setdefault("slices", {})[label] = found
     content = content_baselines.by_modalities(known, known.content) if known.content else None
     for name, lists in methods.items():
         results[name]["lists"] = _list_measures(judged, lists)
         if content is not None:
-            results[name]["lists"][f"diversity@{LIST_K}"] = _diversity(judged, lists, fused, content)
+            results[name]["lists"][f"diversity@{LIST_K}"] = _diversity(judged, lists, fused, content, seed)
     return {"methods": results, "slices": sizes}
+
+
+def compare(values: Mapping[str, np.ndarray], seed: int, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """name -> {"measures", and for all but OURS "lead": OURS less it}, each of each measure mean, low and high.
+
+    Args:
+      values: name -> [u, m], a number for each user and measure; OURS is one of them.
+      names: of the m measures.
+    """
+    results: dict[str, dict[str, Any]] = {name: {} for name in values}
+    for name, found in _intervals(values, seed, names).items():
+        results[name]["measures"] = found
+    leads = {name: values[OURS] - values[name] for name in values if name != OURS}
+    for name, found in _intervals(leads, seed, names).items():
+        results[name]["lead"] = found
+    return results
+
+
+def slice_measures(targets: scipy.sparse.csr_matrix, lists: np.ndarray) -> np.ndarray:
+    """SLICE_MEASURES of lists [u, MAX_K]: [u, 2] float64."""
+    names = ranking_metrics.names()
+    return _per_user(targets, {"": lists})[""][:, [names.index(name) for name in SLICE_MEASURES]]
 
 
 def _per_user(targets: scipy.sparse.csr_matrix, methods: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -146,7 +171,9 @@ def _per_user(targets: scipy.sparse.csr_matrix, methods: Mapping[str, np.ndarray
     }
 
 
-def _intervals(values: Mapping[str, np.ndarray], seed: int, names: list[str]) -> dict[str, dict[str, dict[str, float]]]:
+def _intervals(
+    values: Mapping[str, np.ndarray], seed: int, names: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
     """Mean and 95% interval of each column of each method; one set of resamples for all."""
     if not values:
         return {}
@@ -178,8 +205,10 @@ def _list_measures(judged: Judged, lists: np.ndarray) -> dict[str, float]:
     }
 
 
-def _diversity(judged: Judged, lists: np.ndarray, fused: str, content: content_baselines.Project) -> float:
-    best = lists[:MAX_DIVERSITY_USERS, :LIST_K]
+def _diversity(judged: Judged, lists: np.ndarray, fused: str, content: content_baselines.Project, seed: int) -> float:
+    # By hash: who comes first by id may be who came first.
+    chosen = np.argsort(seeded_hash(judged.user_id, seed), kind="stable")[:MAX_DIVERSITY_USERS]
+    best = lists[chosen, :LIST_K]
     return list_metrics.intra_list_diversity(*content_baselines.content_of_lists(judged, fused, content, best))
 
 

@@ -1,7 +1,8 @@
 """How good lists of posts are, a number for each user, and how sure the means over users are. Plain numpy.
 
 Binary relevance: a post is a target of a user or it is not. Means are over users who have a target; each user counts
-once, whatever the number of targets.
+once, whatever the number of targets (on users with few, and the alternatives: Cañamares, Castells and Moffat
+2020, "Offline evaluation options for recommender systems").
 """
 
 from collections.abc import Iterator, Sequence

@@ -28,6 +28,7 @@ class Split:
       cut: time: microseconds since 1970; a post that is made later is not known to the backtest's fits.
       until: time: what is later has a wrong time, and is in neither part.
       coldest: cold: interactions with posts whose code is not above it are held out; None where there is no post.
+      cold_posts: cold: the ids of the posts themselves, instead of `coldest`; None where these are not given.
     """
 
     kind: str
@@ -36,9 +37,13 @@ class Split:
     cut: int = 0
     until: int = np.iinfo(np.int64).max
     coldest: int | None = None
+    cold_posts: pa.Array | None = None
 
     def is_cold(self, post_id: pa.Array) -> np.ndarray:
         """Whether the cold split holds all interactions with each post out: [n] bool."""
+        if self.kind == "cold" and self.cold_posts is not None:
+            found: np.ndarray = pc.is_in(post_id, value_set=self.cold_posts).to_numpy(zero_copy_only=False)
+            return found
         if self.kind != "cold" or self.coldest is None:
             return np.zeros(len(post_id), bool)
         return cold_codes(post_id, self.seed) <= self.coldest

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import backtest, evaluate, extract, ingest, stage
+from pipelines import ablate, backtest, evaluate, extract, fuse, ingest, stage
 from pipelines.backtest import Backtest
 from pipelines.demo_world import make_world
 from pipelines.options import Options
 from pipelines.stage import Places, UsageError
-from transforms import files, schemas, tables
+from transforms import ablation, files, latent, schemas, space, tables, text_factors, variant_vectors
+from transforms.interests import InterestsEncoder
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -177,6 +178,67 @@ def without_times(value: Any) -> Any:
     return value
 
 
+def test_a_variant_without_any_change_is_what_the_stages_made(
+    options: Options, honest: tuple[Backtest, pa.Array]
+) -> None:
+    """Ablations embed in their own way: with nothing left out they must find the embeddings of the embed stage."""
+    made, _ = honest
+    at = made.everything.input
+    found = space.read_space(at("fused"), at("collaborative"))
+    user_id = pc.unique(read(made.everything, "user_embeddings").column("user_id")).sort()
+    interests = InterestsEncoder(at("transform_fn"), found, text_factors.read_map(at("item_embeddings")))
+    whole = variant_vectors.VariantVectors(
+        ablation.Variant("whole", found.tuning), found, at("fused"), interests, latent.StandIn(at("model"))
+    )
+    known = variant_vectors.read_known(user_id, at("users"), at("history"))
+    users = read(made.everything, "user_embeddings").sort_by("user_id")
+    expected = np.array(users.column("embedding").to_pylist(), np.float32)
+    assert expected.any(axis=1).sum() > 10
+    np.testing.assert_allclose(whole.users(known, made.options.interests_worth), expected, rtol=1e-4, atol=1e-5)
+    items = read(made.everything, "item_embeddings")
+    by_id = dict(zip(items.column("post_id").to_pylist(), items.column("embedding").to_pylist(), strict=True))
+    for post_id, vectors in whole.posts():
+        np.testing.assert_allclose(vectors, [by_id[post] for post in post_id.to_pylist()], rtol=1e-4, atol=1e-5)
+
+
+def test_a_modality_can_be_left_out_of_the_fits_too(honest: tuple[Backtest, pa.Array]) -> None:
+    made, _ = honest
+    without = ablate._without(made, "text")
+    assert without.known is not without.everything
+    layout = fuse.fuse_content(made.options, without.known)
+    before = [modality["name"] for modality in files.read_json(made.known.input("fused/_layout.json"))["modalities"]]
+    assert "text" in before and before[-1] == "collaborative"
+    assert [modality.name for modality in layout.modalities] == [name for name in before[:-1] if name != "text"]
+    for table in ("posts", "users", "interactions"):
+        assert read(without.everything, table).equals(read(made.everything, table))
+    assert read(without.everything, "features").column("text_terms").null_count == (
+        read(made.everything, "features").num_rows
+    )
+    ablate._delete(without)
+    assert not Path(without.known.run_dir).exists() and not Path(without.everything.run_dir).exists()
+    assert read(made.known, "features").column("text_terms").null_count < made.num_known  # the backtest's are as before
+
+
+def test_the_cold_posts_are_those_that_are_named(options: Options, tmp_path: Path) -> None:
+    run = Places(stage.run_dir(options), "", "")
+    cold = sorted(read(run, "posts").column("post_id").to_pylist())[:20]
+    (tmp_path / "ids.txt").write_text("\n".join([*cold, "", " nobody "]) + "\n")
+    asked = dataclasses.replace(options, backtest_split="cold", cold_posts=str(tmp_path / "ids.txt"))
+    made, notes = backtest.prepare(asked, places_of(stage.run_dir(options), tmp_path / "work"))
+    assert notes == ["1 of the 21 ids of --cold_posts are no posts"]
+    assert set(pq.read_table(made.held_out).column("post_id").to_pylist()) <= set(cold)
+    left = set(read(made.everything, "interactions").column("post_id").to_pylist())
+    assert left and not left & set(cold)
+    about = evaluate.describe(made)
+    assert about["cold_posts"]["posts"] == 21 and "fraction" not in about
+    for text, message in (("x\n", "none of the 1 ids is a post"), (" \n", "has no id")):
+        (tmp_path / "ids.txt").write_text(text)
+        with pytest.raises(UsageError, match=f"--cold_posts: .*{message}"):
+            backtest.choose_split(asked, run)
+    with pytest.raises(UsageError, match="cannot be read"):
+        backtest.read_cold_posts(str(tmp_path / "nothing.txt"))
+
+
 @pytest.mark.parametrize("split", ["time", "cold"])
 def test_evaluate_leaves_figures_and_a_report(options: Options, split: str) -> None:
     asked = dataclasses.replace(options, backtest_split=split, ease_max_posts=10_000 if split == "cold" else 5)
@@ -192,6 +254,18 @@ def test_evaluate_leaves_figures_and_a_report(options: Options, split: str) -> N
         for measured in method["measures"].values():
             assert 0 <= measured["low"] <= measured["mean"] <= measured["high"] <= 1
     assert methods["fusefeed"]["measures"]["recall@20"]["mean"] > methods["random"]["measures"]["recall@20"]["mean"]
+    ablations = found["ablations"]
+    rankings = {"time": "warm", "cold": "cold"}
+    assert {"fusefeed", "no decoded block", "without text", "cosine of the content"} <= set(ablations)
+    for name, of in ablations.items():
+        measured = of[rankings[split]]
+        assert ("lead" in measured) == (name != "fusefeed")
+        assert 0 <= measured["measures"]["recall@20"]["mean"] <= 1
+    assert ablations["fusefeed"][rankings[split]]["users"] == found["about"]["users"]
+    if split == "cold":  # the very lists that are measured above
+        measured, above = ablations["fusefeed"]["cold"]["measures"], methods["fusefeed"]["measures"]
+        assert all(measured[name] == above[name] for name in measured)
+        assert ablations["without text"]["cold"]["lead"]["recall@20"]["mean"] > 0
     if split == "time":
         assert "--ease_max_posts 5" in found["skipped"]["EASE"] and "item kNN" in methods
     else:

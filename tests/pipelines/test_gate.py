@@ -92,6 +92,7 @@ def test_another_split_is_no_measure() -> None:
     for last in (
         change(evaluation(0.9), "split", "kind", to="user"),
         change(evaluation(0.9), "split", "fraction", to=0.1),
+        change(evaluation(0.9), "split", "cold_posts", to={"posts": 3, "digest": "a"}),
         change(evaluation(0.9), "about", "users", to=3),
     ):
         verdict = decide(evaluation(0.2), last)

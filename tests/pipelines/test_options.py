@@ -49,6 +49,13 @@ def test_options_are_checked_however_they_are_made() -> None:
         dataclasses.replace(Options(), seed=-1)
 
 
+def test_cold_posts_are_for_the_cold_split() -> None:
+    assert Options(cold_posts="ids.txt", backtest_split="cold").cold_posts == "ids.txt"
+    for others in ({}, {"backtest_split": "cold", "holdout": "t.csv"}):
+        with pytest.raises(ValueError, match="--cold_posts needs --backtest_split cold"):
+            Options(cold_posts="ids.txt", **others)
+
+
 def test_every_flag_says_what_it_is_for() -> None:
     flags = [field for field in dataclasses.fields(Options) if field.name != "beam_args"]
     assert all(field.metadata["help"] and field.metadata["group"] for field in flags)

@@ -5,15 +5,19 @@ import scipy.sparse
 from tests.transforms.judged_fixtures import make_judged, random_world
 from transforms import baselines
 from transforms.judged import Judged
+from transforms.splits import seeded_hash
 
 
-def slow_lists(judged: Judged, scores: np.ndarray, k: int, at_least: float = -np.inf) -> list[list[int]]:
-    """What sorting each user's scores gives."""
+def slow_lists(
+    judged: Judged, scores: np.ndarray, k: int, at_least: float = -np.inf, ties: np.ndarray | None = None
+) -> list[list[int]]:
+    """What sorting each user's scores gives, ties by id or by other numbers."""
     lists = []
+    ties = np.arange(len(judged.posts.post_id)) if ties is None else ties
     for user, row in enumerate(scores):
         excluded = set(judged.excluded[user].indices.tolist())
         posts = [p for p in range(len(row)) if judged.posts.eligible[p] and p not in excluded and row[p] > at_least]
-        lists.append(sorted(posts, key=lambda p, row=row: (-row[p], p))[:k])
+        lists.append(sorted(posts, key=lambda p, row=row: (-row[p], ties[p]))[:k])
     return lists
 
 
@@ -24,11 +28,19 @@ def without_fillers(lists: np.ndarray) -> list[list[int]]:
 def test_popular_posts_are_those_most_like_less_what_is_excluded() -> None:
     judged = random_world()
     scores = np.tile(judged.posts.liked.astype(float), (len(judged.user_id), 1))
-    assert without_fillers(baselines.popular(judged, 7)) == slow_lists(judged, scores, 7)
+    hashed = seeded_hash(judged.posts.post_id, 0)
+    assert without_fillers(baselines.popular(judged, 7)) == slow_lists(judged, scores, 7, ties=hashed)
     recent = baselines.popular(judged, 7, judged.posts.recent)
-    assert without_fillers(recent) == slow_lists(judged, -scores, 7)
+    assert without_fillers(recent) == slow_lists(judged, -scores, 7, ties=hashed)
     everything = baselines.popular(judged, 100)
-    assert without_fillers(everything) == slow_lists(judged, scores, 100)
+    assert without_fillers(everything) == slow_lists(judged, scores, 100, ties=hashed)
+
+
+def test_posts_that_are_equally_popular_do_not_come_in_the_order_of_their_ids() -> None:
+    history = np.zeros((1, 50))
+    judged = make_judged(history, np.ones_like(history), history)
+    orders = {tuple(baselines.popular(judged, 50, seed=seed)[0].tolist()) for seed in (0, 1)}
+    assert len(orders) == 2 and tuple(range(50)) not in orders
 
 
 def test_random_lists_hold_each_allowed_post_as_often() -> None:
@@ -49,7 +61,10 @@ def test_random_lists_hold_each_allowed_post_as_often() -> None:
 def test_nobody_gets_more_than_there_is() -> None:
     history = np.array([[1, 1, 0], [0, 0, 0]])
     judged = make_judged(history, 1 - history, history[:0], np.array([True, True, False]))
-    assert baselines.popular(judged, 4).tolist() == [[-1] * 4, [0, 1, -1, -1]]
+    assert baselines.popular(judged, 4).tolist() == [
+        [-1] * 4,
+        [*np.argsort(seeded_hash(judged.posts.post_id, 0)[:2]).tolist(), -1, -1],
+    ]
     assert sorted(baselines.random(judged, 2)[1].tolist()) == [0, 1]
     none = make_judged(history, 1 - history, history[:0], np.zeros(3, bool))
     assert baselines.popular(none, 2).tolist() == baselines.random(none, 2).tolist() == [[-1, -1], [-1, -1]]

@@ -89,7 +89,7 @@ def test_cold_posts_are_ranked_by_the_inner_product(judged: Judged, tmp_path: Pa
         schema = pa.schema([(key, pa.string()), ("embedding", schemas.vector(3))])
         block = pa.RecordBatch.from_arrays([ids, blocks.numpy_to_vectors(vectors)], schema=schema)
         tables.write_file(str(tmp_path / name / "part-0.parquet"), block, schema)
-    found = evaluation.cold_lists(judged, str(tmp_path / "users"), str(tmp_path / "items"))
+    found = evaluation.embedding_lists(judged, str(tmp_path / "users"), str(tmp_path / "items"))
     for user in (0, 7):
         allowed = np.setdiff1d(np.flatnonzero(judged.posts.eligible), judged.excluded[user].indices)
         expected = allowed[np.argsort(-(items[allowed] @ users[user]))][: evaluation.MAX_K]

@@ -36,5 +36,12 @@ def test_the_cold_share_is_exact_and_the_same_for_everybody() -> None:
     assert not splits.Split("time").is_cold(ids).any()
 
 
+def test_cold_posts_can_be_named() -> None:
+    split = splits.Split("cold", cold_posts=pa.array(["b", "x"]))
+    assert split.is_cold(pa.array(["a", "b", "c"])).tolist() == [False, True, False]
+    assert split == splits.Split("cold", cold_posts=pa.array(["b", "x"]))
+    assert split != splits.Split("cold", cold_posts=pa.array(["b"]))
+
+
 def test_times_are_utc() -> None:
     assert splits.time_of(DAY) == datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC)
