@@ -88,3 +88,16 @@ def test_without_interactions_and_users_their_tables_are_empty(tmp_path: Path) -
     assert ingest.main(argv) == 0
     assert pq.read_table(tmp_path / "out/runs/2024-05-05/interactions").num_rows == 0
     assert pq.read_table(tmp_path / "out/runs/2024-05-05/users").schema.equals(schemas.USERS)
+
+
+def test_a_past_date_knows_nothing_of_later_rows(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert ingest.main([*_write_inputs(tmp_path), "--output", str(out), "--run_date", "2024-01-01"]) == 0
+    run = out / "runs" / "2024-01-01"
+    texts = {row["post_id"]: row["text"] for row in pq.read_table(run / "posts").to_pylist()}
+    assert texts == {"a": "older", "b": "no author"}  # the newer version of a is of the next day
+    counts = json.loads((run / "_stages" / "ingest.json").read_text())["counts"]
+    assert counts["rejects.after_run_date"] == 1 and counts["posts.rejected"] == 3
+    assert counts["posts.read"] == counts["posts.written"] + counts["posts.rejected"] == 5
+    rejects = pq.read_table(run / "rejects/ingest").to_pylist()
+    assert [(row["line"], row["id"]) for row in rejects if row["code"] == "after_run_date"] == [(1, "a")]

@@ -3,7 +3,10 @@ import datetime
 
 import pytest
 
+from pipelines import run
 from pipelines.options import Options, UsageError, parse
+
+STAGES = "all, ingest, extract, fuse, train, embed, recommend, evaluate"
 
 
 def _parse(*words: str) -> Options:
@@ -32,6 +35,12 @@ def test_words_become_options() -> None:
         (["--max_document_share", "nan"], "--max_document_share must be at least 0, got nan"),
         (["--run_date", "2026-02-30"], "--run_date must be a date YYYY-MM-DD, got '2026-02-30'"),
         (["--run_date", "../x"], "--run_date must be a date YYYY-MM-DD, got '../x'"),
+        (
+            ["--run_date", "2026-01-02:2026-01-01"],
+            "--run_date must not end before it begins, got '2026-01-02:2026-01-01'",
+        ),
+        (["--run_date", "2026-01-02:"], "--run_date must be a date YYYY-MM-DD, got ''"),
+        (["--force", "train", "trian"], f"--force must be one of {STAGES}, got 'trian'"),
         (["--video_encoder", "keras"], "--video_encoder must be one of opencv, none, got 'keras'"),
         (["--image_encoder", "resnet"], "--image_encoder must be opencv, none or keras:PATH, got 'resnet'"),
     ],
@@ -43,6 +52,7 @@ def test_bad_words_are_named_in_one_line(words: list[str], message: str) -> None
 
 
 def test_options_are_checked_however_they_are_made() -> None:
+    assert [each.name for each in run.all_stages()] == STAGES.split(", ")[1:]
     with pytest.raises(ValueError, match="--latent must be at least 1, got 0"):
         Options(latent=0)
     with pytest.raises(ValueError, match="--seed must be at least 0, got -1"):
@@ -64,3 +74,10 @@ def test_every_flag_says_what_it_is_for() -> None:
 def test_the_run_is_named_by_the_day() -> None:
     assert Options(run_date="2026-01-31").run_name == "2026-01-31"
     assert datetime.date.fromisoformat(Options().run_name)
+
+
+def test_a_range_of_dates_names_a_run_a_day() -> None:
+    assert _parse("--run_date", "2024-02-28:2024-03-01").run_names == ["2024-02-28", "2024-02-29", "2024-03-01"]
+    assert _parse("--run_date", "2024-02-28").run_names == ["2024-02-28"]
+    with pytest.raises(UsageError, match="--run_date must be one date here, got the range 2024-02-28:2024-03-01"):
+        _ = _parse("--run_date", "2024-02-28:2024-03-01").run_name

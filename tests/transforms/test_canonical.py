@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -50,3 +52,20 @@ def test_a_fault_of_the_whole_line_stands_whatever_comes() -> None:
 def test_names_that_no_field_has_are_counted_together() -> None:
     counts = field_counts({"likes": 2, "geo.lat": 1, "@type": 1, "a b": 3, "12": 4, "x" * 65: 5})
     assert counts == {"likes": 2, "geo.lat": 1, "@type": 1, "(other)": 12}
+
+
+def test_rows_from_the_end_of_the_run_on_are_rejects() -> None:
+    end = 1_704_153_600_000_000  # 2024-01-02
+    rows = {
+        "user_id": pa.array(["a", "b", "c", "d", None]),
+        "post_id": pa.array(["p"] * 5),
+        "created_at": pa.array(
+            ["2024-01-01T23:59:59.999999Z", "2024-01-02", "2024-01-02T00:30:00+01:00", None, "2025"]
+        ),
+    }
+    for until, later in ((None, []), (end, [1])):
+        verdicts = Verdicts(5)
+        canonical.canonical(dataclasses.replace(canonical.INTERACTIONS, until=until), rows, verdicts)
+        codes = [verdicts.causes[fault][0] for fault in verdicts.faults]
+        assert [row for row, code in enumerate(codes) if code == "after_run_date"] == later
+        assert codes[4] == "id_missing"

@@ -1,0 +1,1 @@
+"""What goes wrong at night, done on purpose to real runs; see README.md here."""

@@ -1,0 +1,90 @@
+"""SIGKILL at random moments, then the same command."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from faults import command, world
+from faults.world import Reference, need
+
+
+def first_runs(reference: Reference, base: Path, moments: random.Random, times: int) -> Iterator[str]:
+    """Kills a run `times` times, each in an output of its own, anywhere between its first stage and its end.
+
+    Every second time all stages are as likely to be hit, else all seconds.
+    """
+    words = reference.world.words
+    for number in range(times):
+        output, scratch = base / f"kill-{number}", base / f"kill-{number}-scratch"
+        stage, moment = reference.moment(moments, by_stage=number % 2 == 1)
+        killed = _kill(words(output, *reference.words), scratch, stage, moment)
+        if killed.code != 0:
+            world.check_unpublished(output)
+        done = command.run(words(output, *reference.words), scratch)
+        need(done.code == 0, f"the same command failed after a kill: {done.message}")
+        worst = world.check_whole(reference, output, scratch)
+        at = f"{stage} + {moment:.1f} s" + (" (the run was faster)" if killed.code == 0 else "")
+        yield f"kill at {at}; then {len(world.redone(done))} stages in {done.seconds:.0f} s, {_same(worst)}"
+        shutil.rmtree(output)
+
+
+def publishing(reference: Reference, base: Path, moments: random.Random, times: int) -> Iterator[str]:
+    """Kills runs of which only publishing is left, in the tenths of a second that this takes."""
+    words, named = reference.world.words, 0
+    for number in range(times):
+        output, scratch = base / f"publish-{number}", base / f"publish-{number}-scratch"
+        shutil.copytree(reference.output, output)
+        (output / "LATEST").unlink()
+        for name in ("manifest.json", "metrics.json", "metrics.prom"):
+            (reference.world.run_dir(output) / name).unlink()
+        _kill(words(output, *reference.words), scratch, "[6/6]", moments.uniform(0, 0.15))
+        if (output / "LATEST").exists():
+            named += 1
+            _check_readers(reference, output)
+        done = command.run(words(output, *reference.words), scratch)
+        need(done.code == 0 and not world.redone(done), f"the same command did not just publish: {done.message}")
+        world.check_whole(reference, output, scratch)
+        shutil.rmtree(output)
+    yield f"{times} kills while it is published: LATEST named the whole run {named} times, nothing {times - named} times"
+
+
+def _kill(words: list[str], scratch: Path, stage: str, moment: float) -> command.Done:
+    process = command.Command(words, scratch)
+    process.wait_for(stage)
+    process.sleep(moment)
+    return process.kill()
+
+
+def replacements(old: Reference, new: Reference, base: Path, moments: random.Random, times: int) -> Iterator[str]:
+    """Kills runs that are to take the place of a published one: readers have the old tables, whole, or the new."""
+    for number in range(times):
+        output, scratch = base / f"replace-{number}", base / f"replace-{number}-scratch"
+        shutil.copytree(old.output, output)
+        words = new.world.words(output, *new.words, "--force", "all")
+        stage, moment = new.moment(moments, by_stage=True)
+        killed = _kill(words, scratch, stage, moment)
+        readers_have = "the new tables"
+        try:
+            _check_readers(new, output)
+        except world.Broken:
+            _check_readers(old, output)
+            readers_have = "the old tables"
+        done = command.run(words, scratch)
+        need(done.code == 0, f"the same command failed after a kill: {done.message}")
+        worst = world.check_whole(new, output, scratch)
+        need(killed.code != 0 or readers_have == "the new tables", "a run that was done left the old tables")
+        yield f"replacement killed at {stage} + {moment:.1f} s: readers have {readers_have}; then {_same(worst)}"
+        shutil.rmtree(output)
+
+
+def _check_readers(reference: Reference, output: Path) -> None:
+    """What LATEST names is complete, by its manifest, and has the tables of this run."""
+    name = (output / "LATEST").read_text().strip()
+    need((output / "runs" / name / "manifest.json").exists(), "LATEST names a run without a manifest")
+    for table in world.TABLES:
+        world.check_same(reference.world.run_dir(reference.output) / table, output / "runs" / name / table)
+
+
+def _same(worst: float) -> str:
+    return f"tables equal within {worst:.1g}" if worst else "tables equal"
