@@ -46,7 +46,7 @@ def publishing(reference: Reference, base: Path, moments: random.Random, times: 
         need(done.code == 0 and not world.redone(done), f"the same command did not just publish: {done.message}")
         world.check_whole(reference, output, scratch)
         shutil.rmtree(output)
-    yield f"{times} kills while it is published: LATEST named the whole run {named} times, nothing {times - named} times"
+    yield f"{times} kills while it is published: LATEST named the whole run {named} times, else none"
 
 
 def _kill(words: list[str], scratch: Path, stage: str, moment: float) -> command.Done:
