@@ -7,7 +7,7 @@ SOURCES := pipelines transforms model
 # A test run of its own, for example: make test PYTEST="tests/transforms -k topk"
 PYTEST ?= tests
 
-.PHONY: install lint types test demo bench clean
+.PHONY: install lint types test demo bench faults clean
 
 install: $(INSTALLED)
 
@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 types: $(INSTALLED)
-	$(BIN)/mypy $(SOURCES) examples benchmarks
+	$(BIN)/mypy $(SOURCES) examples benchmarks faults
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PYTEST)
@@ -32,6 +32,9 @@ demo: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH)
+
+faults: $(INSTALLED)
+	$(BIN)/python -m faults $(FAULTS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache

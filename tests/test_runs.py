@@ -1,6 +1,8 @@
 """Whole runs on a small part of the demo world: same tables however the work is cut, other runners, exit codes."""
 
 import os
+import random
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from faults import command
+from faults.world import STRAY, check_one_line
 from pipelines.demo_world import DemoWorld, make_world
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,9 +94,42 @@ def test_tables_do_not_depend_on_the_workers(world: DemoWorld, plain: Path, tmp_
 
 def test_done_again_the_run_gives_the_same(world: DemoWorld, plain: Path) -> None:
     before = {table: _rows(plain, table) for table in TABLES}
-    again = _run(world, plain.parents[1])
+    again = _run(world, plain.parents[1], "--force", "all")
     assert again == plain
     assert all(_rows(plain, table).equals(before[table]) for table in TABLES)
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_tables(world: DemoWorld, plain: Path, tmp_path: Path) -> None:
+    """Killed in fuse, then in a later stage or while it is published; the third time it is left alone."""
+    moments, output, scratch = random.Random(0), tmp_path / "out", tmp_path / "scratch"
+    words = ["run", *_input(world), "--output", str(output)]
+    done = []
+    for stage in ("[3/6]", moments.choice(["[4/6]", "[5/6]", "[6/6]"])):
+        process = command.Command(words, scratch)
+        process.wait_for(stage)
+        process.sleep(moments.uniform(0, 2))
+        done.append(process.kill())
+        assert done[-1].code == -9 and not (output / "LATEST").exists()
+    last = command.run(words, scratch)
+    assert last.code == 0, last.errors
+    assert "took over the lock of pid" in last.errors[0]
+    assert [line for line in last.errors if line.startswith("[1/6]")] == ["[1/6] ingest: skipped: unchanged"]
+    _assert_same(plain, output / "runs" / world.run_date)
+    assert (output / "LATEST").read_text() == f"{world.run_date}\n"
+    left = [path.name for path in output.rglob("*")] + [path.name for path in scratch.glob("fusefeed-*")]
+    assert not [name for name in left if STRAY.fullmatch(name) or name.startswith("fusefeed-")]
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(world: DemoWorld, plain: Path, tmp_path: Path) -> None:
+    """No file may have more than 20,000 bytes; without the limit the same command goes on."""
+    output, scratch = tmp_path / "out", tmp_path / "scratch"
+    words = ["run", *_input(world), "--output", str(output)]
+    limit = (20_000, 20_000)
+    failed = command.run(words, scratch, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    check_one_line(failed, "File too large")
+    assert failed.code == 1 and not (output / "LATEST").exists()
+    assert command.run(words, scratch).code == 0
+    _assert_same(plain, output / "runs" / world.run_date)
 
 
 @pytest.mark.parametrize(
