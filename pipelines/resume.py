@@ -73,13 +73,20 @@ def option_names(names: Iterable[str]) -> list[str]:
 def versions() -> dict[str, str]:
     """Of Python and the packages whose code makes the tables; fusefeed's is a hash of its code."""
     found = {"python": platform.python_version()}
-    found |= {package: importlib.metadata.version(package) for package in PACKAGES}
+    found |= {package: _version(package) for package in PACKAGES}
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[1]
     for folder in ("model", "pipelines", "transforms"):
         for path in sorted((root / folder).glob("*.py")):
             digest.update(f"{folder}/{path.name}".encode() + b"\0" + path.read_bytes() + b"\0")
     return found | {FUSEFEED: digest.hexdigest()[:16]}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # another distribution of the same library
+        return "unknown"
 
 
 def file_states(patterns: str) -> list[FileState]:

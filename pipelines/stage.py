@@ -23,6 +23,8 @@ from transforms import files
 if TYPE_CHECKING:
     import apache_beam as beam
 
+    from pipelines import resume
+
 RUNNER_FLAG = "--runner"
 
 
@@ -129,7 +131,7 @@ def execute(stage: Stage, options: Options, directory: str = "") -> Report:
       RunError: a table that it reads is damaged, or an input file was changed while it was read.
     """
     from pipelines import resume
-    from transforms import counts, tables
+    from transforms import tables
 
     directory = directory or run_dir(options)
     _check_inputs(stage, directory)
@@ -145,29 +147,43 @@ def execute(stage: Stage, options: Options, directory: str = "") -> Report:
     memory.reset_peak()
     try:
         places = Places(directory, temporary, local)
-        total = tables.count_rows(join(directory, stage.work)) if stage.work else 0
-        with console.progress(stage.name, total):
-            stage.run(options, places)
+        try:
+            total = tables.count_rows(join(directory, stage.work)) if stage.work else 0
+            with console.progress(stage.name, total):
+                stage.run(options, places)
+        except Exception:
+            # Where what it read was cut off meanwhile, that says more than how it failed.
+            resume.check_unchanged(origin, stage.name)
+            resume.check_read(stage, read, directory)
+            raise
         resume.check_unchanged(origin, stage.name)
-        tallies: dict[str, int] = {}
-        rows, left = {}, {}
-        for table in stage.writes:
-            tallies |= counts.read_counts(places.output(table))
-            left[table] = files.list_sizes(places.output(table))
-            if tables.list_files(places.output(table)):
-                rows[table] = tables.count_rows(places.output(table))
+        report = _describe(stage, origin, places, began)
         delete(report_path(directory, stage.name))
         for table in stage.writes:
             move(places.output(table), places.input(table))
-        seconds, peak = round(time.monotonic() - began, 3), memory.peak_bytes()
-        made_from = files.plain(dataclasses.asdict(origin))
-        report = Report(stage.name, seconds, peak, rows, tallies, uuid.uuid4().hex, made_from, left)
         files.write_json(report_path(directory, stage.name), dataclasses.asdict(report))
         return report
     finally:
         with contextlib.suppress(OSError):  # must not hide why the stage failed; the next run sweeps it away
             delete(temporary)
         shutil.rmtree(local, ignore_errors=True)
+
+
+def _describe(stage: Stage, origin: "resume.Origin", places: Places, began: float) -> Report:
+    """The report of a stage that has just written its tables."""
+    from transforms import counts, tables
+
+    directories = {table: places.output(table) for table in stage.writes}
+    return Report(
+        stage=stage.name,
+        seconds=round(time.monotonic() - began, 3),
+        peak_memory_bytes=memory.peak_bytes(),
+        rows={table: tables.count_rows(path) for table, path in directories.items() if tables.list_files(path)},
+        counts={name: number for path in directories.values() for name, number in counts.read_counts(path).items()},
+        id=uuid.uuid4().hex,
+        origin=files.plain(dataclasses.asdict(origin)),
+        files={table: files.list_sizes(path) for table, path in directories.items()},
+    )
 
 
 def local_prefix(output: str) -> str:
