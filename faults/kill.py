@@ -30,7 +30,7 @@ def first_runs(reference: Reference, base: Path, moments: random.Random, times: 
 
 
 def publishing(reference: Reference, base: Path, moments: random.Random, times: int) -> Iterator[str]:
-    """Kills runs of which only publishing is left, in the tenths of a second that this takes."""
+    """Kills runs of which only publishing is left, in the moment that this takes."""
     words, named = reference.world.words, 0
     for number in range(times):
         output, scratch = base / f"publish-{number}", base / f"publish-{number}-scratch"
@@ -38,7 +38,7 @@ def publishing(reference: Reference, base: Path, moments: random.Random, times: 
         (output / "LATEST").unlink()
         for name in ("manifest.json", "metrics.json", "metrics.prom"):
             (reference.world.run_dir(output) / name).unlink()
-        _kill(words(output, *reference.words), scratch, "[6/6]", moments.uniform(0, 0.15))
+        _kill(words(output, *reference.words), scratch, "[6/6]", moments.uniform(0, 0.03))
         if (output / "LATEST").exists():
             named += 1
             _check_readers(reference, output)

@@ -23,6 +23,9 @@ TABLES = (
 )
 STRAY = re.compile(r"_[a-z]+-[0-9a-f]{32}|_[0-9a-f]{32}\.tmp|LOCK.*|_training|.*\.next|_part-.*")
 
+# What is said of stages: "[3/6] fuse: not done yet", "fuse: 15 s, 100 rows".
+PROGRESS = re.compile(r"\[\d|\w+: [\d.]+ (s|min|h)\b")
+
 
 class Broken(Exception):
     """Something does not hold that has to."""
@@ -153,7 +156,7 @@ def check_one_line(done: command.Done, *says: str) -> None:
       Broken: it did not.
     """
     need(done.code in (1, 2), f"exit code {done.code}, not 1: {done.message}")
-    lines = [line for line in done.errors if not line.startswith("[")]
+    lines = [line for line in done.errors if not PROGRESS.match(line)]
     need(len(lines) == 1, f"{len(lines)} lines are said, not one: {' | '.join(lines[-5:])}")
     need(any(word in lines[0] for word in says), f"{lines[0]!r} says nothing of {' or '.join(says)}")
 
