@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,18 +22,12 @@ LAYOUT = Layout((Modality("text", 0, 4, 4), Modality("image", 4, 2, 2)))
 
 def write_fused(directory: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    rows = [
-        {
-            "post_id": f"p{i}",
-            "author_id": None,
-            "created_at": None,
-            "fused": rng.standard_normal(6),
-            "mask": [1.0, 1.0],
-            "degree": 0,
-        }
-        for i in range(64)
-    ]
     schema = LAYOUT.schema()
+    rows = []
+    for number in range(64):
+        row: dict[str, Any] = dict.fromkeys(schema.names, 0)  # what training does not read
+        row |= {"post_id": f"p{number}", "author_id": None, "created_at": None}
+        rows.append(row | {"fused": rng.standard_normal(6), "mask": [1.0, 1.0]})
     block = pa.RecordBatch.from_pylist(rows, schema=schema)
     tables.write_file(f"{directory}/fused/part-00000.parquet", block, schema)
     write_layout(LAYOUT, f"{directory}/fused")
