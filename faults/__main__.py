@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from faults import kill, surroundings, world
+from faults import kill, moments, surroundings, world
 from faults.world import Reference
 
 Fault = Callable[[Reference, Path, random.Random, int], Iterator[str]]
@@ -22,8 +22,10 @@ FAULTS: dict[str, Fault] = {
     "shrinking_input": surroundings.shrinking_inputs,
     "cut_shard": surroundings.cut_shards,
 }
-KILL, PUBLISH, REPLACE = "kill", "publish", "replace"
-NAMES = (KILL, PUBLISH, REPLACE, *FAULTS)
+KILL, MOMENTS, PUBLISH, REPLACE = "kill", "moments", "publish", "replace"
+NAMES = (KILL, MOMENTS, PUBLISH, REPLACE, *FAULTS)
+# Kills of small runs for every kill of a real one.
+SMALL_KILLS = 50
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,16 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _inject(name: str, options: argparse.Namespace, reference: Reference, base: Path) -> Iterator[str]:
-    moments = random.Random(f"{options.seed} {name}")
+    if name == MOMENTS:
+        return iter([moments.in_a_process(base / MOMENTS, options.seed, SMALL_KILLS * options.kills)])
+    chosen = random.Random(f"{options.seed} {name}")
     if name == KILL:
-        return kill.first_runs(reference, base, moments, options.kills)
+        return kill.first_runs(reference, base, chosen, options.kills)
     if name == PUBLISH:
-        return kill.publishing(reference, base, moments, options.kills)
+        return kill.publishing(reference, base, chosen, options.kills)
     if name == REPLACE:
         flags = ("--no_evaluate", "--seed", "1")
         other = world.undisturbed(reference.world, base / "other", base / "scratch", *flags)
-        return kill.replacements(reference, other, base, moments, options.times)
-    return FAULTS[name](reference, base, moments, options.times)
+        return kill.replacements(reference, other, base, chosen, options.times)
+    return FAULTS[name](reference, base, chosen, options.times)
 
 
 def tell(line: str) -> None:

@@ -187,22 +187,28 @@ def _take_local(path: str, me: Holder) -> str:
     """Takes a local lock. Returns whose stale one it was and why; "" where there was none."""
     temporary = f"{path}-{me.id}"
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(temporary, "x") as file:
-            file.write(_text(me))
-    except OSError as error:
-        raise UsageError(f"{os.path.dirname(path)} cannot be written: {error.strerror}") from None
-    try:
         while True:
-            with contextlib.suppress(FileExistsError):
+            _write_candidate(temporary, me)
+            # Not found: whoever has the lock has swept it away.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
                 _link(temporary, path)
                 return ""
             stale = _replace_stale(path, temporary)
             if stale:
                 return stale
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.remove(temporary)
+
+
+def _write_candidate(temporary: str, me: Holder) -> None:
+    directory = os.path.dirname(temporary)
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with open(temporary, "w") as file:
+            file.write(_text(me))
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written: {error.strerror}") from None
 
 
 def _link(temporary: str, path: str) -> None:
@@ -263,13 +269,10 @@ def _age(path: str, me: Holder) -> float:
 
 
 def sweep(output: str) -> None:
-    """Removes what processes have left that were killed while they took a local lock."""
+    """Removes what processes have left that were killed while they took a local lock; those alive write it anew."""
     for temporary in glob.glob(f"{glob.escape(output)}/{NAME}-*"):
         with contextlib.suppress(OSError):
-            with open(temporary) as file:
-                holder = _parse(file.read())
-            if why_stale(holder, time.time() - os.path.getmtime(temporary)):
-                os.remove(temporary)
+            os.remove(temporary)
 
 
 def _remove(path: str) -> None:

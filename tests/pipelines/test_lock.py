@@ -122,11 +122,20 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         lock.hold(str(tmp_path / "file" / "out")).__enter__()
 
 
-def test_candidates_of_dead_processes_are_swept(tmp_path: Path, elsewhere: Holder) -> None:
-    write(tmp_path / "LOCK-1", dead())
-    write(tmp_path / "LOCK-2", elsewhere)
+def test_candidates_are_swept_and_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "LOCK-1").write_text("")
     lock.sweep(str(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["LOCK-2"]
+    assert list(tmp_path.iterdir()) == []
+    link = lock._link
+
+    def swept_before(temporary: str, path: str) -> None:
+        monkeypatch.setattr(lock, "_link", link)
+        lock.sweep(str(tmp_path))
+        link(temporary, path)
+
+    monkeypatch.setattr(lock, "_link", swept_before)
+    with lock.hold(str(tmp_path)) as held:
+        held.check()
 
 
 def test_on_an_object_store_too_there_is_one(
