@@ -1,6 +1,7 @@
 """What a person at the terminal sees: progress (a moving line there, plain lines elsewhere), errors and exit codes."""
 
 import contextlib
+import errno
 import importlib
 import os
 import re
@@ -17,7 +18,7 @@ PLAIN_SECONDS = 15.0
 _told = -PLAIN_SECONDS
 # An OSError as text; TensorFlow's errors tell of a full disk in the words of the system.
 _SYSTEM_ERROR = re.compile(
-    rf"\[Errno \d+\][^\n]*|[^\n]*(?:{os.strerror(28)}|{os.strerror(30)}|{os.strerror(27)})[^\n]*"
+    rf"[^\n]*(?:\[Errno \d+\]|{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EROFS)}|{os.strerror(errno.EFBIG)})[^\n]*"
 )
 
 
