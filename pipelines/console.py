@@ -5,6 +5,7 @@ import errno
 import importlib
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -27,12 +28,30 @@ def exit_code(command: str, work: Callable[[], int]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        return work()
+        with _stopped_politely():
+            return work()
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
         return FAILED
     except Exception as error:
         return tell_error(command, error)
+
+
+@contextlib.contextmanager
+def _stopped_politely() -> Iterator[None]:
+    """Lets SIGTERM, with which schedulers stop a job, do what Ctrl-C does: the lock and temporary files go with it."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are handled there alone
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def tell_error(command: str, error: Exception) -> int:

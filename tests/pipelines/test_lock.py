@@ -110,6 +110,21 @@ def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
     assert sorted(line.startswith("mine") for line in said) == [False, False, False, True], said
 
 
+def test_a_command_that_a_scheduler_stops_gives_the_lock_back(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pipelines import console, lock\n"
+        "def work():\n  with lock.hold(sys.argv[1]): print('mine', flush=True); time.sleep(60)\n"
+        "sys.exit(console.exit_code('fusefeed run', work))\n"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
+    assert process.stdout is not None and process.stdout.readline() == "mine\n"
+    process.terminate()
+    assert process.communicate(timeout=30)[1] == "fusefeed run: interrupted\n"
+    assert process.returncode == 1 and list(tmp_path.iterdir()) == []
+
+
 def test_a_lock_that_cannot_be_read_is_somebodys(tmp_path: Path) -> None:
     (tmp_path / "LOCK").write_text("{")
     with pytest.raises(RunError, match="an unknown command"):
