@@ -76,14 +76,17 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
     """
     began = time.monotonic()
     stages = [each for each in stages if not (options.no_evaluate and each.name == "evaluate")]
-    directory, plan = prepare(options, stages)
+    origins = {each.name: resume.origin(each, options) for each in stages}
+    directory, plan = prepare(options, stages, origins)
     reports = []
     for number, each in enumerate(stages, 1):
         reason = plan[each.name]
         print(f"[{number}/{len(stages)}] {each.name}: {reason or SKIPPED}", file=sys.stderr, flush=True)
         held.check()
-        done = stage.execute(each, options, directory) if reason else stage.read_report(directory, each.name)
-        reports.append(typing.cast(stage.Report, done))
+        if reason:
+            reports.append(stage.execute(each, options, directory, origins[each.name]))
+        else:
+            reports.append(typing.cast(stage.Report, stage.read_report(directory, each.name)))
     held.check()
     verdict, directory = publish.publish(options, reports, directory)
     print(summary.text(options, reports, directory, time.monotonic() - began))
@@ -92,10 +95,11 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
     return console.DONE if verdict.passed else console.REFUSED
 
 
-def prepare(options: Options, stages: Sequence[stage.Stage]) -> tuple[str, dict[str, str]]:
+def prepare(
+    options: Options, stages: Sequence[stage.Stage], origins: Mapping[str, resume.Origin]
+) -> tuple[str, dict[str, str]]:
     """Where the run is made, and why each stage has to be done there; "" where it has not."""
     final = stage.run_dir(options)
-    origins = {each.name: resume.origin(each, options) for each in stages}
     plan = make_plan(options, stages, origins, final)
     if not any(plan.values()):
         revision.discard(options.output, options.run_name)

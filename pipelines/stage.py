@@ -118,13 +118,14 @@ def run_dir(options: Options) -> str:
     return join(options.output, "runs", options.run_name)
 
 
-def execute(stage: Stage, options: Options, directory: str = "") -> Report:
+def execute(stage: Stage, options: Options, directory: str = "", origin: "resume.Origin | None" = None) -> Report:
     """Runs a stage and puts its tables into place.
 
     Args:
       stage: the stage.
       options: the flags.
       directory: where the run is made; the run's own where not told.
+      origin: what it is made from, but for the stages before it; found out where not told.
 
     Raises:
       UsageError: a table that it reads is not there, or the output cannot be written.
@@ -137,7 +138,7 @@ def execute(stage: Stage, options: Options, directory: str = "") -> Report:
     _check_inputs(stage, directory)
     read = read_reports(directory)
     resume.check_read(stage, read, directory)
-    origin = dataclasses.replace(resume.origin(stage, options), stages=sources(stage, read))
+    origin = dataclasses.replace(origin or resume.origin(stage, options), stages=sources(stage, read))
     temporary = join(directory, f"_{stage.name}-{uuid.uuid4().hex}")
     _make(temporary)
     if stage.tensorflow:
