@@ -36,6 +36,7 @@ def build(root: beam.Pipeline, options: Options, places: Places) -> None:
             limits=media_limits(options),
             max_media_per_post=options.max_media_per_post,
             block_rows=options.block_rows,
+            hosts=options.allow_media_host,
         )
     )
     _ = extracted.parts | "WriteFeatures" >> tables.WriteParts(
@@ -48,7 +49,15 @@ def build(root: beam.Pipeline, options: Options, places: Places) -> None:
 def media_limits(options: Options) -> MediaLimits:
     """What one media file may cost, by the flags."""
     return MediaLimits(
-        max_bytes=options.max_media_bytes, max_pixels=options.max_pixels, max_seconds=options.max_media_seconds
+        max_bytes=options.max_media_bytes,
+        max_pixels=options.max_pixels,
+        max_seconds=options.max_media_seconds,
+        reject_long=options.reject_long_media,
+        max_frames=options.max_frames,
+        max_audio_samples=options.max_audio_samples,
+        max_decode_seconds=options.max_decode_seconds,
+        max_decode_mib=options.max_decode_mib,
+        max_fetch_seconds=options.max_fetch_seconds,
     )
 
 

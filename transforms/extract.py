@@ -1,7 +1,7 @@
 """Features of posts: one row a post, one nullable column a modality."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from apache_beam import pvalue
 
 from transforms import blocks, progress, ready_made, schemas
-from transforms.decode import MEDIA_KINDS, Decoded, DecodeError, decode_entry
+from transforms.decode import MEDIA_KINDS, DecodeError, Medium, read_entry
 from transforms.encoders import Encoder, make_encoder
-from transforms.media import MediaLimits
+from transforms.isolated_decoder import IsolatedDecoder
+from transforms.media import MediaError, MediaLimits
 from transforms.rejects import reject_block
 from transforms.text import text_terms
 
@@ -34,7 +35,7 @@ class ExtractFeatures(beam.PTransform):
     """(part, posts) -> (part, features), rejects and counts.
 
     A medium that gives no features becomes a reject; its post goes on with what else it has. No bytes of media leave
-    the function that decodes them.
+    the worker and its decoder process.
 
     Attributes:
       encoders: the flag of each kind of media: {"image": "opencv", "video": "opencv", "audio": "logmel"}, or "none".
@@ -43,6 +44,7 @@ class ExtractFeatures(beam.PTransform):
       limits: what one file may cost.
       max_media_per_post: entries beyond are rejected.
       block_rows: posts that are worked on together.
+      hosts: the hosts that media may be fetched from by http(s), as `media_http.check_hosts` wants them.
     """
 
     encoders: Mapping[str, str]
@@ -51,6 +53,7 @@ class ExtractFeatures(beam.PTransform):
     limits: MediaLimits
     max_media_per_post: int = 16
     block_rows: int = 256
+    hosts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -72,6 +75,9 @@ class _ExtractPart(beam.DoFn):
 
     def setup(self) -> None:
         self.extractor = Extractor(**self.config)
+
+    def teardown(self) -> None:
+        self.extractor.close()
 
     @beam.typehints.with_output_types(tuple[int, pa.RecordBatch])
     def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[Any]:
@@ -95,13 +101,19 @@ class Extractor:
         limits: MediaLimits,
         max_media_per_post: int,
         block_rows: int,
+        hosts: Sequence[str] = (),
     ) -> None:
         made = {kind: make_encoder(kind, spec) for kind, spec in encoders.items()}
         self.encoders = {kind: encoder for kind, encoder in made.items() if encoder is not None}
         self.vector_widths = vector_widths
-        self.roots, self.limits = roots, limits
+        self.roots, self.hosts, self.limits = roots, hosts, limits
         self.max_media_per_post, self.block_rows = max_media_per_post, block_rows
         self.schema = feature_schema(encoders, vector_widths)
+        self.decoder = IsolatedDecoder({kind: made.in_decoder for kind, made in self.encoders.items()}, limits)
+
+    def close(self) -> None:
+        """Ends the decoder process."""
+        self.decoder.close()
 
     def extract(self, posts: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch, dict[str, int]]:
         """(features, rejects, counts) of a part's posts."""
@@ -140,29 +152,41 @@ class Extractor:
         self, posts: pa.RecordBatch, pools: "Mapping[str, Pool]", counts: dict[str, int]
     ) -> "Iterator[_Failure]":
         """Decodes every entry into the pools; gives what failed. Each entry counts once, under the kind it claims."""
-        for row, index, entry in media_entries(posts.column("media")):
-            kind = "unknown"
-            outcome = "features"
-            try:
-                if index >= self.max_media_per_post:
-                    raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
-                decoded = decode_entry(entry, self.roots, self.limits, pools.keys())
-                kind = decoded.kind
-                self._pool(decoded, row, pools)
-                if not decoded.samples:
-                    outcome = "ignored"
-            except DecodeError as error:
-                kind = error.kind or kind
+        for place, result in self.decoder.decode(self._read_entries(posts, pools.keys())):
+            outcome = "features" if result else "ignored"
+            error = place.error or result
+            if isinstance(error, DecodeError | MediaError):
                 outcome = "missing" if error.code == "media_missing" else "rejected"
-                yield _Failure(row, index, entry["uri"], error.code, error.message)
-            names = [f"media.{kind}.{outcome}"] + ([f"media.{kind}.referenced"] if outcome != "ignored" else [])
+                yield _Failure(place.row, place.position, place.uri, error.code, error.message)
+            elif isinstance(result, dict):
+                for modality, sample in result.items():
+                    pools[modality].add(place.row, sample)
+            names = [f"media.{place.kind}.{outcome}"]
+            names += [f"media.{place.kind}.referenced"] if outcome != "ignored" else []
             for name in names:
                 counts[name] = counts.get(name, 0) + 1
 
-    @staticmethod
-    def _pool(decoded: Decoded, row: int, pools: "Mapping[str, Pool]") -> None:
-        for modality, sample in decoded.samples.items():
-            pools[modality].add(row, sample)
+    def _read_entries(self, posts: pa.RecordBatch, wanted: Collection[str]) -> "Iterator[tuple[_Place, Medium | None]]":
+        """The bytes of every entry; none of one that cannot be had or that nobody wants."""
+        for row, index, entry in media_entries(posts.column("media")):
+            uri = entry["uri"]
+            try:
+                if index >= self.max_media_per_post:
+                    raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
+                medium = read_entry(entry, self.roots, self.hosts, self.limits, wanted)
+                yield _Place(row, index, uri, medium.kind), medium
+            except DecodeError as error:
+                yield _Place(row, index, uri, error.kind or "unknown", error), None
+
+
+class _Place(NamedTuple):
+    """A media entry: where it stands, the kind it claims, and why it could not be read."""
+
+    row: int
+    position: int
+    uri: str | None
+    kind: str
+    error: DecodeError | None = None
 
 
 class _Failure(NamedTuple):
@@ -180,10 +204,10 @@ class Pool:
         self.encoder = encoder
         self.sums = np.zeros((num_rows, encoder.width), np.float64)
         self.sizes = np.zeros(num_rows, np.int64)
-        self.waiting: list[tuple[int, object]] = []
+        self.waiting: list[tuple[int, np.ndarray]] = []
 
-    def add(self, row: int, sample: object) -> None:
-        """Takes one decoded sample of a row's post."""
+    def add(self, row: int, sample: np.ndarray) -> None:
+        """Takes one decoded sample of a row's post, or its vector where the encoder is one of `in_decoder`."""
         self.waiting.append((row, sample))
         if len(self.waiting) >= _ENCODE_AT_ONCE:
             self._encode()
@@ -198,7 +222,8 @@ class Pool:
         if not self.waiting:
             return
         rows = np.array([row for row, _ in self.waiting])
-        vectors = self.encoder.encode([sample for _, sample in self.waiting])
+        samples = [sample for _, sample in self.waiting]
+        vectors = np.stack(samples) if self.encoder.in_decoder else self.encoder.encode(samples)
         np.add.at(self.sums, rows, vectors.astype(np.float64))
         np.add.at(self.sizes, rows, 1)
         self.waiting = []
