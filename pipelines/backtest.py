@@ -197,7 +197,7 @@ def _split(
 
     from transforms import backtest, counts, schemas, tables
     from transforms.interaction_weights import InteractionWeights, parse_kind_weights
-    from transforms.parse_lines import Limits
+    from transforms.lines import Limits
 
     columns = {"posts": backtest.POST_COLUMNS, "interactions": None, "users": ("user_id",)}
     read: dict[str, Any] = {
@@ -205,7 +205,11 @@ def _split(
     }
     tallies = []
     if options.holdout:
-        how = (options.num_parts, options.block_bytes, Limits(options.max_line_bytes, options.max_nesting))
+        how = (
+            options.num_parts,
+            options.block_bytes,
+            Limits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio),
+        )
         holdout = backtest.ReadHoldout(find_holdout(options.holdout), *how)
         read["holdout"], counted = root | "ReadHoldout" >> holdout
         tallies.append(counted)

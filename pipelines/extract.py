@@ -36,7 +36,9 @@ def encoders_of(options: Options) -> dict[str, str]:
 def media_keys(options: Options) -> reuse.MediaKeys:
     """What tells whether media are as they were, read as they were."""
     network = resume.file_states(options.image_encoder) if options.image_encoder.startswith("keras:") else []
-    version = reuse.version_of(encoders_of(options), media_limits(options), options.max_media_per_post, network)
+    version = reuse.version_of(
+        encoders_of(options), media_limits(options), options.max_media_per_post, network, options.allow_media_host
+    )
     return reuse.MediaKeys(options.media_root, version)
 
 
@@ -87,6 +89,7 @@ def build(root: beam.Pipeline, options: Options, places: Places, before: str = "
             max_media_per_post=options.max_media_per_post,
             block_rows=options.block_rows,
             reusable=places.scratch(REUSED) if before else "",
+            hosts=options.allow_media_host,
         )
     )
     _ = extracted.parts | "WriteFeatures" >> tables.WriteParts(
@@ -100,7 +103,15 @@ def build(root: beam.Pipeline, options: Options, places: Places, before: str = "
 def media_limits(options: Options) -> MediaLimits:
     """What one media file may cost, by the flags."""
     return MediaLimits(
-        max_bytes=options.max_media_bytes, max_pixels=options.max_pixels, max_seconds=options.max_media_seconds
+        max_bytes=options.max_media_bytes,
+        max_pixels=options.max_pixels,
+        max_seconds=options.max_media_seconds,
+        reject_long=options.reject_long_media,
+        max_frames=options.max_frames,
+        max_audio_samples=options.max_audio_samples,
+        max_decode_seconds=options.max_decode_seconds,
+        max_decode_mib=options.max_decode_mib,
+        max_fetch_seconds=options.max_fetch_seconds,
     )
 
 

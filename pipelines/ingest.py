@@ -48,10 +48,10 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
 
     from pipelines import parts
     from transforms import canonical, counts, ingest, tables
-    from transforms.parse_lines import Limits
+    from transforms.lines import Limits
     from transforms.rejects import WriteRejects
 
-    limits = Limits(options.max_line_bytes, options.max_nesting)
+    limits = Limits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio)
     # The end of the run's date is the first moment that no longer belongs to it.
     until = round(parts.end_of_run(options).timestamp() * 1_000_000)
     how = (options.num_parts, options.block_bytes, limits, until)

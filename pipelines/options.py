@@ -48,6 +48,7 @@ class Options:
     max_line_bytes: int = flag(8 << 20, "longest JSON line", group="ingest", low=1024, high=1 << 30)
     max_nesting: int = flag(64, "deepest JSON nesting", group="ingest", low=4, high=1000)
     block_bytes: int = flag(16 << 20, "bytes of input parsed at a time", group="ingest", low=64, high=1 << 30)
+    max_gzip_ratio: int = flag(200, "bytes that one of a .gz may unpack to", group="ingest", low=1, high=100_000)
     num_parts: int = flag(0, "files of each table (0: by the size of the input)", group="ingest", low=0, high=65_536)
 
     image_encoder: str = flag("opencv", "opencv, keras:PATH or none", group="extract")
@@ -56,7 +57,20 @@ class Options:
     block_rows: int = flag(256, "posts whose media are held at a time", group="extract", low=1, high=65_536)
     max_media_bytes: int = flag(64 << 20, "largest media file", group="extract", low=1, high=1 << 40)
     max_pixels: int = flag(100_000_000, "most pixels of a picture, by its header", group="extract", low=1, high=1 << 40)
-    max_media_seconds: float = flag(120.0, "seconds of a clip or sound that are decoded", group="extract", low=0.1)
+    max_media_seconds: float = flag(
+        120.0, "seconds of a clip or sound that are decoded", group="extract", low=0.1, high=86_400
+    )
+    reject_long_media: bool = flag(False, "reject what goes on after --max_media_seconds", group="extract")
+    max_frames: int = flag(50_000, "most frames of a clip within --max_media_seconds", group="extract", low=1)
+    max_audio_samples: int = flag(
+        200_000_000, "most samples (of all channels) of a sound within --max_media_seconds", group="extract", low=1
+    )
+    max_decode_seconds: float = flag(120.0, "to decode one file, by the clock", group="extract", low=0.1, high=86_400)
+    max_decode_mib: int = flag(2048, "memory to decode one file (Linux)", group="extract", low=16, high=1 << 20)
+    allow_media_host: tuple[str, ...] = flag(
+        (), "hosts that media may be fetched from by http(s): HOST or *.DOMAIN, also with :PORT", group="extract"
+    )
+    max_fetch_seconds: float = flag(60.0, "to fetch one file by http(s)", group="extract", low=0.1, high=86_400)
     max_media_per_post: int = flag(16, "media entries of a post that are read", group="extract", low=1, high=1000)
 
     vocabulary_size: int = flag(50_000, "most terms of the vocabulary", group="fuse", low=1, high=1_000_000)
@@ -157,6 +171,10 @@ class Options:
             _check_dates(self.run_date)
         if self.cold_posts and (self.backtest_split != "cold" or self.holdout):
             raise ValueError("--cold_posts needs --backtest_split cold, and no --holdout")
+        if self.allow_media_host:
+            from transforms.media_http import check_hosts
+
+            check_hosts(self.allow_media_host)
         if not (self.image_encoder in ("opencv", "none") or self.image_encoder.startswith("keras:")):
             raise ValueError(f"--image_encoder must be opencv, none or keras:PATH, got {self.image_encoder!r}")
 
@@ -248,7 +266,7 @@ def _argument(field: "dataclasses.Field[Any]") -> dict[str, Any]:
     if field.type is bool:
         return {"action": "store_true", "help": text}
     if isinstance(field.type, types.GenericAlias):
-        metavar = "STAGE" if field.metadata["choices"] else "DIR"
+        metavar = "STAGE" if field.metadata["choices"] else field.name.upper().split("_")[-1]
         return {"nargs": "+", "action": "extend", "metavar": metavar, "help": text}
     shown = f"{text} (default {field.default})" if field.default not in ("", 0) else text
     return {"type": field.type, "default": field.default, "metavar": field.name.upper().split("_")[-1], "help": shown}

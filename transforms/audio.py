@@ -24,6 +24,7 @@ class LogMelAudioEncoder:
 
     name = "logmel"
     width = WIDTH
+    in_decoder = False
 
     def encode(self, waves: Sequence[np.ndarray]) -> np.ndarray:
         """[n, width] float32, one row a sound ([num_samples] float32, mono, 16 kHz, -1 to 1)."""

@@ -24,8 +24,8 @@ def read_audio(source: str | bytes, limits: MediaLimits) -> np.ndarray:
       source: a path, or the bytes themselves.
 
     Raises:
-      MediaError: media_wrong_kind, media_encrypted, audio_undecodable, audio_no_samples, audio_not_finite, and what
-        `read_media` raises.
+      MediaError: media_wrong_kind, media_encrypted, audio_undecodable, audio_no_samples, audio_not_finite,
+        audio_too_many_samples, media_too_long, and what `read_media` raises.
     """
     data = load(source, "audio", limits)
     with opened(data, "audio") as container:
@@ -33,10 +33,11 @@ def read_audio(source: str | bytes, limits: MediaLimits) -> np.ndarray:
     is_finite = True
     for index in streams:
         with opened(data, "audio") as container:
-            listener = _Listener(limits.max_seconds)
+            listener = _Listener(limits)
             for frame in decoded_frames(container, container.streams[index], limits.max_pixels):
                 if not listener.add(frame):
                     break
+        listener.check()
         is_finite &= listener.is_finite or not listener.num_samples
         if listener.num_samples and listener.is_finite:
             return listener.wave()
@@ -48,11 +49,14 @@ def read_audio(source: str | bytes, limits: MediaLimits) -> np.ndarray:
 class _Listener:
     """Turns frames of any layout, format and rate into one mono wave."""
 
-    def __init__(self, max_seconds: float) -> None:
+    def __init__(self, limits: MediaLimits) -> None:
         self.num_samples = 0
         self.is_finite = False
-        self._seconds_left = max_seconds
-        self._max_samples = int(max_seconds * RATE)
+        self._limits = limits
+        self._num_read = 0  # Of all channels.
+        self._seconds_left = limits.max_seconds
+        self._max_samples = int(limits.max_seconds * RATE)
+        self._is_over = False
         self._rate = 0
         self._resampler: Any = None
         self._pieces: list[np.ndarray] = []
@@ -63,6 +67,9 @@ class _Listener:
         rate = frame.sample_rate
         if not 0 < rate <= _MAX_SOURCE_RATE or not frame.samples:
             return True
+        self._num_read += frame.samples * frame.layout.nb_channels
+        if self._num_read > self._limits.max_audio_samples:
+            return False
         try:
             samples, is_finite = _mono(frame)
         except BROKEN:
@@ -74,7 +81,17 @@ class _Listener:
         if not self._first.size:
             self._first = samples
         self._resample(samples, rate)
-        return self._seconds_left > 0
+        # One sample more than fits tells that there is more.
+        self._is_over = self._seconds_left < -0.5 / rate
+        return not self._is_over
+
+    def check(self) -> None:
+        """Refuses a sound of more samples, or, where that is asked for, of more seconds than are allowed."""
+        limits = self._limits
+        if self._num_read > limits.max_audio_samples:
+            raise MediaError("audio_too_many_samples", f"more than {limits.max_audio_samples} samples")
+        if limits.reject_long and self._is_over:
+            raise MediaError("media_too_long", f"longer than {limits.max_seconds:g} seconds")
 
     def wave(self) -> np.ndarray:
         self._flush()

@@ -12,7 +12,7 @@ from apache_beam import pvalue
 
 from transforms import blocks, formats, ingest, reposts, schemas, shuffle
 from transforms.interaction_weights import InteractionWeights
-from transforms.parse_lines import Limits
+from transforms.lines import Limits
 from transforms.splits import Split, seeded_hash
 
 POST_COLUMNS = (*reposts.COLUMNS, "created_at")

@@ -1,12 +1,21 @@
-"""One media entry of a post -> decoded samples of the modalities it gives, or one typed error."""
+"""One media entry of a post -> its bytes -> arrays of the modalities it gives, or one typed error.
 
-import dataclasses
+The bytes are read in the worker and decoded in a process of its own (`transforms.isolated_decoder`).
+"""
+
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
-from transforms import audio, image, video
+import cv2
+import numpy as np
+
+from transforms import audio_decode, image, video
+from transforms.image_descriptors import image_features
 from transforms.media import MediaError, MediaLimits, kind_of, read_media, resolve_uri
+from transforms.media_http import fetch, is_http
 
 MEDIA_KINDS = ("image", "video", "audio")
+_LONGEST_SIDE = 2048
 
 
 class DecodeError(Exception):
@@ -17,61 +26,88 @@ class DecodeError(Exception):
         self.code, self.message, self.kind = code, message, kind
 
 
-@dataclasses.dataclass(frozen=True)
-class Decoded:
-    """What an entry claims to be, and its samples by modality (a clip may give a video and an audio sample)."""
+class Medium(NamedTuple):
+    """What an entry claims to be, and its bytes; none where nobody wants what it may give."""
 
     kind: str
-    samples: Mapping[str, object]
+    data: bytes | None
 
 
-def decode_entry(
-    entry: Mapping[str, str | None], roots: Sequence[str], limits: MediaLimits, wanted: Collection[str]
-) -> Decoded:
-    """Reads and decodes one media entry; no sample at all where its modalities are not `wanted`.
+def read_entry(
+    entry: Mapping[str, str | None],
+    roots: Sequence[str],
+    hosts: Sequence[str],
+    limits: MediaLimits,
+    wanted: Collection[str],
+) -> Medium:
+    """Reads one media entry; not at all where its modalities are not `wanted`.
 
     Raises:
-      DecodeError: the entry gives none of the modalities that are wanted of its kind.
+      DecodeError: its kind is not known, or it cannot be had.
     """
     kind = None
     try:
         uri = entry["uri"] or ""
         kind = kind_of(entry["kind"], uri)
         if kind not in wanted and not (kind == "video" and "audio" in wanted):
-            return Decoded(kind, {})
-        path = resolve_uri(uri, roots)
-        return Decoded(kind, _decode(kind, path, limits, wanted))
+            return Medium(kind, None)
+        if hosts and is_http(uri):
+            return Medium(kind, fetch(uri, hosts, limits))
+        return Medium(kind, read_media(resolve_uri(uri, roots), limits))
     except MediaError as error:
         raise DecodeError(error.code, error.message, kind) from error
+
+
+def decode_medium(kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[str, bool]) -> dict[str, np.ndarray]:
+    """The modalities that the bytes give, of those that are wanted; a clip's sound is one too.
+
+    Args:
+      kind: image, video or audio.
+      data: the bytes of the file.
+      limits: what it may cost.
+      wanted: modality -> whether its description is wanted ([width] float32) and not the decoded sample: a picture
+        ([h, w, 3] uint8 BGR) or a sound ([num_samples] float32). Of a clip there is only the description.
+
+    Raises:
+      MediaError: it gives none of them.
+    """
+    try:
+        if kind == "image":
+            return {"image": _picture(image.decode_image(data, limits), wanted["image"])}
+        if kind == "audio":
+            return {"audio": audio_decode.read_audio(data, limits)}
+        return _decode_clip(data, limits, wanted)
+    except MediaError:
+        raise
+    except MemoryError as error:
+        raise MediaError("decoder_memory", "decoding takes more memory than --max_decode_mib") from error
     except Exception as error:
-        # Decoders raise what they like (UnicodeDecodeError, MemoryError, ...). Their words may hold content: only the
-        # type is told.
-        raise DecodeError("media_failed", f"a decoder raised {type(error).__name__}", kind) from error
+        # Decoders raise what they like. Their words may hold content: only the type is told.
+        raise MediaError("media_failed", f"a decoder raised {type(error).__name__}") from error
 
 
-def _decode(kind: str, path: str, limits: MediaLimits, wanted: Collection[str]) -> dict[str, object]:
-    data = read_media(path, limits)
-    if kind == "image":
-        return {"image": image.decode_image(data, limits)}
-    if kind == "audio":
-        return {"audio": audio.read_audio(data, limits)}
-    return _decode_clip(data, limits, wanted)
+def _picture(picture: np.ndarray, described: bool) -> np.ndarray:
+    """Its description, or itself, no side longer than 2048 pixels (a strip of one pixel may have millions)."""
+    if described:
+        return image_features(picture)
+    height, width = (min(side, _LONGEST_SIDE) for side in picture.shape[:2])
+    return picture if picture.shape[:2] == (height, width) else cv2.resize(picture, (width, height))
 
 
-def _decode_clip(data: bytes, limits: MediaLimits, wanted: Collection[str]) -> dict[str, object]:
+def _decode_clip(data: bytes, limits: MediaLimits, wanted: Collection[str]) -> dict[str, np.ndarray]:
     """A clip's frames and its sound track; one of them is enough."""
-    samples: dict[str, object] = {}
+    found: dict[str, np.ndarray] = {}
     failure: MediaError | None = None
     if "video" in wanted:
         try:
-            samples["video"] = video.read_video(data, limits)
+            found["video"] = video.video_features(video.read_video(data, limits))
         except MediaError as error:
             failure = error
     if "audio" in wanted:
         try:
-            samples["audio"] = audio.read_audio(data, limits)
+            found["audio"] = audio_decode.read_audio(data, limits)
         except MediaError as error:
             failure = failure or error
-    if not samples and failure is not None:
+    if not found and failure is not None:
         raise failure
-    return samples
+    return found

@@ -25,6 +25,25 @@ _ENCRYPTED = {
 }
 
 
+# Only formats whose files stand for themselves. Others that FFmpeg knows name further files or hosts to be read (hls,
+# concat, dash, asx), or listen on the network (sdp).
+_FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,gif,apng,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,"
+    "mpegts,mpegvideo,mxf,ogg,qcp,rm,tta,w64,wav,webp_pipe,wv,heif,avif"
+)
+_PICTURES = "jpeg_pipe,png_pipe,psd_pipe,tiff_pipe,webp_pipe,bmp_pipe"
+
+
+def open_container(data: bytes, formats: str = f"{_FORMATS},{_PICTURES}") -> Any:
+    """The container in the bytes, of one of the formats that are allowed; no file and no host is asked for more.
+
+    Raises:
+      Any of BROKEN.
+    """
+    options = {"format_whitelist": formats, "protocol_whitelist": "none"}
+    return av.open(io.BytesIO(data), options=options, metadata_errors="replace")
+
+
 def load(source: str | bytes, kind: str, limits: MediaLimits) -> bytes:
     """The bytes of `source` (a path, or the bytes themselves), refused when they are not of `kind` (video or audio).
 
@@ -49,9 +68,12 @@ def opened(data: bytes, kind: str) -> Iterator[Any]:
 
     Raises:
       MediaError: video_undecodable or audio_undecodable.
+      MemoryError: it asks for more memory than there is.
     """
     try:
-        container = av.open(io.BytesIO(data), metadata_errors="replace")
+        container = open_container(data)
+    except MemoryError:
+        raise
     except BROKEN as error:
         raise MediaError(f"{kind}_undecodable", f"the file cannot be opened ({type(error).__name__})") from error
     with container:
@@ -68,6 +90,9 @@ def decoded_frames(container: Any, stream: Any, max_pixels: int) -> Iterator[Any
 
     Decodes with one thread: workers are processes already, and which frames of a broken file come out must not depend
     on timing.
+
+    Raises:
+      MemoryError: there was no memory for any of them.
     """
     context = stream.codec_context
     if context is None:
@@ -76,15 +101,22 @@ def decoded_frames(container: Any, stream: Any, max_pixels: int) -> Iterator[Any
     if stream.type == "video":
         context.options = {"max_pixels": str(max_pixels)}
     packets = container.demux(stream)
+    no_memory: BaseException | None = None
     for _ in range(_MAX_PACKETS):
         try:
             packet = next(packets, None)
         except BROKEN:
             packet = None
         if packet is None:
-            return
+            break
         try:
             frames = packet.decode()
+        except MemoryError as error:
+            no_memory = no_memory or error
+            continue
         except BROKEN:
             continue
+        no_memory = None if frames else no_memory
         yield from frames
+    if no_memory is not None:
+        raise no_memory

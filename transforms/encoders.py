@@ -12,6 +12,9 @@ KERAS_PREFIX = "keras:"
 class Encoder(Protocol):
     """What every encoder of a dense modality is."""
 
+    in_decoder: bool
+    """Whether vectors are made where media are decoded (by `decode_medium`), not by `encode` in the worker."""
+
     @property
     def name(self) -> str:
         """Which encoder it is; features of different encoders are never mixed."""

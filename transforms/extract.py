@@ -1,7 +1,7 @@
 """Features of posts: one row a post, one nullable column a modality."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -12,9 +12,10 @@ from apache_beam import pvalue
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import blocks, media_outcomes, progress, ready_made, schemas, tables
-from transforms.decode import MEDIA_KINDS, Decoded, DecodeError, decode_entry
+from transforms.decode import MEDIA_KINDS, DecodeError, Medium, read_entry
 from transforms.encoders import Encoder, make_encoder
-from transforms.media import MediaLimits
+from transforms.isolated_decoder import Decoded, IsolatedDecoder
+from transforms.media import MediaError, MediaLimits
 from transforms.media_outcomes import Outcome
 from transforms.reuse import MediaKeys
 from transforms.text import text_terms
@@ -36,7 +37,7 @@ class ExtractFeatures(beam.PTransform):
     """(part, posts) -> (part, features), what became of the media, rejects and counts.
 
     A medium that gives no features becomes a reject; its post goes on with what else it has. No bytes of media leave
-    the function that decodes them.
+    the worker and its decoder process.
 
     Attributes:
       encoders: the flag of each kind of media: {"image": "opencv", "video": "opencv", "audio": "logmel"}, or "none".
@@ -46,6 +47,7 @@ class ExtractFeatures(beam.PTransform):
       max_media_per_post: entries beyond are rejected.
       block_rows: posts that are worked on together.
       reusable: a directory with what is reused of each part, a file each that has any; "" for nothing.
+      hosts: the hosts that media may be fetched from by http(s), as `media_http.check_hosts` wants them.
     """
 
     encoders: Mapping[str, str]
@@ -55,6 +57,7 @@ class ExtractFeatures(beam.PTransform):
     max_media_per_post: int = 16
     block_rows: int = 256
     reusable: str = ""
+    hosts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -77,6 +80,9 @@ class _ExtractPart(beam.DoFn):
 
     def setup(self) -> None:
         self.extractor = Extractor(**self.config)
+
+    def teardown(self) -> None:
+        self.extractor.close()
 
     @beam.typehints.with_output_types(tuple[int, pa.RecordBatch])
     def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[Any]:
@@ -114,13 +120,19 @@ class Extractor:
         limits: MediaLimits,
         max_media_per_post: int,
         block_rows: int,
+        hosts: Sequence[str] = (),
     ) -> None:
         made = {kind: make_encoder(kind, spec) for kind, spec in encoders.items()}
         self.encoders = {kind: encoder for kind, encoder in made.items() if encoder is not None}
         self.vector_widths = vector_widths
-        self.keys, self.limits = keys, limits
+        self.keys, self.hosts, self.limits = keys, hosts, limits
         self.max_media_per_post, self.block_rows = max_media_per_post, block_rows
         self.schema = feature_schema(encoders, vector_widths)
+        self.decoder = IsolatedDecoder({kind: made.in_decoder for kind, made in self.encoders.items()}, limits)
+
+    def close(self) -> None:
+        """Ends the decoder process."""
+        self.decoder.close()
 
     def extract(self, posts: pa.RecordBatch, reused: pa.RecordBatch | None = None) -> Made:
         """What is made of a part's posts.
@@ -177,29 +189,45 @@ class Extractor:
             known.append(found.select(schemas.MEDIA.names))
             fresh = pc.and_(fresh, place.is_null())
         unread = posts.filter(fresh)
-        outcomes: list[list[Outcome]] = [[] for _ in range(unread.num_rows)]
-        places = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
-        for row, index, entry in media_entries(unread.column("media")):
-            outcomes[row].append(self._read(entry, index, int(places[row]), pools))
+        rows = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
+        outcomes: list[list[Outcome]] = [[] for _ in rows]
+        for place, result in self.decoder.decode(self._read_entries(unread, pools.keys())):
+            outcomes[place.row].append(_outcome(place, result))
+            if isinstance(result, dict) and place.error is None:
+                for modality, sample in result.items():
+                    pools[modality].add(int(rows[place.row]), sample)
         made = media_outcomes.outcome_block(unread.column("post_id"), self.keys(unread), outcomes)
         return blocks.concat([*known, made])
 
-    def _read(self, entry: dict[str, str | None], index: int, row: int, pools: "Mapping[str, Pool]") -> Outcome:
-        """Decodes an entry into the pools, and tells what became of it, under the kind that it claims."""
-        try:
-            if index >= self.max_media_per_post:
-                raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
-            decoded = decode_entry(entry, self.keys.roots, self.limits, pools.keys())
-        except DecodeError as error:
-            outcome = media_outcomes.MISSING if error.code == "media_missing" else media_outcomes.REJECTED
-            return Outcome(index, error.kind or "unknown", outcome, entry["uri"], error.code, error.message)
-        self._pool(decoded, row, pools)
-        return Outcome(index, decoded.kind, media_outcomes.FEATURES if decoded.samples else media_outcomes.IGNORED)
+    def _read_entries(self, posts: pa.RecordBatch, wanted: Collection[str]) -> "Iterator[tuple[_Place, Medium | None]]":
+        """The bytes of every entry; none of one that cannot be had or that nobody wants."""
+        for row, index, entry in media_entries(posts.column("media")):
+            uri = entry["uri"]
+            try:
+                if index >= self.max_media_per_post:
+                    raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
+                medium = read_entry(entry, self.keys.roots, self.hosts, self.limits, wanted)
+                yield _Place(row, index, uri, medium.kind), medium
+            except DecodeError as error:
+                yield _Place(row, index, uri, error.kind or "unknown", error), None
 
-    @staticmethod
-    def _pool(decoded: Decoded, row: int, pools: "Mapping[str, Pool]") -> None:
-        for modality, sample in decoded.samples.items():
-            pools[modality].add(row, sample)
+
+class _Place(NamedTuple):
+    """A media entry: where it stands, the kind it claims, and why it could not be read."""
+
+    row: int
+    position: int
+    uri: str | None
+    kind: str
+    error: DecodeError | None = None
+
+
+def _outcome(place: _Place, result: "Decoded | MediaError") -> Outcome:
+    error = place.error or result
+    if isinstance(error, DecodeError | MediaError):
+        outcome = media_outcomes.MISSING if error.code == "media_missing" else media_outcomes.REJECTED
+        return Outcome(place.position, place.kind, outcome, place.uri, error.code, error.message)
+    return Outcome(place.position, place.kind, media_outcomes.FEATURES if result else media_outcomes.IGNORED)
 
 
 class Pool:
@@ -209,10 +237,10 @@ class Pool:
         self.encoder = encoder
         self.sums = np.zeros((num_rows, encoder.width), np.float64)
         self.sizes = np.zeros(num_rows, np.int64)
-        self.waiting: list[tuple[int, object]] = []
+        self.waiting: list[tuple[int, np.ndarray]] = []
 
-    def add(self, row: int, sample: object) -> None:
-        """Takes one decoded sample of a row's post."""
+    def add(self, row: int, sample: np.ndarray) -> None:
+        """Takes one decoded sample of a row's post, or its vector where the encoder is one of `in_decoder`."""
         self.waiting.append((row, sample))
         if len(self.waiting) >= _ENCODE_AT_ONCE:
             self._encode()
@@ -233,7 +261,8 @@ class Pool:
         if not self.waiting:
             return
         rows = np.array([row for row, _ in self.waiting])
-        vectors = self.encoder.encode([sample for _, sample in self.waiting])
+        samples = [sample for _, sample in self.waiting]
+        vectors = np.stack(samples) if self.encoder.in_decoder else self.encoder.encode(samples)
         np.add.at(self.sums, rows, vectors.astype(np.float64))
         np.add.at(self.sizes, rows, 1)
         self.waiting = []

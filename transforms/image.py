@@ -1,11 +1,11 @@
 """Pictures of posts: bytes -> a small BGR picture -> a vector."""
 
-import io
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from transforms.demux import BROKEN, open_container
 from transforms.image_descriptors import WIDTH, image_features
 from transforms.image_header import ImageHeader, read_header, still_png
 from transforms.media import MediaError, MediaLimits
@@ -29,6 +29,7 @@ class OpenCvImageEncoder:
 
     name = "opencv"
     width = WIDTH
+    in_decoder = True
 
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """[n, width] float32, one row a picture ([h, w, 3] uint8 BGR)."""
@@ -46,6 +47,7 @@ def decode_image(data: bytes, limits: MediaLimits) -> np.ndarray:
     Raises:
       MediaError: media_empty, media_wrong_kind, image_unsupported, image_too_large, image_truncated or
         image_undecodable.
+      MemoryError: there is not enough for it.
     """
     header = _checked_header(data, limits)
     scale = next((scale for scale in (8, 4, 2) if min(header.width, header.height) >= scale * _ENOUGH), 1)
@@ -58,6 +60,8 @@ def decode_image(data: bytes, limits: MediaLimits) -> np.ndarray:
     elif header.format in _BY_PYAV:
         picture, orientation = _decode_with_pyav(data, header, limits), header.orientation
     if picture is None:
+        # OpenCV does not tell why. Where there is no memory for the pixels, this raises MemoryError.
+        np.empty((header.height, header.width, 4), np.uint8)
         raise _undecoded(header)
     if header.format == "jpeg" and _ends_in_filler(picture) and not _is_whole_jpeg(data):
         raise MediaError("image_truncated", "the JPEG's data end before its picture does")
@@ -110,10 +114,8 @@ def _decode_with_opencv(data: bytes, header: ImageHeader, scale: int) -> np.ndar
 
 def _decode_with_pyav(data: bytes, header: ImageHeader, limits: MediaLimits) -> np.ndarray | None:
     """The coded picture in BGR, None when PyAV cannot: HEIC, PSD, and some TIFF that OpenCV refuses."""
-    import av
-
     try:
-        with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+        with open_container(data) as container:
             for stream in container.streams.video:
                 context = stream.codec_context
                 if context is None or (header.format == "heic" and context.width not in (0, header.width)):
@@ -124,8 +126,7 @@ def _decode_with_pyav(data: bytes, header: ImageHeader, limits: MediaLimits) -> 
                     for frame in packet.decode():
                         has_alpha = any(part.is_alpha for part in frame.format.components) or frame.format.has_palette
                         return _to_bgr(frame.to_ndarray(format="bgra" if has_alpha else "bgr24"))
-    except (av.FFmpegError, ValueError, MemoryError, UnicodeError, IndexError, AttributeError):
-        # PyAV is not only honest with its own errors: broken files raise all of these.
+    except BROKEN:
         return None
     return None
 
@@ -162,15 +163,13 @@ def _ends_in_filler(picture: np.ndarray) -> bool:
 
 def _is_whole_jpeg(data: bytes) -> bool:
     """A strict second decoder's word on a JPEG that ends in grey: a grey border is real, missing data are an error."""
-    import av
-
     try:
-        with av.open(io.BytesIO(data), format="jpeg_pipe") as container:
+        with open_container(data, "jpeg_pipe") as container:
             stream = container.streams.video[0]
             stream.codec_context.options = {"err_detect": "explode"}
             stream.codec_context.thread_count = 1
             return any(packet.decode() for packet in container.demux(stream))
-    except (av.FFmpegError, ValueError, MemoryError, IndexError):
+    except BROKEN:
         return False
 
 

@@ -16,7 +16,7 @@ from transforms.canonical import Table
 from transforms.counts import check_sum
 from transforms.dedupe import dedupe
 from transforms.formats import InputFile, Split
-from transforms.parse_lines import Limits
+from transforms.lines import Limits
 
 BLOCK_BYTES = 16 << 20
 REJECTS, COUNTS = "rejects", "counts"

@@ -43,6 +43,7 @@ class KerasImageEncoder:
     """
 
     name = "keras"
+    in_decoder = False
 
     def __init__(self, path: str) -> None:
         self.path, _, query = path.partition("?")

@@ -15,27 +15,64 @@ UNREADABLE = "the file breaks off or is damaged here; what follows is lost"
 _WBITS_GZIP = 31
 
 
+# Small files may hold rows that are all alike.
+_FREE_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Past these a row is rejected: bytes of a line, levels of objects and lists in each other.
+
+    And past `max_gzip_ratio`, the bytes that one of a .gz unpacks to, the rest of the file.
+    """
+
+    max_line_bytes: int = 8 << 20
+    max_nesting: int = 64
+    max_gzip_ratio: int = 200
+
+    def __post_init__(self) -> None:
+        if self.max_line_bytes < 1:
+            raise ValueError(f"max_line_bytes must be at least 1, got {self.max_line_bytes}")
+        if self.max_gzip_ratio < 1:
+            raise ValueError(f"max_gzip_ratio must be at least 1, got {self.max_gzip_ratio}")
+        if not 1 <= self.max_nesting <= 1000:
+            raise ValueError(f"max_nesting must be in [1, 1000], got {self.max_nesting}")
+
+
+def too_long(limits: Limits) -> str:
+    """The message for a row beyond max_line_bytes."""
+    return f"longer than {limits.max_line_bytes} bytes"
+
+
 class DamagedError(Exception):
-    """The rest of a file cannot be read."""
+    """The rest of a file cannot be read, or is not: a reject code and a message."""
+
+    def __init__(self, code: str = "file_unreadable", message: str = UNREADABLE) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Whole lines; or, with a `fault` (a reject code), the one row at `first_line` that cannot be had."""
+    """Whole lines; or, with a `fault` (a reject code and a message), the one row at `first_line` that cannot be had."""
 
     data: bytes
     first_line: int
-    fault: str = ""
+    fault: tuple[str, str] | None = None
 
 
-def read_pieces(split: Split, chunk_bytes: int) -> Iterator[bytes]:
+def read_pieces(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[bytes]:
     """The bytes of a split of text, uncompressed and without a byte order mark, in pieces of about `chunk_bytes`.
 
     Raises:
-      DamagedError: a gzip is cut off or damaged; all that could be read has been given before.
+      DamagedError: a gzip is cut off or damaged, or unpacks to too much; what came before has been given.
     """
     with open_bytes(split.file.path) as stream:
-        pieces = _gunzip(stream, chunk_bytes) if split.file.gzipped else _plain(stream, split, chunk_bytes)
+        pieces = (
+            _gunzip(stream, chunk_bytes, limits.max_gzip_ratio)
+            if split.file.gzipped
+            else _plain(stream, split, chunk_bytes)
+        )
         head = b""
         at_start = split.start == 0
         for piece in pieces:
@@ -57,11 +94,13 @@ def _plain(stream: BinaryIO, split: Split, chunk_bytes: int) -> Iterator[bytes]:
         yield data
 
 
-def _gunzip(stream: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
-    """All members of a gzip, uncompressed."""
+def _gunzip(stream: BinaryIO, chunk_bytes: int, max_ratio: int) -> Iterator[bytes]:
+    """All members of a gzip, uncompressed, as long as they are at most `max_ratio` times what has been read."""
     member = zlib.decompressobj(_WBITS_GZIP)
     begun = False
+    allowed = _FREE_BYTES
     while data := stream.read(READ_BYTES):
+        allowed += max_ratio * len(data)
         while data:
             if not begun and not (data := data.lstrip(b"\0")):
                 break
@@ -70,6 +109,8 @@ def _gunzip(stream: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
                 out = member.decompress(data, chunk_bytes)
             except zlib.error as error:
                 raise DamagedError from error
+            allowed -= len(out)
+            _check_ratio(allowed, max_ratio)
             if out:
                 yield out
             data = member.unconsumed_tail
@@ -77,20 +118,28 @@ def _gunzip(stream: BinaryIO, chunk_bytes: int) -> Iterator[bytes]:
                 data, member, begun = member.unused_data, zlib.decompressobj(_WBITS_GZIP), False
     # What is left inside the decompressor because of the limit on its output.
     while begun and (out := member.decompress(member.unconsumed_tail, chunk_bytes)):
+        allowed -= len(out)
+        _check_ratio(allowed, max_ratio)
         yield out
     if begun and not member.eof:
         raise DamagedError
 
 
-def read_chunks(split: Split, chunk_bytes: int, max_line_bytes: int) -> Iterator[Chunk]:
+def _check_ratio(allowed: int, max_ratio: int) -> None:
+    if allowed < 0:
+        raise DamagedError("gzip_ratio_exceeded", f"unpacks to more than {max_ratio} times its size; the rest is lost")
+
+
+def read_chunks(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Chunk]:
     """The lines of a split in chunks of about `chunk_bytes`.
 
     A line of more than `max_line_bytes` that does not end in its chunk is skipped and told (fault row_too_long), as is
-    the place where a damaged file ends (file_unreadable). Long lines inside a chunk are for the parser to judge.
+    the place where a damaged file ends (file_unreadable, gzip_ratio_exceeded). Long lines inside a chunk are for the
+    parser to judge.
     """
     line, held, skipping = split.first, b"", False
     try:
-        for piece in read_pieces(split, chunk_bytes):
+        for piece in read_pieces(split, chunk_bytes, limits):
             if skipping:
                 _, newline, piece = piece.partition(b"\n")
                 if not newline:
@@ -102,11 +151,11 @@ def read_chunks(split: Split, chunk_bytes: int, max_line_bytes: int) -> Iterator
                 yield Chunk(data, line)
                 line, held = line + data.count(b"\n"), b""
             held += piece[cut:]
-            if len(held) > max_line_bytes:
-                yield Chunk(b"", line, "row_too_long")
+            if len(held) > limits.max_line_bytes:
+                yield Chunk(b"", line, ("row_too_long", too_long(limits)))
                 held, skipping = b"", True
-    except DamagedError:
-        yield Chunk(b"", line, "file_unreadable")
+    except DamagedError as error:
+        yield Chunk(b"", line, (error.code, error.message))
         return
     if held:
         yield Chunk(held, line)

@@ -45,24 +45,37 @@ class MediaLimits:
         what the larger phone sensors give, and 300 MB decoded.
       max_frames_sampled: frames of a video that are described.
       max_seconds: seconds of sound or video that are decoded; the rest is not looked at. Two minutes hold most posts.
-      max_decoded_frames: frames that are decoded to choose those from: max_seconds at 120 frames a second and some.
-      max_decoded_pixels: the same in pixels, so that many huge frames cannot hold a worker: two minutes of 1080p at 60
-        frames a second.
+      reject_long: whether what goes on after max_seconds is refused instead.
+      max_frames: frames within max_seconds: two minutes at 400 a second. More are refused.
+      max_decoded_pixels: the pixels of all frames that are decoded, the rest is not looked at: two minutes of 1080p at
+        60 frames a second.
+      max_audio_samples: samples within max_seconds, of all channels, at the file's own rate: two minutes of eight
+        channels at 192 kHz. More are refused.
+      max_decode_seconds: seconds by the clock that decoding one file may take.
+      max_decode_mib: memory that decoding may take, in MiB, beyond what the decoder process needs to start (Linux).
+      max_fetch_seconds: seconds by the clock that fetching one file by http(s) may take.
     """
 
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 100_000_000
     max_frames_sampled: int = 16
     max_seconds: float = 120.0
-    max_decoded_frames: int = 20_000
+    reject_long: bool = False
+    max_frames: int = 50_000
     max_decoded_pixels: int = 15_000_000_000
+    max_audio_samples: int = 200_000_000
+    max_decode_seconds: float = 120.0
+    max_decode_mib: int = 2048
+    max_fetch_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "max_seconds":
+            if field.type is bool:
+                continue
+            if field.type is float:
                 if not 0 < value <= 86_400:
-                    raise ValueError(f"max_seconds must be above 0 and at most 86400, got {value}")
+                    raise ValueError(f"{field.name} must be above 0 and at most 86400, got {value}")
             elif not isinstance(value, int) or value < 1:
                 raise ValueError(f"{field.name} must be a whole number of at least 1, got {value}")
         if self.max_frames_sampled > 256:

@@ -16,8 +16,8 @@ import pyarrow.csv as pa_csv
 from transforms import columns, lines
 from transforms.canonical import Table
 from transforms.formats import Split
+from transforms.lines import Limits, too_long
 from transforms.parse_json import is_utf8
-from transforms.parse_lines import Limits, too_long
 from transforms.verdicts import Rows, Verdicts, faulty_row
 
 _QUOTE, _NEWLINE, _RETURN, _COMMA = 34, 10, 13, 44
@@ -35,10 +35,10 @@ def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterat
     csv.field_size_limit(max(limits.max_line_bytes, 1 << 17))
     parser = _Parser(table, limits)
     try:
-        for piece in lines.read_pieces(split, chunk_bytes):
+        for piece in lines.read_pieces(split, chunk_bytes, limits):
             yield from parser.feed(piece)
-    except lines.DamagedError:
-        yield functools.partial(faulty_row, parser.line, "file_unreadable", lines.UNREADABLE)
+    except lines.DamagedError as error:
+        yield functools.partial(faulty_row, parser.line, error.code, error.message)
         return
     yield from parser.finish()
 

@@ -14,8 +14,7 @@ import pyarrow.json as pa_json
 from transforms import lines, parse_lines, schemas, times
 from transforms.canonical import Table
 from transforms.formats import Split
-from transforms.lines import Chunk
-from transforms.parse_lines import Limits
+from transforms.lines import Chunk, Limits
 from transforms.verdicts import Rows, Verdicts, faulty_row
 
 SAMPLE_LINES = 32
@@ -66,10 +65,9 @@ class _Lines:
 
 def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Callable[[], Rows]]:
     """The rows of a split of a JSONL file, chunk after chunk, each as a function that parses it."""
-    messages = {"row_too_long": parse_lines.too_long(limits), "file_unreadable": lines.UNREADABLE}
-    for chunk in lines.read_chunks(split, chunk_bytes, limits.max_line_bytes):
+    for chunk in lines.read_chunks(split, chunk_bytes, limits):
         if chunk.fault:
-            yield functools.partial(faulty_row, chunk.first_line, chunk.fault, messages[chunk.fault])
+            yield functools.partial(faulty_row, chunk.first_line, *chunk.fault)
         else:
             yield functools.partial(parse, table, chunk, limits)
 

@@ -1,6 +1,5 @@
 """JSON line by line, each judged alone: for chunks that pyarrow cannot take as a whole."""
 
-import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,27 +10,14 @@ import pyarrow as pa
 
 from transforms import lines, values
 from transforms.canonical import Table, fault
-from transforms.lines import Chunk
+from transforms.lines import Chunk, Limits, too_long
 from transforms.verdicts import Rows, Verdicts
 
 # White space of JSON, without the newline.
 BLANK = b" \t\r"
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_STRING_OR_NAN = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")|\bNaN\b', re.DOTALL)
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Past these a row is rejected: bytes of a line, levels of objects and lists in each other."""
-
-    max_line_bytes: int = 8 << 20
-    max_nesting: int = 64
-
-    def __post_init__(self) -> None:
-        if self.max_line_bytes < 1:
-            raise ValueError(f"max_line_bytes must be at least 1, got {self.max_line_bytes}")
-        if not 1 <= self.max_nesting <= 1000:
-            raise ValueError(f"max_nesting must be in [1, 1000], got {self.max_nesting}")
+# Possessive, and content with the end of the line in place of the quote: no byte is looked at twice.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_STRING_OR_NAN = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z))|\bNaN\b', re.DOTALL)
 
 
 class _BadLineError(Exception):
@@ -83,11 +69,6 @@ def parse_line(line: bytes, limits: Limits, utf8: bool) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _BadLineError("row_not_object", f"a JSON {type(value).__name__}, no object")
     return value
-
-
-def too_long(limits: Limits) -> str:
-    """The message for a row beyond max_line_bytes."""
-    return f"longer than {limits.max_line_bytes} bytes"
 
 
 def _loads(line: bytes) -> Any:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from transforms import blocks, canonical, columns, formats, parse_csv, parse_json, parse_parquet, progress
 from transforms.canonical import Table
 from transforms.formats import Split
-from transforms.parse_lines import Limits
+from transforms.lines import Limits
 from transforms.verdicts import Rows, field_counts
 
 # How many rows a file may have before the sequence of the next file would begin: 2^40 lines.

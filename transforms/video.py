@@ -42,6 +42,7 @@ class OpenCvVideoEncoder:
 
     name = "opencv"
     width = WIDTH
+    in_decoder = True
 
     def encode(self, samples: Sequence[VideoSample]) -> np.ndarray:
         """[n, width] float32, one row a clip."""
@@ -56,8 +57,8 @@ def read_video(source: str | bytes, limits: MediaLimits) -> VideoSample:
     the end or a limit, and every 2^k-th is kept, k growing as more come.
 
     Raises:
-      MediaError: media_wrong_kind, media_encrypted, video_undecodable, video_no_frames (a file of sound only, say), and
-        what `read_media` raises.
+      MediaError: media_wrong_kind, media_encrypted, video_undecodable, video_no_frames (a file of sound only, say),
+        video_too_large, video_too_many_frames, media_too_long, and what `read_media` raises.
     """
     data = load(source, "video", limits)
     with opened(data, "video") as container:
@@ -66,12 +67,22 @@ def read_video(source: str | bytes, limits: MediaLimits) -> VideoSample:
         # Opened again for each, never seeked: seeking a file with a cover picture can end the process.
         with opened(data, "video") as container:
             sampler = _Sampler(limits)
+            _check_size(container.streams[index], limits)
             for frame in decoded_frames(container, container.streams[index], limits.max_pixels):
                 if not sampler.add(frame):
                     break
+        sampler.check()
         if sampler.frames:
             return sampler.sample()
     raise MediaError("video_no_frames", "no video frame can be decoded")
+
+
+def _check_size(stream: Any, limits: MediaLimits) -> None:
+    """Refuses frames that are too large by the header; where that lies, the decoder refuses them."""
+    context = stream.codec_context
+    if context is not None and context.width * context.height > limits.max_pixels:
+        size = f"{context.width}x{context.height}"
+        raise MediaError("video_too_large", f"the header claims {size}, the limit is {limits.max_pixels} pixels")
 
 
 class _Sampler:
@@ -105,10 +116,18 @@ class _Sampler:
         self._num_frames += 1
         limits = self._limits
         return (
-            self._num_frames < limits.max_decoded_frames
+            self._num_frames <= limits.max_frames
             and self._pixels < limits.max_decoded_pixels
             and self._elapsed < limits.max_seconds
         )
+
+    def check(self) -> None:
+        """Refuses a clip of more frames, or, where that is asked for, of more seconds than are allowed."""
+        limits = self._limits
+        if self._num_frames > limits.max_frames:
+            raise MediaError("video_too_many_frames", f"more than {limits.max_frames} frames")
+        if limits.reject_long and self._elapsed >= limits.max_seconds:
+            raise MediaError("media_too_long", f"longer than {limits.max_seconds:g} seconds")
 
     def sample(self) -> VideoSample:
         seconds = self._elapsed * self._num_frames / max(self._num_frames - 1, 1) or 1 / 25

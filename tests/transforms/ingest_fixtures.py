@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms import canonical, formats, read
-from transforms.parse_lines import Limits
+from transforms.lines import Limits
 
 Row = dict[str, Any]
 

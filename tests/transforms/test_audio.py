@@ -61,6 +61,8 @@ def test_numbers_that_are_none_are_silence() -> None:
 def test_only_the_first_seconds_are_heard() -> None:
     data = made.wav(made.tone(seconds=3.0))
     assert len(read_audio(data, MediaLimits(max_seconds=1.5))) == 24_000
+    with pytest.raises(MediaError, match="media_too_long"):
+        read_audio(data, MediaLimits(max_seconds=1.5, reject_long=True))
 
 
 @pytest.mark.parametrize("num_samples", [1, 4, 100, 399, 400, 401])

@@ -10,7 +10,7 @@ import pytest
 
 from transforms import backtest, blocks, counts, formats, schemas, tables
 from transforms.interaction_weights import InteractionWeights
-from transforms.parse_lines import Limits
+from transforms.lines import Limits
 from transforms.splits import HOLDOUT, Split, time_of
 
 NewPipeline = Callable[[], beam.Pipeline]

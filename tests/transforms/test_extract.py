@@ -146,7 +146,7 @@ def test_a_pool_encodes_some_samples_at_a_time() -> None:
     sizes = []
 
     class Counting:
-        name, width = "counting", 1
+        name, width, in_decoder = "counting", 1, False
 
         def encode(self, batch: Any) -> np.ndarray:
             sizes.append(len(batch))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from transforms import canonical, counts, formats, ingest, schemas, tables
-from transforms.parse_lines import Limits
+from transforms.lines import Limits
 from transforms.rejects import WriteRejects
 
 NewPipeline = Callable[[], beam.Pipeline]

@@ -8,7 +8,7 @@ from transforms import formats, lines
 
 def _chunks(path: Path, chunk_bytes: int, max_line_bytes: int = 100) -> list[lines.Chunk]:
     (file,) = formats.find_files(str(path))
-    return list(lines.read_chunks(formats.Split(file), chunk_bytes, max_line_bytes))
+    return list(lines.read_chunks(formats.Split(file), chunk_bytes, lines.Limits(max_line_bytes)))
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 64, 1000])
@@ -31,7 +31,7 @@ def test_a_line_that_is_too_long_is_skipped_and_told_once(tmp_path: Path, chunk_
     path = tmp_path / "p.jsonl"
     path.write_bytes(b"a\n" + b"x" * 500 + b"\nb\n" + b"y" * 500)
     chunks = _chunks(path, chunk_bytes)
-    assert [(chunk.first_line, chunk.fault) for chunk in chunks if chunk.fault] == [
+    assert [(chunk.first_line, chunk.fault[0]) for chunk in chunks if chunk.fault] == [
         (2, "row_too_long"),
         (4, "row_too_long"),
     ]

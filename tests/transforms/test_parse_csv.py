@@ -7,7 +7,7 @@ import pytest
 
 from tests.transforms.ingest_fixtures import places, read_file
 from transforms import parse_csv
-from transforms.parse_lines import Limits
+from transforms.lines import Limits
 
 SIZES = (1, 7, 64, 1 << 20)
 

@@ -58,12 +58,17 @@ def test_length_is_what_decodes() -> None:
 
 def test_limits_bound_the_work() -> None:
     data = made.movie(made.moving_box(100), rate=10)
-    assert read_video(data, MediaLimits(max_decoded_frames=30)).num_frames == 30
     assert read_video(data, MediaLimits(max_decoded_pixels=64 * 96 * 20)).num_frames == 20
     assert 28 <= read_video(data, MediaLimits(max_seconds=3.0)).num_frames <= 33
+    assert read_video(data, MediaLimits(max_frames=100)).num_frames == 100
+    with pytest.raises(MediaError, match="video_too_many_frames"):
+        read_video(data, MediaLimits(max_frames=99))
+    assert read_video(data, MediaLimits(max_seconds=10.0, reject_long=True)).num_frames == 100
+    with pytest.raises(MediaError, match="media_too_long"):
+        read_video(data, MediaLimits(max_seconds=9.0, reject_long=True))
     for count in (1, 2, 3, 7):
         assert 1 <= len(read_video(data, MediaLimits(max_frames_sampled=count)).frames) <= count
-    with pytest.raises(MediaError, match="video_no_frames"):
+    with pytest.raises(MediaError, match="video_too_large"):
         read_video(data, MediaLimits(max_pixels=64 * 96 - 1))
     with pytest.raises(MediaError, match="media_too_large"):
         read_video(__file__, MediaLimits(max_bytes=10))
