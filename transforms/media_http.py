@@ -176,14 +176,17 @@ def _get(place: _Place, addresses: Sequence[str], max_bytes: int, deadline: floa
 def _connected(place: _Place, addresses: Sequence[str], deadline: float) -> Iterator[http.client.HTTPConnection]:
     """A connection to the first address that answers, cut off at the deadline whatever it is doing then."""
     stream = _connect(place, addresses, deadline)
+    stream.settimeout(_READ_SECONDS)
+    if place.scheme == "https":
+        context = ssl.create_default_context()
+        stream = context.wrap_socket(stream, server_hostname=place.host, do_handshake_on_connect=False)
     # Timeouts of a socket begin anew with every byte; the deadline does not.
     guard = threading.Timer(max(deadline - time.monotonic(), 0), _cut, [stream])
     guard.daemon = True
     guard.start()
     try:
-        stream.settimeout(_READ_SECONDS)
-        if place.scheme == "https":
-            stream = ssl.create_default_context().wrap_socket(stream, server_hostname=place.host)
+        if isinstance(stream, ssl.SSLSocket):
+            stream.do_handshake()
         connection = http.client.HTTPConnection(place.host, place.port)
         connection.sock = stream
         yield connection
@@ -206,8 +209,9 @@ def _connect(place: _Place, addresses: Sequence[str], deadline: float) -> socket
 
 
 def _cut(stream: socket.socket) -> None:
+    # Not the method of a socket with TLS, which changes what the other thread is using.
     with contextlib.suppress(OSError):
-        stream.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(stream, socket.SHUT_RDWR)
 
 
 def _read(response: http.client.HTTPResponse, max_bytes: int, deadline: float) -> bytes | _Redirect:
