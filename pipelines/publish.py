@@ -84,8 +84,9 @@ def metrics(options: Options, reports: Sequence[Report], directory: str) -> dict
         "stages": {report.stage: report.measures() for report in reports},
     }
     for name, writer, path in MEASURES:
-        if writer in measures["stages"]:
-            measures[name] = files.read_json(stage.join(directory, path))
+        full = stage.join(directory, path)
+        if writer in measures["stages"] and stage.exists(full):
+            measures[name] = files.read_json(full)
     return measures
 
 

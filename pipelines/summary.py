@@ -70,7 +70,10 @@ def _continuity(directory: str) -> Iterator[str]:
     from pipelines import continuity
     from transforms import files
 
-    about = files.read_json(stage.join(directory, "item_embeddings", continuity.FILE))
+    path = stage.join(directory, "item_embeddings", continuity.FILE)
+    if not stage.exists(path):
+        return
+    about = files.read_json(path)
     if about["why_new"]:
         yield f"a new space of embeddings: {about['why_new']}"
     else:

@@ -26,9 +26,19 @@ from transforms.media import MediaError, MediaLimits, resolve_uri
 _PACKAGES = ("opencv-python-headless", "av", "numpy", "tensorflow")
 # Whose code tells what features media have.
 _MODULES = (
-    *("audio", "audio_decode", "audio_statistics", "decode", "demux", "encoders", "extract", "image"),
-    *("image_descriptors", "image_header", "isobmff", "keras_image", "media", "media_formats", "orientation"),
-    *("tiff_tags", "video"),
+    *(
+        "audio",
+        "audio_decode",
+        "audio_statistics",
+        "decode",
+        "decoder_process",
+        "demux",
+        "encoders",
+        "extract",
+        "image",
+    ),
+    *("image_descriptors", "image_header", "isobmff", "keras_image", "media", "media_formats", "media_http"),
+    *("orientation", "tiff_tags", "video"),
 )
 _KEYS = pa.schema(
     [

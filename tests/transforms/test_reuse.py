@@ -95,13 +95,13 @@ def test_media_that_have_not_changed_are_not_read_again(
     afresh = describe(now, keys)
 
     read: list[str | None] = []
-    decode = extract.decode_entry
+    read_entry = extract.read_entry
 
     def watched(entry: Any, *more: Any) -> Any:
         read.append(entry["uri"])
-        return decode(entry, *more)
+        return read_entry(entry, *more)
 
-    monkeypatch.setattr(extract, "decode_entry", watched)
+    monkeypatch.setattr(extract, "read_entry", watched)
     found, counts = run(new_pipeline, tmp_path / "now", tmp_path / "before", now, keys)
     # p28 is new and has a second one that is not there; p29 is new; of p07 the picture has changed.
     assert sorted(map(str, read)) == ["28.jpg", "29.jpg", "7.jpg", "no.jpg"]
