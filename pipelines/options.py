@@ -153,6 +153,9 @@ class Options:
         0.05, "how much worse than the last published run is published", group="publish", low=0, high=1
     )
     no_gate: bool = flag(False, "publish whatever the evaluation says (recorded)", group="publish")
+    max_reject_ratio: float = flag(
+        0.9, "share of an input's rows or of a kind of media that may be rejected", group="publish", low=0, high=1
+    )
     keep_runs: int = flag(0, "published runs that stay, the newest (0: all)", group="publish", low=0)
     force: tuple[str, ...] = flag(
         (),

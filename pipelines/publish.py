@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines import resume, revision, runs, stage
 from pipelines.gate import Verdict, decide
+from pipelines.loss import INPUTS, MEDIA_KINDS
 from pipelines.options import Options, RunError
 from pipelines.stage import Report
 from transforms import files
@@ -17,8 +18,6 @@ MEASURES = (
     ("continuity", "embed", "item_embeddings/_continuity.json"),
     ("evaluation", "evaluate", "evaluation/evaluation.json"),
 )
-INPUTS = ("posts", "interactions", "users")
-MEDIA_KINDS = ("image", "video", "audio", "unknown")
 
 
 def publish(options: Options, reports: Sequence[Report], directory: str) -> tuple[Verdict, str]:

@@ -13,7 +13,7 @@ import time
 import typing
 from collections.abc import Mapping, Sequence
 
-from pipelines import console, leftovers, lock, publish, resume, revision, runs, stage, summary
+from pipelines import console, leftovers, lock, loss, publish, resume, revision, runs, stage, summary
 from pipelines.options import Options, UsageError, parse
 
 DESCRIPTION = "All stages in order, from raw posts to published recommendation tables."
@@ -87,6 +87,7 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
             reports.append(stage.execute(each, options, directory, origins[each.name]))
         else:
             reports.append(typing.cast(stage.Report, stage.read_report(directory, each.name)))
+        loss.check(reports[-1], options)
     held.check()
     verdict, directory = publish.publish(options, reports, directory)
     print(summary.text(options, reports, directory, time.monotonic() - began))

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from pipelines import stage
 from pipelines.console import duration
+from pipelines.loss import INPUTS, MEDIA_KINDS
 from pipelines.options import Options
-from pipelines.publish import INPUTS, MEDIA_KINDS
 from pipelines.stage import Report
 
 NUM_EXAMPLES = 5

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import blocks, columns, nested, schemas, times
+from transforms.rejects import AFTER_RUN_DATE
 from transforms.verdicts import Verdicts
 
 SEQUENCE = "_sequence"
@@ -154,7 +155,7 @@ def canonical(table: Table, found: Mapping[str, pa.Array], verdicts: Verdicts) -
         if role == "time" and table.until is not None:
             later = pc.fill_null(pc.greater_equal(made[name].cast(pa.int64()), table.until), False)
             message = f"{name} is later than the end of the run's date"
-            verdicts.reject(later.to_numpy(zero_copy_only=False), "after_run_date", message, rank + 1)
+            verdicts.reject(later.to_numpy(zero_copy_only=False), AFTER_RUN_DATE, message, rank + 1)
     if "kind" in made:
         made["kind"] = columns.to_kinds(made["kind"], blocks.valid(made["value"]))[0]
     return _block(table.schema, made)

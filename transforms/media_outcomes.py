@@ -12,6 +12,8 @@ from transforms.rejects import reject_block
 STAGE = "extract"
 FEATURES, MISSING, REJECTED, IGNORED = "features", "missing", "rejected", "ignored"
 _MAX_SOURCE = 512
+# Rejects of media that were never looked at: it is not the media's fault.
+UNREACHED = ("media_scheme_not_allowed", "media_host_not_allowed", "media_outside_root")
 
 
 class Outcome(NamedTuple):
@@ -70,7 +72,10 @@ def _failed(media: pa.RecordBatch) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def counts_of(media: pa.RecordBatch) -> dict[str, int]:
-    """media.KIND.OUTCOME of a block of schemas.MEDIA, and media.KIND.referenced: their sum, but for what is ignored."""
+    """media.KIND.OUTCOME of a block of schemas.MEDIA, and media.KIND.referenced: their sum, but for what is ignored.
+
+    media.KIND.unreached are those of the rejected ones that were never looked at.
+    """
     flat = pc.list_flatten(media.column("entries"))
     counts: dict[str, int] = {}
     if not len(flat):
@@ -82,4 +87,7 @@ def counts_of(media: pa.RecordBatch) -> dict[str, int]:
             names.append(f"media.{row['kind']}.referenced")
         for name in names:
             counts[name] = counts.get(name, 0) + row["count_all"]
+    unreached = flat.filter(pc.is_in(flat.field("code"), value_set=pa.array(UNREACHED)))
+    for row in pc.value_counts(unreached.field("kind")).to_pylist() if len(unreached) else []:
+        counts[f"media.{row['values']}.unreached"] = row["counts"]
     return counts

@@ -14,6 +14,7 @@ from transforms import blocks, canonical, columns, formats, parse_csv, parse_jso
 from transforms.canonical import Table
 from transforms.formats import Split
 from transforms.lines import Limits
+from transforms.rejects import AFTER_RUN_DATE
 from transforms.verdicts import Rows, field_counts
 
 # How many rows a file may have before the sequence of the next file would begin: 2^40 lines.
@@ -79,7 +80,10 @@ def judge(table: Table, split: Split, rows: Rows) -> Judged:
     if not good.all():
         block = block.filter(pa.array(good))
         counts[f"{table.name}.rejected"] = rejects.num_rows
-        counts.update(f"rejects.{code}" for code in rejects.column("code").to_pylist())
+        codes = Counter(rejects.column("code").to_pylist())
+        counts.update({f"rejects.{code}": number for code, number in codes.items()})
+        if codes[AFTER_RUN_DATE]:
+            counts[f"{table.name}.later"] = codes[AFTER_RUN_DATE]
     for name, filled in field_counts(rows.ignored).items():
         counts[f"{table.name}.fields_ignored.{name}"] += filled
     return Judged(block, rejects, counts)
