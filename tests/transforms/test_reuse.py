@@ -95,13 +95,13 @@ def test_media_that_have_not_changed_are_not_read_again(
     afresh = describe(now, keys)
 
     read: list[str | None] = []
-    decode = extract.decode_entry
+    read_entry = extract.read_entry
 
     def watched(entry: Any, *more: Any) -> Any:
         read.append(entry["uri"])
-        return decode(entry, *more)
+        return read_entry(entry, *more)
 
-    monkeypatch.setattr(extract, "decode_entry", watched)
+    monkeypatch.setattr(extract, "read_entry", watched)
     found, counts = run(new_pipeline, tmp_path / "now", tmp_path / "before", now, keys)
     # p28 is new and has a second one that is not there; p29 is new; of p07 the picture has changed.
     assert sorted(map(str, read)) == ["28.jpg", "29.jpg", "7.jpg", "no.jpg"]
@@ -145,3 +145,21 @@ def test_flags_limits_and_code_are_in_the_version(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(reuse.pkgutil, "get_data", lambda *_: b"other code")
     others.append(reuse.version_of(ENCODERS, MediaLimits(), 16))
     assert len({version, *others}) == 6
+
+
+def test_what_may_have_passed_is_tried_again() -> None:
+    def entry(uri: str | None, code: str | None) -> dict[str, Any]:
+        return {"position": 0, "kind": "image", "outcome": "rejected", "uri": uri, "code": code, "message": code}
+
+    entries = {
+        "good": [entry(None, None)],
+        "cut": [entry("a.jpg", "image_truncated")],
+        "slow": [entry(None, None), entry("a.jpg", "decoder_timeout")],
+        "down": [entry("https://a.example/x.jpg", "media_http_failed")],
+        "gone": [entry("HTTP://a.example/x.jpg", "media_missing")],
+        "none": [],
+    }
+    rows = [{"post_id": name, "key": "1", "entries": found} for name, found in entries.items()]
+    media = pa.RecordBatch.from_pylist(rows, schema=schemas.MEDIA)
+    assert reuse.lasting(media).column("post_id").to_pylist() == ["good", "cut", "none"]
+    assert reuse.lasting(media.slice(5)).num_rows == 1
