@@ -80,6 +80,12 @@ class IsolatedDecoder:
                 # Answers are still to come that nobody will read.
                 self.close()
 
+    @property
+    def pid(self) -> int | None:
+        """The process's number, None where there is none."""
+        process = self._process
+        return process.pid if process is not None else None
+
     def close(self) -> None:
         """Ends the process."""
         if self._finalizer is not None:

@@ -2,7 +2,8 @@
 
 A post's key says what its media were: for each entry what the post tells, and the size and time of change of the file
 that is there; and what they were read with (encoders, limits, versions). The same key, the same features: no medium is
-read again. Of what has no size and time (a page of another host) the address alone tells.
+read again. Of what has no size and time (a page of another host) the address alone tells. What failed for a reason that
+may have passed (a host that was down, a decoder that was slow) is tried again.
 """
 
 import dataclasses
@@ -39,6 +40,13 @@ _MODULES = (
     ),
     *("image_descriptors", "image_header", "isobmff", "keras_image", "media", "media_formats", "media_http"),
     *("orientation", "tiff_tags", "video"),
+)
+# What a busy machine or a host may be to blame for, and not the medium.
+_PASSING = pa.array(
+    [
+        *("media_http_failed", "media_timeout", "media_address_private", "media_failed"),
+        *("decoder_crashed", "decoder_timeout", "decoder_memory"),
+    ]
 )
 _KEYS = pa.schema(
     [
@@ -159,7 +167,7 @@ def _keys_of(numbered: tuple[int, pa.RecordBatch], keys: MediaKeys) -> pa.Record
 
 def _match(numbered: tuple[int, dict[str, pa.RecordBatch]], schema: pa.Schema) -> Iterator[tuple[int, bytes]]:
     _, met = numbered
-    now, media, features = blocks.sort(met["now"], "post_id"), met["media"], met["features"]
+    now, media, features = blocks.sort(met["now"], "post_id"), lasting(met["media"]), met["features"]
     then = pc.index_in(now.column("post_id"), value_set=media.column("post_id"))
     same = pc.fill_null(pc.equal(now.column("key"), media.column("key").take(then)), False)
     now, then = now.filter(same), then.filter(same)
@@ -171,6 +179,20 @@ def _match(numbered: tuple[int, dict[str, pa.RecordBatch]], schema: pa.Schema) -
     found = pa.RecordBatch.from_pydict({name: columns[name] for name in schema.names}, schema=schema)
     for part in pc.unique(now.column("part")).to_pylist():
         yield part, blocks.to_ipc(found.filter(pc.equal(now.column("part"), part)))
+
+
+def lasting(media: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows of schemas.MEDIA without an entry that failed for a reason that may have passed."""
+    entries = media.column("entries")
+    flat = pc.list_flatten(entries)
+    if not len(flat):
+        return media
+    # Another host may have by now what it did not have.
+    by_http = pc.match_substring_regex(pc.fill_null(flat.field("uri"), ""), "^https?://", ignore_case=True)
+    passing = pc.or_(pc.is_in(flat.field("code"), _PASSING), pc.and_(by_http, flat.field("code").is_valid()))
+    kept = np.ones(media.num_rows, bool)
+    kept[pc.list_parent_indices(entries).filter(passing).to_numpy(zero_copy_only=False)] = False
+    return media.filter(pa.array(kept))
 
 
 def _concat(grouped: tuple[int, Any]) -> tuple[int, pa.RecordBatch]:

@@ -145,3 +145,21 @@ def test_flags_limits_and_code_are_in_the_version(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(reuse.pkgutil, "get_data", lambda *_: b"other code")
     others.append(reuse.version_of(ENCODERS, MediaLimits(), 16))
     assert len({version, *others}) == 6
+
+
+def test_what_may_have_passed_is_tried_again() -> None:
+    def entry(uri: str | None, code: str | None) -> dict[str, Any]:
+        return {"position": 0, "kind": "image", "outcome": "rejected", "uri": uri, "code": code, "message": code}
+
+    entries = {
+        "good": [entry(None, None)],
+        "cut": [entry("a.jpg", "image_truncated")],
+        "slow": [entry(None, None), entry("a.jpg", "decoder_timeout")],
+        "down": [entry("https://a.example/x.jpg", "media_http_failed")],
+        "gone": [entry("HTTP://a.example/x.jpg", "media_missing")],
+        "none": [],
+    }
+    rows = [{"post_id": name, "key": "1", "entries": found} for name, found in entries.items()]
+    media = pa.RecordBatch.from_pylist(rows, schema=schemas.MEDIA)
+    assert reuse.lasting(media).column("post_id").to_pylist() == ["good", "cut", "none"]
+    assert reuse.lasting(media.slice(5)).num_rows == 1
