@@ -35,6 +35,7 @@ bench: $(INSTALLED)
 
 faults: $(INSTALLED)
 	$(BIN)/python -m faults $(FAULTS)
+	$(if $(FAULTS),,$(BIN)/python -m faults.fuzz)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache
