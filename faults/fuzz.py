@@ -45,9 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     try:
         with tempfile.TemporaryDirectory(prefix="fusefeed-fuzz-") as folder:
-            for line in fuzz_media(Path(folder) / "media", options.files, options.seed, options.media):
-                print(line, flush=True)
+            # Lines first: a command counts as its own what the process held that starts it.
             for line in fuzz_lines(Path(folder) / "lines", options.lines, options.seed):
+                print(line, flush=True)
+            for line in fuzz_media(Path(folder) / "media", options.files, options.seed, options.media):
                 print(line, flush=True)
     except Broken as error:
         print(f"BROKEN: {error}", flush=True)
