@@ -51,6 +51,9 @@ def recency_weights(recency: np.ndarray, half_life: float | None) -> np.ndarray:
 def own_block(factors: np.ndarray, singular_values: np.ndarray, degree: np.ndarray, own: Own) -> np.ndarray:
     """V[:, :k] * s^2 / (s^2 + l s_k^2) * degree^c: [n, min(own.k, F)], zeros where the degree is 0.
 
+    A row of V is the shorter the fewer interactions it comes from: its length is the confidence in it, which degree^c
+    (tuned) raises.
+
     Args:
       factors: [n, F] rows of the right singular vectors V.
       singular_values: [F], falling.
