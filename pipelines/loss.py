@@ -9,6 +9,8 @@ from pipelines.stage import Report
 INPUTS = ("posts", "interactions", "users")
 MEDIA_KINDS = ("image", "video", "audio", "unknown")
 NUM_REASONS = 3
+# Of fewer a share says little: one broken clip of one is no broken export.
+MIN_WHOLE = 100
 
 
 class Loss(NamedTuple):
@@ -20,8 +22,8 @@ class Loss(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The share that was lost; 0 of nothing."""
-        return self.rejected / self.whole if self.whole else 0.0
+        """The share that was lost; 0 of fewer than MIN_WHOLE."""
+        return self.rejected / self.whole if self.whole >= MIN_WHOLE else 0.0
 
 
 def losses(report: Report) -> Iterator[Loss]:

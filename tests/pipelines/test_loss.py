@@ -22,17 +22,23 @@ def test_an_input_that_is_mostly_rejected_stops_the_run() -> None:
 
 
 def test_rows_of_a_later_date_are_not_lost() -> None:
-    found = report("ingest", interactions__read=100, interactions__rejected=90, interactions__later=85)
-    assert [entry.ratio for entry in loss.losses(found)] == [0, 5 / 15, 0]
+    found = report("ingest", interactions__read=1000, interactions__rejected=900, interactions__later=850)
+    assert [entry.ratio for entry in loss.losses(found)] == [0, 50 / 150, 0]
 
 
 def test_media_that_were_not_looked_for_are_not_lost() -> None:
-    counts = {"referenced": 100, "features": 1, "missing": 50, "rejected": 49, "unreached": 45}
+    counts = {"referenced": 2000, "features": 20, "missing": 1000, "rejected": 980, "unreached": 900}
     found = report("extract", **{f"media__image__{name}": number for name, number in counts.items()})
     assert [entry.ratio for entry in loss.losses(found)] == [4 / 5, 0, 0, 0]
-    with pytest.raises(RunError, match="4 of 5 media of kind image were rejected"):
+    with pytest.raises(RunError, match="80 of 100 media of kind image were rejected"):
         loss.check(found, Options(max_reject_ratio=0.5))
     loss.check(found, Options())
+
+
+def test_of_a_few_nothing_is_concluded() -> None:
+    few = report("extract", media__video__referenced=99, media__video__rejected=99)
+    assert [entry.ratio for entry in loss.losses(few)] == [0, 0, 0, 0]
+    loss.check(few, Options(max_reject_ratio=0))
 
 
 def test_other_stages_lose_nothing() -> None:
