@@ -1,6 +1,6 @@
 """The process in which media are decoded: `python -m transforms.decoder_process`, started by a worker.
 
-Reads groups of files from standard input and answers on standard output (`transforms.decoder_messages`), until its
+Reads files from standard input and answers on standard output (`transforms.decoder_messages`), until its
 input ends. It can open no file and no connection, write no file, and hold no more memory than it is told; a file that
 takes too long ends it.
 """
@@ -8,9 +8,11 @@ takes too long ends it.
 import importlib
 import os
 import pkgutil
+import queue
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -36,8 +38,7 @@ def main() -> None:
     confine(limits.max_decode_mib)
     write_message(answers, {"ready": True})
     answers.flush()
-    while serve_group(requests, answers, limits, settings[0]["wanted"]):
-        pass
+    serve(requests, answers, limits, settings[0]["wanted"])
 
 
 def preload() -> None:
@@ -70,29 +71,29 @@ def _data_bytes() -> int:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData:"))
 
 
-def serve_group(requests: IO[bytes], answers: IO[bytes], limits: MediaLimits, wanted: Mapping[str, bool]) -> bool:
-    """Takes the files of one group, then answers each as soon as it is decoded; False when there is no more.
+def serve(requests: IO[bytes], answers: IO[bytes], limits: MediaLimits, wanted: Mapping[str, bool]) -> None:
+    """Answers each file as soon as it is decoded, until there are no more.
 
-    All are taken before the first is decoded, so that never both sides write and wait for each other to read.
+    Another thread takes what comes meanwhile: the worker never waits to write while this process waits to write, too.
     """
-    group = read_message(requests, 0)
-    if group is None:
-        return False
-    files = []
-    for _ in range(group[0]["files"]):
-        message = read_message(requests, limits.max_bytes)
-        if message is None:
-            return False
-        files.append(message)
-    files.reverse()
-    while files:
-        head, data = files.pop()
+    taken: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
+    threading.Thread(target=_take, args=(requests, limits.max_bytes, taken), daemon=True).start()
+    while (message := taken.get()) is not None:
+        head, data = message
         signal.setitimer(signal.ITIMER_REAL, limits.max_decode_seconds)
         answer, body = _answer(head["kind"], data, limits, wanted)
         signal.setitimer(signal.ITIMER_REAL, 0)
         write_message(answers, answer, *body)
         answers.flush()
-    return True
+
+
+def _take(requests: IO[bytes], max_bytes: int, taken: "queue.SimpleQueue[tuple[dict[str, Any], bytes] | None]") -> None:
+    message: tuple[dict[str, Any], bytes] | None = None
+    try:
+        while (message := read_message(requests, max_bytes)) is not None:
+            taken.put(message)
+    finally:
+        taken.put(None)
 
 
 def _answer(

@@ -1,5 +1,6 @@
 """Decoding in a process of its own: a decoder that crashes, hangs or eats memory costs one file, not the worker."""
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -31,7 +32,7 @@ _MAX_TOLD = 200
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
 
 # glibc gives memory back after every picture and takes it again for the next one; kept, descriptors cost half as much.
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 class _GoneError(Exception):
@@ -55,6 +56,7 @@ class IsolatedDecoder:
         self._wanted, self._limits, self._command = dict(wanted), limits, command
         self._process: subprocess.Popen[bytes] | None = None
         self._num_done = 0
+        self._sent: collections.deque[Medium] = collections.deque()
         self._finalizer: Any = None
 
     def decode(self, media: Iterable[tuple[T, Medium | None]]) -> Iterator[tuple[T, Decoded | MediaError]]:
@@ -66,17 +68,17 @@ class IsolatedDecoder:
         Raises:
           RuntimeError: the process does not start.
         """
-        sent: list[tuple[T, Medium | None]] = []
+        waiting: list[tuple[T, Medium | None]] = []
         try:
             for group in _groups(media):
-                answered, results = sent, self._receive(_files(sent))
-                sent = group
-                self._send(_files(sent))
-                yield from _paired(answered, results)
-            answered, sent = sent, []
-            yield from _paired(answered, self._receive(_files(answered)))
+                # The next group is on its way before the process is done with the last one, which never waits so.
+                self._send(_files(group))
+                answered, waiting = waiting, group
+                yield from self._finish(answered)
+            answered, waiting = waiting, []
+            yield from self._finish(answered)
         finally:
-            if sent:
+            if self._sent:
                 # Answers are still to come that nobody will read.
                 self.close()
 
@@ -91,25 +93,33 @@ class IsolatedDecoder:
         if self._finalizer is not None:
             self._finalizer()
         self._process = self._finalizer = None
+        self._sent.clear()
 
-    def _receive(self, files: Sequence[Medium]) -> list[Decoded | MediaError]:
-        """What became of files that have been sent."""
-        results: list[Decoded | MediaError] = []
-        while len(results) < len(files):
+    def _finish(self, group: Sequence[tuple[T, Medium | None]]) -> Iterator[tuple[T, Decoded | MediaError]]:
+        # All answers before the first is given: whoever takes them may be long about it.
+        results = iter([self._receive() for _ in _files(group)])
+        for tag, medium in group:
+            yield tag, next(results) if medium is not None and medium.data is not None else {}
+
+    def _receive(self) -> Decoded | MediaError:
+        """What became of the first file that has been sent and not been answered."""
+        while True:
             try:
-                results.append(self._answer())
+                result = self._answer()
+                self._sent.popleft()
                 self._num_done += 1
+                if self._num_done >= _FILES_PER_PROCESS:
+                    self._restart()
+                return result
             except _GoneError as error:
                 code, message = error.args
                 is_own_fault = self._num_done == 0 or code == "decoder_timeout"
-                self.close()
                 if is_own_fault:
-                    results.append(MediaError(code, message))
+                    self._sent.popleft()
                 # Otherwise the same file again, in a process that no earlier file has spoilt.
-                self._send(files[len(results) :])
-        if self._num_done >= _FILES_PER_PROCESS:
-            self.close()
-        return results
+                self._restart()
+                if is_own_fault:
+                    return MediaError(code, message)
 
     def _answer(self) -> Decoded | MediaError:
         """The next answer.
@@ -136,13 +146,22 @@ class IsolatedDecoder:
         return MediaError(code, told)
 
     def _send(self, files: Sequence[Medium]) -> None:
+        self._sent.extend(files)
+        self._write(files)
+
+    def _restart(self) -> None:
+        """Another process, for all that has been sent and not been answered."""
+        left = tuple(self._sent)
+        self.close()
+        self._send(left)
+
+    def _write(self, files: Sequence[Medium]) -> None:
         if not files:
             return
         process = self._process or self._start()
         assert process.stdin is not None
         # Where the process has gone meanwhile, reading its answer will tell.
         with contextlib.suppress(BrokenPipeError):
-            write_message(process.stdin, {"files": len(files)})
             for file in files:
                 write_message(process.stdin, {"kind": file.kind}, file.data)
             process.stdin.flush()
@@ -175,14 +194,6 @@ def _groups(media: Iterable[tuple[T, Medium | None]]) -> Iterator[list[tuple[T, 
             group, size = [], 0
     if group:
         yield group
-
-
-def _paired(
-    group: Sequence[tuple[T, Medium | None]], results: Sequence[Decoded | MediaError]
-) -> Iterator[tuple[T, Decoded | MediaError]]:
-    left = iter(results)
-    for tag, medium in group:
-        yield tag, next(left) if medium is not None and medium.data is not None else {}
 
 
 def _files(group: Iterable[tuple[Any, Medium | None]]) -> list[Medium]:

@@ -201,13 +201,15 @@ def _check_characters(uri: str) -> None:
         raise MediaError("media_uri_invalid", "the URI is empty")
     if len(uri) > _MAX_URI_CHARS:
         raise MediaError("media_uri_invalid", f"the URI has {len(uri)} characters, the limit is {_MAX_URI_CHARS}")
-    if any(unicodedata.category(char) == "Cc" for char in uri):
+    # Plain ASCII has neither.
+    plain = uri.isascii() and uri.isprintable()
+    if not plain and any(unicodedata.category(char) == "Cc" for char in uri):
         raise MediaError("media_uri_invalid", "the URI has control characters")
     try:
         os.fsencode(uri)
     except UnicodeEncodeError as error:
         raise MediaError("media_uri_invalid", "the URI has characters that cannot be encoded") from error
-    folded = unicodedata.normalize("NFKC", uri)
+    folded = uri if plain else unicodedata.normalize("NFKC", uri)
     if any(folded.count(separator) != uri.count(separator) for separator in "/\\"):
         raise MediaError("media_uri_invalid", "the URI has look-alikes of a path separator")
     parent_steps = uri.split("/").count("..")
