@@ -66,7 +66,7 @@ def fuzz_lines(folder: Path, number: int, seed: int) -> Iterator[str]:
     folder.mkdir(parents=True)
     words, num_lines = ["--output", str(folder / "out"), "--run_date", "2026-02-01", "--max_nesting", "32"], {}
     for table in TABLES:
-        num_lines[table] = _write_lines(folder, table, number // len(TABLES), chosen)
+        num_lines[table] = _write_lines(folder, table, -(-number // len(TABLES)), chosen)
         words += [f"--{table}", str(folder / f"{table}*.jsonl*")]
     began = time.monotonic()
     code, peak_mib = _ingest(words)
@@ -87,7 +87,7 @@ def _write_lines(folder: Path, table: str, number: int, chosen: random.Random) -
     filled = 0
     for part in range(3):
         # The first line is whole: a byte order mark there would be none of its own.
-        lines = [real[0], *(mutate.mutate_line(chosen, real) for _ in range(number // 3))]
+        lines = [real[0], *(mutate.mutate_line(chosen, real) for _ in range(-(-number // 3)))]
         data = b"\n".join(lines)
         filled += sum(bool(line.strip(b" \t\r")) for line in data.split(b"\n"))
         path = folder / f"{table}{part}.jsonl"
