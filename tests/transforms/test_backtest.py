@@ -189,3 +189,13 @@ def test_what_has_no_time_is_spread_by_hash() -> None:
     test = np.array([int(row["post_id"]) for row in found.to_pylist() if row["role"] == backtest.TEST])
     assert len(test) == 200
     assert 400 < test.mean() < 600
+
+
+def test_what_has_no_time_is_held_out_of_other_posts_for_each_user() -> None:
+    rows = [act(user, f"p{i}") | {"original": "", "known": True, "role": 0} for user in "ab" for i in range(100)]
+    found = backtest.own_newest(pa.RecordBatch.from_pylist(rows, schema=backtest._MARKED), Split("user", 0.2))
+    last = {user: set() for user in "ab"}
+    for row in found.to_pylist():
+        if row["role"] == backtest.TEST:
+            last[row["user_id"]].add(row["post_id"])
+    assert len(last["a"]) == len(last["b"]) == 20 and len(last["a"] & last["b"]) < 12
