@@ -11,10 +11,11 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from tests.transforms.media_fixtures import corners, encoded, movie, moving_box, tone, wav
 from transforms.audio import LogMelAudioEncoder, audio_features
 from transforms.audio_decode import read_audio
-from transforms.image import decode_image, image_features
+from transforms.decode import decode_medium
+from transforms.image import decode_image
 from transforms.media import MediaError, MediaLimits, kind_of, read_media, resolve_uri, sniff
 from transforms.rejects import CODES
-from transforms.video import read_video, video_features
+from transforms.video import read_video
 
 
 @pytest.fixture
@@ -176,22 +177,9 @@ UNSUPPORTED = {
 def _features(kind: str, path: Path) -> list[np.ndarray]:
     """Features of a file as a post would have it: a video's picture and sound each count."""
     limits = MediaLimits()
-    if kind == "image":
-        return [image_features(decode_image(read_media(str(path), limits), limits))]
-    if kind == "audio":
-        return [audio_features([read_audio(str(path), limits)])[0]]
-    found, errors = [], []
-    for describe in (
-        lambda: video_features(read_video(str(path), limits)),
-        lambda: audio_features([read_audio(str(path), limits)])[0],
-    ):
-        try:
-            found.append(describe())
-        except MediaError as error:
-            errors.append(error)
-    if not found:
-        raise errors[0]
-    return found
+    wanted = {"image": True, "video": True, "audio": False}
+    found = decode_medium(kind, read_media(str(path), limits), limits, wanted)
+    return [audio_features([values])[0] if name == "audio" else values for name, values in found.items()]
 
 
 def test_every_awkward_file_has_features_or_a_fitting_reject(shared_data: Path) -> None:
