@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -137,6 +138,8 @@ class MixScores:
         self._covariances = tuple(one.covariance() for one in moments)
         self._items = (own[posts], block[posts], rows[posts], factors.degree[posts])
         self._fit, self._last_active, self._made = task.fit, task.last_active(), task.made
+        # Levels take a pass over all interactions; they are the same whatever the weight.
+        self._shaped: dict[tuple[float, float], Shaped] = {}
         self._profiles = np.hstack(
             [
                 task.profiles(added[:, : widths.own], found.recency),
@@ -145,8 +148,10 @@ class MixScores:
         )
 
     def score(self, mix: Mix, lately: Trend | None = None) -> Score:
-        """Recall and nDCG among all posts, those without interactions too."""
-        levels = np.zeros(self._fit.num_posts) if lately is None else levels_of(self._fit, self._made, lately)
+        """Recall and nDCG among all posts, those without interactions too; the trend is one of `lately`."""
+        levels = np.zeros(self._fit.num_posts)
+        if lately is not None:
+            levels = self._shape((lately.half_life, lately.newness)).levels
         items = vectors.item_vectors(*self._items, levels[self._ranking.posts], mix)
         weights = trend.weights_of_users(self._last_active, lately)
         users = vectors.user_vectors(self._profiles, self._covariances, self._b, mix, weights)
@@ -154,7 +159,24 @@ class MixScores:
 
     def lately(self, shape: tuple[float, float], weight: float, away: float | None) -> Trend:
         """The trend as of this task's end; see `make_trend`."""
-        return make_trend(self._fit, self._made, shape, weight, away)
+        return self._shape(shape).weighed(weight, away)
+
+    def _shape(self, shape: tuple[float, float]) -> "Shaped":
+        if shape not in self._shaped:
+            self._shaped[shape] = shape_trend(self._fit, self._made, shape)
+        return self._shaped[shape]
+
+
+class Shaped(NamedTuple):
+    """A trend without its weight, and the levels of the posts: [num_posts] float64."""
+
+    trend: Trend
+    levels: np.ndarray
+
+    def weighed(self, weight: float, away: float | None) -> Trend:
+        """The trend with a weight in deviations of the posts' levels."""
+        deviation = float(self.levels.std())
+        return dataclasses.replace(self.trend, weight=weight / deviation if deviation > 0 else 0.0, away=away)
 
 
 def make_trend(
@@ -168,10 +190,14 @@ def make_trend(
       weight: in deviations of the posts' levels.
       away: of the users.
     """
+    return shape_trend(interactions, made, shape).weighed(weight, away)
+
+
+def shape_trend(interactions: Interactions, made: np.ndarray | None, shape: tuple[float, float]) -> Shaped:
+    """Half-life and newness as of the newest of some interactions; see `make_trend`."""
     half_life, newness = shape
-    found = Trend(half_life, newness, weight, away, *heat_per_user(interactions, half_life))
-    deviation = float(levels_of(interactions, made, found).std())
-    return dataclasses.replace(found, weight=weight / deviation if deviation > 0 else 0.0)
+    found = Trend(half_life, newness, 0.0, None, *heat_per_user(interactions, half_life))
+    return Shaped(found, levels_of(interactions, made, found))
 
 
 def heat_per_user(interactions: Interactions, half_life: float) -> tuple[float, float]:
