@@ -51,7 +51,7 @@ class EmbedItems(beam.PTransform):
         embed_parts = beam.FlatMap(_embed_part, space=self.space, stand_in=self.stand_in)
         embed_parts = embed_parts.with_output_types(tuple[int, pa.RecordBatch])
         made = parts | "EmbedPart" >> embed_parts.with_outputs("profiles", "moments", main="parts")
-        moments = made.moments | "SumMoments" >> beam.CombineGlobally(_sum_moments).without_defaults()
+        moments = made.moments | "SumMoments" >> beam.CombineGlobally(sum_moments).without_defaults()
         return Items(made.parts, made.profiles, moments)
 
 
@@ -104,7 +104,7 @@ def told_factors(values: np.ndarray, mask: np.ndarray, space: Space, stand_in: S
     return told
 
 
-def _sum_moments(found: Iterable[BlockMoments]) -> BlockMoments:
+def sum_moments(found: Iterable[BlockMoments]) -> BlockMoments:
     sums = [
         Moments(sum(m.rows for m in block), np.sum([m.total for m in block], 0), np.sum([m.outer for m in block], 0))
         for block in zip(*found, strict=True)

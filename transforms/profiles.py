@@ -1,7 +1,7 @@
 """User embeddings: the sum of what the posts of a user's history and the stated interests add, block by block."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -74,7 +74,7 @@ class MakeProfiles(beam.PTransform):
             raise ValueError(f"interests_worth must be more than 0, got {self.interests_worth}")
 
     def expand(self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]) -> Profiles:
-        met = {"users": inputs["users"], "totals": inputs["history"] | "CountInteractions" >> beam.Map(_totals)}
+        met = {"users": inputs["users"], "totals": inputs["history"] | "CountInteractions" >> beam.Map(totals)}
         keys, tables = {"users": "user_id", "totals": "user_id"}, {"users": schemas.USERS, "totals": _TOTALS}
         counts: dict[str, beam.PCollection[tuple[str, int]]] = {}
         for group in groups(self.space):
@@ -87,7 +87,7 @@ class MakeProfiles(beam.PTransform):
                 met[name], keys[name], tables[name] = product.rows, "row", sparse.product_schema(group.width)
                 counts[sign] = product.counts  # The same entries for every group.
         by_user = met | "GroupByUser" >> shuffle.CoGroupBlocks(keys, tables, self.num_parts)
-        mix_parts = beam.FlatMap(_mix_part, config=_Config.of(self)).with_output_types(tuple[int, pa.RecordBatch])
+        mix_parts = beam.FlatMap(_mix_part, config=Mixing.of(self)).with_output_types(tuple[int, pa.RecordBatch])
         made = by_user | "MixPart" >> mix_parts.with_outputs("scales", main="parts")
         return Profiles(made.parts, made.scales, tuple(counts.values()) | "Counts" >> beam.Flatten())
 
@@ -111,14 +111,16 @@ def groups(space: Space) -> list[Group]:
     return [group for group in found if group.width]
 
 
-class _Config(NamedTuple):
+class Mixing(NamedTuple):
+    """What `mix_users` goes by: the attributes of MakeProfiles, without Beam."""
+
     space: Space
     covariances: Covariances
     encode_interests: EncodeInterests | None
     interests_worth: float
 
     @classmethod
-    def of(cls, transform: MakeProfiles) -> "_Config":
+    def of(cls, transform: MakeProfiles) -> "Mixing":
         return cls(*(getattr(transform, name) for name in cls._fields))
 
 
@@ -146,22 +148,35 @@ def _entries(history: pa.RecordBatch, sign: str, half_life: float | None) -> pa.
     return pa.RecordBatch.from_arrays(columns, schema=sparse.ENTRIES).filter(pa.array(weight > 0))
 
 
-def _totals(history: pa.RecordBatch) -> pa.RecordBatch:
-    totals = pa.table(history).group_by("user_id").aggregate([("num_interactions", "sum"), ("created_at", "max")])
+def totals(history: pa.RecordBatch) -> pa.RecordBatch:
+    """How many interactions each user of a block of history has, and when the last one was."""
+    sums = pa.table(history).group_by("user_id").aggregate([("num_interactions", "sum"), ("created_at", "max")])
     names = ("user_id", "num_interactions_sum", "created_at_max")
-    return pa.RecordBatch.from_arrays([totals.column(name).combine_chunks() for name in names], schema=_TOTALS)
+    return pa.RecordBatch.from_arrays([sums.column(name).combine_chunks() for name in names], schema=_TOTALS)
 
 
-def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) -> list[object]:
+def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: Mixing) -> list[object]:
     part, met = numbered
-    users, totals = met["users"], met["totals"]
-    ids = pc.unique(pa.concat_arrays([users.column("user_id"), totals.column("user_id")]))
+    embeddings, scales = mix_users(met, config)
+    return [(part, embeddings), pvalue.TaggedOutput("scales", (part, scales))]
+
+
+def mix_users(met: Mapping[str, pa.RecordBatch], config: Mixing) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Blocks of schemas.user_embeddings and schemas.user_scales, sorted by user.
+
+    Args:
+      met: of these users "users" (schemas.USERS), "totals" (of `totals`), and for every sign and group SIGN.GROUP, the
+        sums of the profile vectors (sparse.product_schema).
+      config: how they are mixed.
+    """
+    users, counts = met["users"], met["totals"]
+    ids = pc.unique(pa.concat_arrays([users.column("user_id"), counts.column("user_id")]))
     ids = ids.take(pc.sort_indices(ids))
     counted = np.zeros(len(ids), np.int64)
-    places = _places(totals.column("user_id"), ids)
-    np.add.at(counted, places, totals.column("num_interactions").to_numpy())
+    places = _places(counts.column("user_id"), ids)
+    np.add.at(counted, places, counts.column("num_interactions").to_numpy())
     last_active = np.full(len(ids), np.nan)
-    np.fmax.at(last_active, places, trend.to_days(totals.column("last")))
+    np.fmax.at(last_active, places, trend.to_days(counts.column("last")))
     sums = {sign: _spread_groups(met, sign, ids, groups(config.space)) for sign in SIGNS}
     history = history_profiles(sums["liked"], sums["disliked"])
     interests = np.zeros(history.shape)
@@ -174,25 +189,18 @@ def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: _Config) 
     lately = trend.weights_of_users(last_active, space.tuning.trend)
     embedding = vectors.scaled_profiles(profile, scales, covariances, lately)
     arrays = [ids, blocks.numpy_to_vectors(embedding), pa.array(counted), sources(history, interests, embedding)]
-    return [
-        (part, pa.RecordBatch.from_arrays(arrays, schema=schemas.user_embeddings(embedding.shape[1]))),
-        pvalue.TaggedOutput(
-            "scales",
-            (
-                part,
-                pa.RecordBatch.from_arrays(
-                    [ids, blocks.numpy_to_vectors(scales)], schema=schemas.user_scales(scales.shape[1])
-                ),
-            ),
-        ),
-    ]
+    scaled = [ids, blocks.numpy_to_vectors(scales)]
+    return (
+        pa.RecordBatch.from_arrays(arrays, schema=schemas.user_embeddings(embedding.shape[1])),
+        pa.RecordBatch.from_arrays(scaled, schema=schemas.user_scales(scales.shape[1])),
+    )
 
 
 def _places(ids: pa.Array, among: pa.Array) -> np.ndarray:
     return pc.index_in(ids, value_set=among).to_numpy()
 
 
-def _spread_groups(met: dict[str, pa.RecordBatch], sign: str, ids: pa.Array, wanted: list[Group]) -> np.ndarray:
+def _spread_groups(met: Mapping[str, pa.RecordBatch], sign: str, ids: pa.Array, wanted: list[Group]) -> np.ndarray:
     spread = [_spread(met[f"{sign}.{group.name}"], ids) for group in wanted]
     return np.hstack(spread) if spread else np.zeros((len(ids), 0))
 

@@ -92,12 +92,11 @@ class VariantVectors:
             for name, (_, group) in weights.items():
                 sums[name] += entries[name][:, rows] @ vectors[:, group.start : group.start + group.width]
         users = hide_words(known.users) if self._variant.hidden == TEXT else known.users
-        met = {"users": users, "totals": profiles._totals(known.history)}
+        met = {"users": users, "totals": profiles.totals(known.history)}
         met |= {name: _product(known.user_id, values) for name, values in sums.items()}
         covariances = _covariances(moments)
-        config = profiles._Config(self._space, covariances, self._interests, interests_worth)
-        mixed = profiles._mix_part((0, met), config)[0]
-        return _embeddings(mixed[1], known.user_id)  # type: ignore[index]
+        mixing = profiles.Mixing(self._space, covariances, self._interests, interests_worth)
+        return _embeddings(profiles.mix_users(met, mixing)[0], known.user_id)
 
 
 def _weights(known: Known, sign: str, half_life: float | None) -> np.ndarray:
@@ -119,7 +118,7 @@ def _product(user_id: pa.Array, values: np.ndarray) -> pa.RecordBatch:
 
 
 def _covariances(found: list[items.BlockMoments]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    own, decoded, content = (moments.covariance() for moments in items._sum_moments(found))
+    own, decoded, content = (moments.covariance() for moments in items.sum_moments(found))
     return own, decoded, content
 
 

@@ -58,7 +58,7 @@ def test_covariances_are_of_all_rows_however_they_are_cut(tmp_path: Path, cuts: 
         vectors.block_moments(*block)
         for block in zip(*(np.split(array, cuts) for array in (own, decoded, content, degree)), strict=True)
     ]
-    space.write_covariances(items._sum_moments(parts), str(tmp_path))
+    space.write_covariances(items.sum_moments(parts), str(tmp_path))
     found = space.read_covariances(str(tmp_path))
     for covariance, rows in zip(found, (own[degree > 0], decoded, content), strict=True):
         assert covariance.dtype == np.float64
