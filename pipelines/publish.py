@@ -97,6 +97,11 @@ def prometheus(values: dict[str, Any]) -> Iterator[str]:
         "fusefeed_stage_peak_memory_bytes": lambda r: {"": r["peak_memory_bytes"]},
         "fusefeed_table_rows": lambda r: {f'table="{table}"': rows for table, rows in r["rows"].items()},
         "fusefeed_count": lambda r: {f"name={json.dumps(name)}": number for name, number in r["counts"].items()},
+        "fusefeed_step": lambda r: {
+            f'step={json.dumps(step)},counter="{name}"': number
+            for step, counters in r["steps"].items()
+            for name, number in counters.items()
+        },
     }
     for family, of_report in families.items():
         yield f"# TYPE {family} gauge"

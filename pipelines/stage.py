@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipelines import console, memory
+from pipelines import console, memory, step_counters
 from pipelines.options import Options, UsageError, parse
 from transforms import files
 
@@ -86,6 +86,7 @@ class Report:
       peak_memory_bytes: of the driver's process: with the local runner in one process that is all of it.
       rows: of each table.
       counts: exact ones.
+      steps: what each step of its pipelines took in, gave and cost (`transforms.step_metrics`), in order.
       id: of this execution, never the same twice: what later stages were made from.
       origin: a `resume.Origin` as JSON; None in reports that do not tell.
       files: the bytes of every file of each table, by its path below the table.
@@ -96,13 +97,14 @@ class Report:
     peak_memory_bytes: int
     rows: dict[str, int]
     counts: dict[str, int]
+    steps: step_counters.Steps = dataclasses.field(default_factory=dict)
     id: str = ""
     origin: dict[str, Any] | None = None
     files: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def measures(self) -> dict[str, Any]:
         """What metrics tell of the stage."""
-        names = ("stage", "seconds", "peak_memory_bytes", "rows", "counts")
+        names = ("stage", "seconds", "peak_memory_bytes", "rows", "counts", "steps")
         return {name: getattr(self, name) for name in names}
 
 
@@ -139,7 +141,7 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: "resume
     read = read_reports(directory)
     resume.check_read(stage, read, directory)
     origin = dataclasses.replace(origin or resume.origin(stage, options), stages=sources(stage, read))
-    temporary = join(directory, f"_{stage.name}-{uuid.uuid4().hex}")
+    temporary = join(directory, f"_{stage.name}-{new_id()}")
     _make(temporary)
     if stage.tensorflow:
         console.import_tensorflow()
@@ -150,7 +152,7 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: "resume
         places = Places(directory, temporary, local)
         try:
             total = tables.count_rows(join(directory, stage.work)) if stage.work else 0
-            with console.progress(stage.name, total):
+            with console.progress(stage.name, total), step_counters.gather() as counters:
                 stage.run(options, places)
         except Exception:
             # Where what it read was cut off meanwhile, that says more than how it failed.
@@ -158,7 +160,7 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: "resume
             resume.check_read(stage, read, directory)
             raise
         resume.check_unchanged(origin, stage.name)
-        report = _describe(stage, origin, places, began)
+        report = dataclasses.replace(_describe(stage, origin, places, began), steps=counters)
         delete(report_path(directory, stage.name))
         for table in stage.writes:
             move(places.output(table), places.input(table))
@@ -181,7 +183,7 @@ def _describe(stage: Stage, origin: "resume.Origin", places: Places, began: floa
         peak_memory_bytes=memory.peak_bytes(),
         rows={table: tables.count_rows(path) for table, path in directories.items() if tables.list_files(path)},
         counts={name: number for path in directories.values() for name, number in counts.read_counts(path).items()},
-        id=uuid.uuid4().hex,
+        id=new_id(),
         origin=files.plain(dataclasses.asdict(origin)),
         files={table: files.list_sizes(path) for table, path in directories.items()},
     )
@@ -224,7 +226,7 @@ def read_reports(directory: str) -> list[Report]:
 
 @contextlib.contextmanager
 def new_pipeline(options: Options) -> "Iterator[beam.Pipeline]":
-    """A Beam pipeline with the runner of the options, run when the block ends.
+    """A Beam pipeline with the runner of the options, run when the block ends, its steps counted.
 
     The local runner is named explicitly: the default DirectRunner tries Prism first, a binary that it downloads, and
     which of its runners is used in the end depends on the graph.
@@ -232,11 +234,16 @@ def new_pipeline(options: Options) -> "Iterator[beam.Pipeline]":
     import apache_beam as beam
     from apache_beam.runners.portability import fn_api_runner
 
+    from transforms import step_metrics
+
     beam_options = beam_pipeline_options(options.beam_args)
     named = any(word.split("=")[0] == RUNNER_FLAG for word in options.beam_args)
     pipeline = beam.Pipeline(runner=None if named else fn_api_runner.FnApiRunner(), options=beam_options)
     yield pipeline
-    pipeline.run().wait_until_finish()
+    step_metrics.meter(pipeline)
+    result = pipeline.run()
+    result.wait_until_finish()
+    step_counters.add(result)
 
 
 def beam_pipeline_options(beam_args: Sequence[str]) -> Any:
@@ -291,7 +298,7 @@ def check_writable(directory: str) -> None:
     Raises:
       UsageError: it cannot.
     """
-    path = join(directory, f"_{uuid.uuid4().hex}.tmp")
+    path = join(directory, f"_{new_id()}.tmp")
     try:
         files.write_text(path, "")
         delete(path)
@@ -348,6 +355,11 @@ def upload(local: str, target: str) -> None:
             copy = join(target, os.path.relpath(path, local))
             with open(path, "rb") as source, FileSystems.create(copy, compression_type="uncompressed") as sink:
                 shutil.copyfileobj(source, sink)
+
+
+def new_id() -> str:
+    """A name that nothing had before."""
+    return uuid.uuid4().hex
 
 
 def slug(path: str) -> str:

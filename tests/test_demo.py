@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +32,13 @@ class Demo:
         return pq.read_table(self.run_dir / name)
 
     @property
+    def stages(self) -> dict[str, Any]:
+        stages: dict[str, Any] = json.loads((self.run_dir / "metrics.json").read_text())["stages"]
+        return stages
+
+    @property
     def counts(self) -> dict[str, int]:
-        metrics = json.loads((self.run_dir / "metrics.json").read_text())
-        return {k: v for name in ("ingest", "extract") for k, v in metrics["stages"][name]["counts"].items()}
+        return {k: v for name in ("ingest", "extract") for k, v in self.stages[name]["counts"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +253,20 @@ def test_metrics_and_manifest_agree_with_the_tables(demo: Demo) -> None:
     assert f'fusefeed_table_rows{{run="{demo.world.run_date}",stage="ingest",table="posts"}} 600' in (
         (demo.run_dir / "metrics.prom").read_text().splitlines()
     )
+
+
+def test_every_step_tells_its_rows_bytes_time_and_rejects(demo: Demo) -> None:
+    rejects = demo.table("rejects")
+    for stage in ("ingest", "extract"):
+        steps = demo.stages[stage]["steps"]
+        assert sum(step["rejects"] for step in steps.values()) == pc.sum(pc.equal(rejects["stage"], stage)).as_py()
+        assert steps["WriteRejects/Write/WriteFile"]["bytes_in"] > 0
+    assert demo.stages["ingest"]["steps"]["Write posts/WriteFile"]["rows_in"] == 600
+    decoding = [step for label, step in demo.stages["extract"]["steps"].items() if "ExtractPart" in label]
+    assert sum(step["milliseconds"] for step in decoding) > 0
+    assert all(demo.stages[stage]["steps"] for stage in demo.stages if stage != "train")  # that uses no Beam
+    labels = f'run="{demo.world.run_date}",stage="ingest",step="Write posts/WriteFile",counter="rows_in"'
+    assert f"fusefeed_step{{{labels}}} 600" in (demo.run_dir / "metrics.prom").read_text().splitlines()
 
 
 def test_no_text_of_a_post_is_in_what_is_printed_or_in_rejects(demo: Demo) -> None:

@@ -13,7 +13,6 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics
 
 from transforms import blocks, schemas
 from transforms.files import is_local, make_directory
@@ -85,8 +84,6 @@ def _write_part(numbered: tuple[int, pa.RecordBatch], directory: str, schema: pa
     part, block = numbered
     path = part_path(directory, part)
     write_file(path, block, schema)
-    table = os.path.basename(directory.rstrip("/"))
-    Metrics.counter("fusefeed", f"{table}.rows_written").inc(block.num_rows)
     return path, block.num_rows
 
 
