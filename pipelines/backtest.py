@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipelines import parts, stage
+from pipelines import erase, parts, stage
 from pipelines.options import Options, UsageError
 from pipelines.stage import Places
 from transforms import files
@@ -209,6 +209,7 @@ def _split(
             options.num_parts,
             options.block_bytes,
             Limits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio),
+            erase.load(options),
         )
         holdout = backtest.ReadHoldout(find_holdout(options.holdout), *how)
         read["holdout"], counted = root | "ReadHoldout" >> holdout

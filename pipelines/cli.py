@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "fused vectors -> the multimodal autoencoder",
     "embed": "fused vectors and interactions -> embeddings of posts and users",
     "recommend": "embeddings -> recommendations and similar posts",
+    "purge": "removes the runs that still have ids which --erase names",
     "evaluate": "a backtest of the same stages, beside baselines",
 }
 

@@ -1,7 +1,8 @@
 """Raw posts, interactions and users (JSONL, CSV, Parquet) -> one canonical form, every input row accounted for.
 
 Reads --posts, --interactions and --users; writes posts/, interactions/, users/ and rejects/ingest/. Posts and
-interactions of after the end of --run_date (UTC) are rejects, so that a past date can be made again as it was.
+interactions of after the end of --run_date (UTC) are rejects, so that a past date can be made again as it was; so are
+the rows of users and posts that --erase names.
 
     fusefeed ingest --posts 'posts/*.jsonl.gz' --interactions interactions.csv --users users.parquet --output out
 """
@@ -46,7 +47,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     """Wires the stage."""
     import apache_beam as beam
 
-    from pipelines import parts
+    from pipelines import erase, parts
     from transforms import canonical, counts, ingest, tables
     from transforms.lines import Limits
     from transforms.rejects import WriteRejects
@@ -54,7 +55,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     limits = Limits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio)
     # The end of the run's date is the first moment that no longer belongs to it.
     until = round(parts.end_of_run(options).timestamp() * 1_000_000)
-    how = (options.num_parts, options.block_bytes, limits, until)
+    how = (options.num_parts, options.block_bytes, limits, until, erase.load(options))
     done = {name: root | f"Ingest {name}" >> ingest.IngestTable(name, files[name], *how) for name in TABLES}
     for name, ingested in done.items():
         schema = canonical.TABLES[name].schema
@@ -82,7 +83,7 @@ STAGE = Stage(
     run=run,
     tensorflow=False,
     options=("ingest",),
-    files=TABLES,
+    files=(*TABLES, "erase"),
 )
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 from typing import Any
 
-from pipelines import runs, stage
+from pipelines import erase, runs, stage
 from pipelines.options import Options
 from pipelines.stage import Places, join
 from transforms import files
@@ -62,6 +62,8 @@ def _why_new(options: Options, places: Places, name: str, settings: dict[str, An
         return "there is no published run that is older"
     if not stage.exists(join(collaborative_of(options, name), FILE)):
         return f"{name} does not tell its space"
+    if erase.find_holders(options, [join(runs.directory(options.output, name), "posts")]):
+        return f"{name} was fitted on posts that --erase names"
     before = read(collaborative_of(options, name))
     for flag in OPTIONS:
         if before.settings.get(flag) != settings[flag]:

@@ -29,14 +29,15 @@ class Loss(NamedTuple):
 def losses(report: Report) -> Iterator[Loss]:
     """What a stage has lost.
 
-    Rows of a later date do not count, nor do media that were not looked for: missing files, hosts that are not allowed.
+    Rows of a later date and those that are to be forgotten do not count, nor do media that were not looked for:
+    missing files, hosts that are not allowed.
     """
     counts = report.counts
     if report.stage == "ingest":
         for name in INPUTS:
-            later = counts.get(f"{name}.later", 0)
+            set_aside = counts.get(f"{name}.later", 0) + counts.get(f"{name}.erased", 0)
             read, rejected = (counts.get(f"{name}.{part}", 0) for part in ("read", "rejected"))
-            yield Loss(f"rows of {name}", rejected - later, read - later)
+            yield Loss(f"rows of {name}", rejected - set_aside, read - set_aside)
     if report.stage == "extract":
         for kind in MEDIA_KINDS:
             missing, unreached, rejected, referenced = (

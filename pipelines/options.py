@@ -49,6 +49,7 @@ class Options:
     max_nesting: int = flag(64, "deepest JSON nesting", group="ingest", low=4, high=1000)
     block_bytes: int = flag(16 << 20, "bytes of input parsed at a time", group="ingest", low=64, high=1 << 30)
     max_gzip_ratio: int = flag(200, "bytes that one of a .gz may unpack to", group="ingest", low=1, high=100_000)
+    erase: str = flag("", "ids of users and posts that are to be forgotten: a file (see README)", group="ingest")
     num_parts: int = flag(0, "files of each table (0: by the size of the input)", group="ingest", low=0, high=65_536)
 
     image_encoder: str = flag("opencv", "opencv, keras:PATH or none", group="extract")

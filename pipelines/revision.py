@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import os
 import shutil
-import uuid
 
 from pipelines import runs, stage
 from transforms import files
@@ -38,7 +37,7 @@ def workplace(output: str, name: str) -> str:
 
 def clone(source: str, target: str) -> None:
     """A copy of a local run made of hard links, without what tells that it is published; it appears whole."""
-    temporary = stage.join(os.path.dirname(source), f"_clone-{uuid.uuid4().hex}")
+    temporary = stage.join(os.path.dirname(source), f"_clone-{stage.new_id()}")
 
     def ignore(folder: str, names: list[str]) -> list[str]:
         private = [name for name in names if name.startswith("_") and name != "_stages"]
@@ -59,7 +58,7 @@ def put_in_place(made: str, directory: str) -> None:
     """Puts a local run that was made beside the published one into its place, and removes the old one."""
     if not exchange(made, directory):
         # Without an exchange there is a moment without the run; `recover` puts it back should we be killed in it.
-        doomed = stage.join(os.path.dirname(directory), f"_removed-{uuid.uuid4().hex}")
+        doomed = stage.join(os.path.dirname(directory), f"_removed-{stage.new_id()}")
         os.rename(directory, doomed)
         os.rename(made, directory)
         made = doomed

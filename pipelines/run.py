@@ -13,7 +13,7 @@ import time
 import typing
 from collections.abc import Mapping, Sequence
 
-from pipelines import console, leftovers, lock, loss, publish, resume, revision, runs, stage, summary
+from pipelines import console, erase, leftovers, lock, loss, publish, resume, revision, runs, stage, summary
 from pipelines.options import Options, UsageError, parse
 
 DESCRIPTION = "All stages in order, from raw posts to published recommendation tables."
@@ -89,8 +89,12 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
             reports.append(typing.cast(stage.Report, stage.read_report(directory, each.name)))
         loss.check(reports[-1], options)
     held.check()
+    holders = erase.other_holders(options, directory) if options.erase else []
     verdict, directory = publish.publish(options, reports, directory)
     print(summary.text(options, reports, directory, time.monotonic() - began))
+    holders = [name for name in holders if runs.directory(options.output, name) != directory]
+    if holders := [name for name in holders if stage.exists(runs.directory(options.output, name))]:
+        print(f"fusefeed run: {erase.advice(options, holders)}", file=sys.stderr)
     if verdict.reason:
         print(f"fusefeed run: {verdict.reason}", file=sys.stderr)
     return console.DONE if verdict.passed else console.REFUSED
@@ -152,6 +156,7 @@ def check(options: Options) -> None:
         backtest.find_holdout(options.holdout)
     if options.cold_posts:
         backtest.read_cold_posts(options.cold_posts)
+    erase.load(options)
     stage.beam_pipeline_options(options.beam_args)
     for root in options.media_root:
         if not stage.exists(root):

@@ -6,7 +6,6 @@ any of it changes: with it or without it, a reader is never told of half a run.
 
 import datetime
 import re
-import uuid
 
 from pipelines import stage
 from transforms import files
@@ -25,6 +24,12 @@ def directory(output: str, name: str) -> str:
 def names(output: str) -> list[str]:
     """The runs that there are, complete or not, oldest first."""
     return sorted({word for word in stage.list_names(stage.join(output, RUNS)) if _is_date(word)})
+
+
+def all_directories(output: str) -> list[str]:
+    """The names of all directories of runs, also of those that are being made to take another's place."""
+    words = stage.list_names(stage.join(output, RUNS))
+    return sorted(word for word in words if _is_date(word.removesuffix(NEXT)))
 
 
 def _is_date(word: str) -> bool:
@@ -95,12 +100,18 @@ def remove_old(output: str, keep: int, made: str) -> list[str]:
 
 def remove(output: str, name: str) -> None:
     """Removes a run, and what was begun to take its place."""
-    stage.delete(stage.join(directory(output, name), MANIFEST))
-    for path in (directory(output, name), directory(output, name) + NEXT):
-        if stage.exists(path):
-            doomed = stage.join(output, RUNS, f"_removed-{uuid.uuid4().hex}")
-            stage.move(path, doomed)
-            stage.delete(doomed)
+    for each in (name, name + NEXT):
+        remove_directory(output, each)
+
+
+def remove_directory(output: str, name: str) -> None:
+    """Removes one directory of a run, the manifest first."""
+    path = directory(output, name)
+    stage.delete(stage.join(path, MANIFEST))
+    if stage.exists(path):
+        doomed = stage.join(output, RUNS, f"_removed-{stage.new_id()}")
+        stage.move(path, doomed)
+        stage.delete(doomed)
 
 
 # What is appended to the name of a published run's directory for the one in which it is made anew.

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from apache_beam import pvalue
 
 from transforms import blocks, formats, ingest, reposts, schemas, shuffle
+from transforms.erasure import Erasure
 from transforms.interaction_weights import InteractionWeights
 from transforms.lines import Limits
 from transforms.splits import Split, seeded_hash
@@ -114,12 +115,16 @@ class ReadHoldout(beam.PTransform):
     num_parts: int
     block_bytes: int
     limits: Limits
+    erasure: Erasure | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def expand(self, root: beam.Pipeline) -> tuple[beam.PCollection[pa.RecordBatch], beam.PCollection[tuple[str, int]]]:
-        found = root | ingest.IngestTable("interactions", self.files, self.num_parts, self.block_bytes, self.limits)
+        read = ingest.IngestTable(
+            "interactions", self.files, self.num_parts, self.block_bytes, self.limits, erasure=self.erasure
+        )
+        found = root | read
         counts = found.counts | "NameCounts" >> beam.Map(
             lambda count: (count[0].replace("interactions.", "holdout."), count[1])
         )

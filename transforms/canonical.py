@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import blocks, columns, nested, schemas, times
+from transforms.erasure import Erasure
 from transforms.rejects import AFTER_RUN_DATE
 from transforms.verdicts import Verdicts
 
@@ -30,6 +31,7 @@ class Table:
       same: rows equal in these columns are duplicates.
       order: how the rows of a part are sorted.
       until: microseconds since 1970, UTC: rows from then on lie in the run's future and are rejects; None: none do.
+      erasure: the users and posts whose rows are rejects; None: nobody's.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Table:
     same: tuple[str, ...]
     order: tuple[str, ...]
     until: int | None = None
+    erasure: Erasure | None = None
 
     def rank(self, column: str) -> int:
         """The rank of a column's faults; that of a missing id, or of a time after `until`, is one more."""

@@ -15,6 +15,7 @@ from transforms import canonical, formats, read, shuffle
 from transforms.canonical import Table
 from transforms.counts import check_sum
 from transforms.dedupe import dedupe
+from transforms.erasure import Erasure
 from transforms.formats import InputFile, Split
 from transforms.lines import Limits
 
@@ -38,7 +39,8 @@ class IngestTable(beam.PTransform):
 
     Every row is written, rejected with a code, or a duplicate; see `reconcile`. What crosses the first shuffle are
     splits (a few numbers each), what crosses the second are blocks. Rows with a time from `until` on (microseconds
-    since 1970, UTC) are rejected: a run of a past date must not know them. Rows without a time are taken.
+    since 1970, UTC) are rejected: a run of a past date must not know them. Rows without a time are taken. Rows of whom
+    `erasure` names are rejected too, and their ids are gone from everything that is given.
     """
 
     table: str
@@ -47,6 +49,7 @@ class IngestTable(beam.PTransform):
     block_bytes: int = BLOCK_BYTES
     limits: Limits = dataclasses.field(default_factory=Limits)
     until: int | None = None
+    erasure: Erasure | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -59,7 +62,7 @@ class IngestTable(beam.PTransform):
 
     @decorators.no_annotations
     def expand(self, root: beam.Pipeline) -> Ingested:
-        table = dataclasses.replace(canonical.TABLES[self.table], until=self.until)
+        table = dataclasses.replace(canonical.TABLES[self.table], until=self.until, erasure=self.erasure)
         found = (
             root
             | "Files" >> beam.Create(list(self.files))

@@ -10,12 +10,12 @@ from concurrent import futures
 import numpy as np
 import pyarrow as pa
 
-from transforms import blocks, canonical, columns, formats, parse_csv, parse_json, parse_parquet, progress
+from transforms import blocks, canonical, columns, erasure, formats, parse_csv, parse_json, parse_parquet, progress
 from transforms.canonical import Table
 from transforms.formats import Split
 from transforms.lines import Limits
-from transforms.rejects import AFTER_RUN_DATE
-from transforms.verdicts import Rows, field_counts
+from transforms.rejects import AFTER_RUN_DATE, ERASED
+from transforms.verdicts import Rows, Verdicts, field_counts
 
 # How many rows a file may have before the sequence of the next file would begin: 2^40 lines.
 _FILE_BITS = 40
@@ -69,24 +69,36 @@ def judge(table: Table, split: Split, rows: Rows) -> Judged:
     """Rows in any type as canonical rows and rejects."""
     verdicts = rows.verdicts
     found = canonical.canonical(table, rows.columns, verdicts)
+    forgotten = _erase(table, found, verdicts)
     sequence = pa.array((np.int64(split.file.number) << _FILE_BITS) | rows.numbers)
     block = found.append_column(pa.field(SEQUENCE, pa.int64(), nullable=False), sequence)
     good = verdicts.good
     counts = Counter({f"{table.name}.read": len(good)})
     ids = found.column(table.key)
-    rejects = verdicts.to_block(
-        split.file.path, rows.numbers, _mask(ids, columns.bad_ids(ids)), split.file.format == formats.PARQUET
-    )
+    hidden = columns.bad_ids(ids) | forgotten
+    rejects = verdicts.to_block(split.file.path, rows.numbers, _mask(ids, hidden), split.file.format == formats.PARQUET)
     if not good.all():
         block = block.filter(pa.array(good))
         counts[f"{table.name}.rejected"] = rejects.num_rows
         codes = Counter(rejects.column("code").to_pylist())
         counts.update({f"rejects.{code}": number for code, number in codes.items()})
-        if codes[AFTER_RUN_DATE]:
-            counts[f"{table.name}.later"] = codes[AFTER_RUN_DATE]
+        for code, name in ((AFTER_RUN_DATE, "later"), (ERASED, "erased")):
+            if codes[code]:
+                counts[f"{table.name}.{name}"] = codes[code]
+    if table.erasure is not None:
+        block = erasure.forget_references(erasure.ids_of(table.erasure), block)
     for name, filled in field_counts(rows.ignored).items():
         counts[f"{table.name}.fields_ignored.{name}"] += filled
     return Judged(block, rejects, counts)
+
+
+def _erase(table: Table, found: pa.RecordBatch, verdicts: Verdicts) -> np.ndarray:
+    """Which rows are to be forgotten ([n] bool); they become rejects, whatever else is wrong with them."""
+    if table.erasure is None:
+        return np.zeros(found.num_rows, bool)
+    erased = erasure.is_erased(erasure.ids_of(table.erasure), table.name, found)
+    verdicts.reject(erased, ERASED, "the user or post is to be forgotten", rank=-2)
+    return erased
 
 
 def _mask(ids: pa.Array, bad: np.ndarray) -> pa.Array:

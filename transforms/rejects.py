@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 
 from transforms import blocks, schemas, shuffle, tables
 
-# Rows that are as they should be, but not of this run.
+# Rows that are as they should be, but not of this run, or no longer.
 AFTER_RUN_DATE = "after_run_date"
+ERASED = "erased"
 
 # code -> (what it means, what to do about it)
 CODES: Mapping[str, tuple[str, str]] = {
@@ -23,6 +24,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "id_invalid": ("an id is not a string or whole number, is too long or has control characters", "mend the id"),
     "time_invalid": ("created_at is neither ISO 8601 nor epoch seconds or milliseconds", "convert the time"),
     AFTER_RUN_DATE: ("created_at is later than the end of --run_date (UTC)", "nothing; a later run takes the row"),
+    ERASED: ("the row is of a user or post that --erase names; its id is not told", "nothing; take it from the input"),
     "field_invalid": ("a field has the wrong type (the message names it)", "mend the field or leave it out"),
     "vector_invalid": ("a ready-made vector is not a list of finite numbers", "mend the vector or leave it out"),
     "file_unreadable": ("the rest of the file cannot be read (a gzip cut off, say)", "fetch the file again"),

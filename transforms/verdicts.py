@@ -16,8 +16,8 @@ OTHER_FIELDS = "(other)"
 class Verdicts:
     """What is wrong with each row. Of several faults the one with the lowest rank stands, of those the first found.
 
-    The ranks are what makes a row's code the same on whatever road its faults were found: -1 for the line as a whole,
-    then the columns in the order of the table.
+    The ranks are what makes a row's code the same on whatever road its faults were found: -2 for what is to be
+    forgotten, -1 for the line as a whole, then the columns in the order of the table.
     """
 
     def __init__(self, num_rows: int) -> None:

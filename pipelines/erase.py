@@ -1,0 +1,69 @@
+"""What --erase asks for: that the ids are in nothing that a run writes, and which other runs still have them."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pipelines import runs, stage
+from pipelines.options import Options, RunError, UsageError
+
+if TYPE_CHECKING:
+    from transforms.erasure import Erasure
+
+
+def load(options: Options) -> "Erasure | None":
+    """The erasure that the flag names; None where it is not given.
+
+    Raises:
+      UsageError: the file cannot be read, or has no id or too many.
+    """
+    if not options.erase:
+        return None
+    from transforms import erasure
+
+    try:
+        return erasure.find(options.erase)
+    except ValueError as error:
+        raise UsageError(f"--erase: {error}") from None
+
+
+def find_holders(options: Options, directories: Iterable[str]) -> list[str]:
+    """Those of some directories in which a table has an id of --erase; a pass over the columns with ids."""
+    import apache_beam as beam
+
+    from transforms import counts, erasure, files
+
+    what = load(options)
+    named = [(directory, path) for directory in directories for path in erasure.parquet_files(directory)]
+    if what is None or not named:
+        return []
+    scratch = stage.join(options.output, f"_erase-{stage.new_id()}")
+    try:
+        with stage.new_pipeline(options) as root:
+            found = root | "Files" >> beam.Create(named) | "FindHolders" >> erasure.FindHolders(what)
+            _ = found | "WriteCounts" >> counts.WriteCounts(scratch)
+        holders: dict[str, int] = files.read_json(stage.join(scratch, counts.FILE_NAME))
+        return sorted(holders)
+    finally:
+        stage.delete(scratch)
+
+
+def other_holders(options: Options, directory: str) -> list[str]:
+    """The names (in runs/) of what still has an id of --erase beside a run that has been made in a directory.
+
+    Raises:
+      RunError: the run itself has one.
+    """
+    everything = [runs.directory(options.output, name) for name in runs.all_directories(options.output)]
+    holders = find_holders(options, everything)
+    if directory in holders:
+        raise RunError(f"not published: {directory} still has ids that --erase names; please report this")
+    return [path.rsplit("/", 1)[1] for path in holders]
+
+
+def advice(options: Options, holders: Iterable[str]) -> str:
+    """What to tell of runs that still have erased ids: which, and the command that removes them."""
+    names = ", ".join(holders)
+    return (
+        f"runs that still have ids of --erase: {names}; "
+        f"`fusefeed purge --output {options.output} --erase {options.erase}` removes them"
+    )
