@@ -16,6 +16,7 @@ from faults.world import Reference
 
 Fault = Callable[[Reference, Path, random.Random, int], Iterator[str]]
 FAULTS: dict[str, Fault] = {
+    "evaluate": kill.evaluating,
     "full_disk": surroundings.full_disks,
     "small_files": surroundings.small_files,
     "read_only": surroundings.read_only,

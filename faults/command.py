@@ -70,9 +70,13 @@ class Command:
         """When each stage began, in seconds since the command did, by what it says first of a stage: [3/6]."""
         return {line.split(" ")[0]: when for when, line in self._errors if line.startswith("[")}
 
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def wait_for(self, text: str) -> float:
         """Waits until it has said something with `text` in it, or has ended. Returns the seconds since it began."""
-        while self._process.poll() is None and time.monotonic() - self._began < PATIENCE:
+        while self.is_running() and time.monotonic() - self._began < PATIENCE:
             if any(text in line for _, line in self._errors):
                 break
             time.sleep(0.005)
@@ -81,7 +85,7 @@ class Command:
     def sleep(self, seconds: float) -> None:
         """Lets it work for so long, or until it ends."""
         until = time.monotonic() + seconds
-        while self._process.poll() is None and time.monotonic() < until:
+        while self.is_running() and time.monotonic() < until:
             time.sleep(0.005)
 
     def kill(self) -> Done:

@@ -8,6 +8,8 @@ from pathlib import Path
 from faults import command, world
 from faults.world import Reference, need
 
+PUBLISHED = ("metrics.json", "metrics.prom", "manifest.json")
+
 
 def first_runs(reference: Reference, base: Path, moments: random.Random, times: int) -> Iterator[str]:
     """Kills a run `times` times, each in an output of its own, anywhere between its first stage and its end.
@@ -33,12 +35,9 @@ def publishing(reference: Reference, base: Path, moments: random.Random, times: 
     """Kills runs of which only publishing is left, in the moment that this takes."""
     words, named = reference.world.words, 0
     for number in range(times):
-        output, scratch = base / f"publish-{number}", base / f"publish-{number}-scratch"
-        shutil.copytree(reference.output, output)
-        (output / "LATEST").unlink()
-        for name in ("manifest.json", "metrics.json", "metrics.prom"):
-            (reference.world.run_dir(output) / name).unlink()
-        _kill(words(output, *reference.words), scratch, "[6/6]", moments.uniform(0, 0.03))
+        output, scratch = _unpublished(reference, base / f"publish-{number}"), base / f"publish-{number}-scratch"
+        written = reference.world.run_dir(output) / moments.choice(PUBLISHED)
+        _kill_at(words(output, *reference.words), scratch, written)
         if (output / "LATEST").exists():
             named += 1
             _check_readers(reference, output)
@@ -47,6 +46,51 @@ def publishing(reference: Reference, base: Path, moments: random.Random, times: 
         world.check_whole(reference, output, scratch)
         shutil.rmtree(output)
     yield f"{times} kills while it is published: LATEST named the whole run {named} times, else none"
+
+
+def evaluating(reference: Reference, base: Path, moments: random.Random, times: int) -> Iterator[str]:
+    """Kills runs in their backtest: nothing is published, and the same command comes to the same figures."""
+
+    def words(output: Path) -> list[str]:
+        return reference.world.words(
+            output, *(word for word in reference.words if word != "--no_evaluate"), "--no_gate"
+        )
+
+    whole = _unpublished(reference, base / "evaluated")
+    process = command.Command(words(whole), base / "evaluated-scratch")
+    done = process.finish()
+    need(done.code == 0, f"the undisturbed run failed: {done.message}")
+    seconds = done.seconds - process.began()["[7/7]"]
+    for number in range(times):
+        output, scratch = _unpublished(reference, base / f"evaluate-{number}"), base / f"evaluate-{number}-scratch"
+        moment = moments.uniform(0, seconds)
+        killed = _kill(words(output), scratch, "[7/7]", moment)
+        if killed.code != 0:
+            world.check_unpublished(output)
+        done = command.run(words(output), scratch)
+        need(done.code == 0, f"the same command failed after a kill: {done.message}")
+        world.check_whole(reference, output, scratch)
+        figures = [reference.world.run_dir(each) / "evaluation" / "evaluation.json" for each in (whole, output)]
+        need(figures[0].read_bytes() == figures[1].read_bytes(), "the figures of the backtest are others")
+        yield f"evaluate killed after {moment:.1f} of {seconds:.0f} s; then {', '.join(world.redone(done))}, same figures"
+        shutil.rmtree(output)
+
+
+def _unpublished(reference: Reference, output: Path) -> Path:
+    """A copy of the undisturbed run in the state in which only publishing is left."""
+    shutil.copytree(reference.output, output)
+    (output / "LATEST").unlink()
+    for name in PUBLISHED:
+        (reference.world.run_dir(output) / name).unlink()
+    return output
+
+
+def _kill_at(words: list[str], scratch: Path, written: Path) -> None:
+    """Kills a command as soon as a file is there."""
+    process = command.Command(words, scratch)
+    while process.is_running() and not written.exists():
+        pass  # publishing takes some thousandths of a second: no time to sleep
+    process.kill()
 
 
 def _kill(words: list[str], scratch: Path, stage: str, moment: float) -> command.Done:
