@@ -72,7 +72,8 @@ def evaluating(reference: Reference, base: Path, moments: random.Random, times: 
         world.check_whole(reference, output, scratch)
         figures = [reference.world.run_dir(each) / "evaluation" / "evaluation.json" for each in (whole, output)]
         need(figures[0].read_bytes() == figures[1].read_bytes(), "the figures of the backtest are others")
-        yield f"evaluate killed after {moment:.1f} of {seconds:.0f} s; then {', '.join(world.redone(done))}, same figures"
+        again = ", ".join(world.redone(done))
+        yield f"evaluate killed after {moment:.1f} of {seconds:.0f} s; then {again} done, same figures"
         shutil.rmtree(output)
 
 

@@ -1,4 +1,4 @@
-"""A user and a post that are planted in the demo world, forgotten by the next run: every byte of the output is searched."""
+"""A user and a post are planted in the demo world and forgotten by the next run: all bytes of the output are searched."""
 
 import dataclasses
 import gzip
