@@ -1,4 +1,4 @@
-"""A user and a post are planted in the demo world and forgotten by the next run: all bytes of the output are searched."""
+"""A user and a post are planted in the demo world, then forgotten: every byte of the next run is searched for them."""
 
 import dataclasses
 import gzip
