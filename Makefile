@@ -7,7 +7,7 @@ SOURCES := pipelines transforms model
 # A test run of its own, for example: make test PYTEST="tests/transforms -k topk"
 PYTEST ?= tests
 
-.PHONY: install lint types test demo bench faults clean
+.PHONY: install lint types test demo bench profile faults clean
 
 install: $(INSTALLED)
 
@@ -32,6 +32,10 @@ demo: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# make profile STAGE=fuse [POSTS=20000 | RUN=OUTPUT] [PROFILE="--clock wall"]: into profiles/
+profile: $(INSTALLED)
+	$(BIN)/python -m benchmarks.profile $(STAGE) $(if $(POSTS),--posts $(POSTS)) $(if $(RUN),--run $(RUN)) $(PROFILE)
 
 faults: $(INSTALLED)
 	$(BIN)/python -m faults $(FAULTS)

@@ -31,6 +31,8 @@ REQUIRES = [
 
 TEST = ["pytest>=8", "pytest-timeout>=2.3"]
 LINT = ["ruff>=0.8", "mypy>=1.13"]
+# Profiles of all threads: the in-process runner works in threads, of which cProfile sees one.
+PROFILE = ["yappi>=1.6"]
 BENCH = ["scikit-learn>=1.5", "faiss-cpu>=1.9"]
 
 setup(
@@ -41,6 +43,6 @@ setup(
     python_requires=">=3.11,<3.14",  # tensorflow 2.21 has no wheels beyond 3.13
     packages=["pipelines", "pipelines.demo_world", "transforms", "model"],
     install_requires=REQUIRES,
-    extras_require={"dev": TEST + LINT, "bench": BENCH},
+    extras_require={"dev": TEST + LINT + PROFILE, "bench": BENCH},
     entry_points={"console_scripts": ["fusefeed = pipelines.cli:main"]},
 )

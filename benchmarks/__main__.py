@@ -16,6 +16,7 @@ from benchmarks import harness, machine, report
 NAMES = (
     "ingest",
     "shuffle",
+    "factors",
     "images",
     "video_audio",
     "text",

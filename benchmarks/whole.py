@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks import data, stages
 from benchmarks.harness import Benchmark, Facts, Ratio, Run, Side, size
@@ -14,7 +15,7 @@ POSTS, INTERACTIONS, USERS, K = 1_000_000, 10_000_000, 200_000, 50
 def prepare(folder: Path, scale: float) -> Mapping[str, int]:
     """Two worlds, one of twice the size of the other."""
     for name, share in (("full", scale), ("half", scale / 2)):
-        _write_world(folder / name, share)
+        write_world(folder / name, share)
     return dict(zip(("posts", "interactions", "users"), _sizes(scale), strict=True))
 
 
@@ -22,7 +23,8 @@ def _sizes(scale: float) -> tuple[int, int, int]:
     return size(POSTS, scale, least=200), size(INTERACTIONS, scale, least=1000), size(USERS, scale, least=50)
 
 
-def _write_world(folder: Path, scale: float) -> None:
+def write_world(folder: Path, scale: float) -> None:
+    """Writes posts.jsonl, interactions.parquet and users.parquet into a new folder."""
     import pyarrow.parquet as pq
 
     posts, interactions, users = _sizes(scale)
@@ -32,11 +34,16 @@ def _write_world(folder: Path, scale: float) -> None:
     data.write_users(folder / "users.parquet", users)
 
 
+def world_flags(folder: Path) -> dict[str, Any]:
+    """The flags of a run on what `write_world` wrote, but for the output."""
+    inputs = {"posts": "posts.jsonl", "interactions": "interactions.parquet", "users": "users.parquet"}
+    return {name: str(folder / file) for name, file in inputs.items()} | {"run_date": data.RUN_DATE, "k": K}
+
+
 def _whole(folder: Path) -> Run:
     output = folder / "output"
-    command = [*stages.COMMAND, "run", "--posts", str(folder / "posts.jsonl")]
-    command += ["--interactions", str(folder / "interactions.parquet"), "--users", str(folder / "users.parquet")]
-    command += ["--output", str(output), "--run_date", data.RUN_DATE, "--k", str(K)]
+    flags = world_flags(folder) | {"output": str(output)}
+    command = [*stages.COMMAND, "run", *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]
 
     def run() -> Facts:
         shutil.rmtree(output, ignore_errors=True)
