@@ -60,17 +60,16 @@ def build_users(root: "beam.Pipeline", options: Options, places: Places, rotatio
     found = read_space(places, rotations)
     text_map = text_factors.read_map(places.output("item_embeddings"))
     interests = InterestsEncoder(places.input("transform_fn"), found, text_map)
-    num_parts = parts.choose_num_parts(options, *map(places.input, ("fused", "history", "users")))
+    rows = {name: tables.count_rows(places.input(name)) for name in ("history", "users")}
+    num_parts = options.num_parts or profiles.choose_num_parts(rows["history"], rows["users"], parts.ROWS_PER_PART)
     read = {
         name: root | f"Read {name}" >> tables.ReadBlocks(directory)
-        for name, directory in (
-            ("users", places.input("users")),
-            ("history", places.input("history")),
-            ("profiles", places.output("post_profiles")),
-        )
+        for name, directory in (("users", places.input("users")), ("history", places.input("history")))
     }
     covariances = space.read_covariances(places.output("item_embeddings"))
-    made = read | profiles.MakeProfiles(found, covariances, num_parts, interests, options.interests_worth)
+    made = read | profiles.MakeProfiles(
+        places.output("post_profiles"), found, covariances, num_parts, interests, options.interests_worth
+    )
     _ = made.parts | "WriteUsers" >> tables.WriteParts(
         places.output("user_embeddings"), schemas.user_embeddings(found.width)
     )

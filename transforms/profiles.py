@@ -1,18 +1,25 @@
 """User embeddings: the sum of what the posts of a user's history and the stated interests add, block by block."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import scipy.sparse as sp
 from apache_beam import pvalue
 
-from transforms import blocks, schemas, shuffle, sparse, trend, vectors
+from transforms import blocks, schemas, shuffle, sparse, tables, trend, vectors
 from transforms.space import Covariances, Space
 
+# Rows of the history in a part of users: every part reads the profile vectors of all posts.
+ROWS_PER_PART = 2_000_000
+# Users of a part whose sums are held at a time, each such block reads them once more; and who are mixed at a time.
+USERS_AT_ONCE = 65_536
+_MIXED_AT_ONCE = 8192
+_READ_ROWS = 65_536
 # What was disliked takes at most so much of the length of what was liked away: it turns a profile, it never
 # turns it around.
 MAX_DISLIKE = 0.5
@@ -22,14 +29,6 @@ EncodeInterests = Callable[[pa.RecordBatch], tuple[np.ndarray, np.ndarray]]
 
 SIGNS = {"liked": 1.0, "disliked": -1.0}
 
-_TOTALS = pa.schema(
-    [
-        pa.field("user_id", pa.string(), nullable=False),
-        pa.field("num_interactions", pa.int64(), nullable=False),
-        ("last", schemas.TIMESTAMP),
-    ]
-)
-
 
 class Profiles(NamedTuple):
     """What MakeProfiles gives.
@@ -37,7 +36,7 @@ class Profiles(NamedTuple):
     Attributes:
       parts: (part, block of schemas.user_embeddings), sorted by user in a part.
       scales: (part, block of schemas.user_scales), the same users.
-      counts: of SparseTimesDense.
+      counts: ("profiles.liked.entries" | "profiles.disliked.entries", n) and, of these, (".._without_vector", n).
     """
 
     parts: beam.PCollection[tuple[int, pa.RecordBatch]]
@@ -47,20 +46,23 @@ class Profiles(NamedTuple):
 
 @dataclasses.dataclass
 class MakeProfiles(beam.PTransform):
-    """{"users", "history", "profiles": blocks of users, history and post_profiles} -> Profiles.
+    """{"users", "history": blocks} -> Profiles.
 
-    One row a user of either of the first two. The history adds strength x recency x profile vector of every post that
-    was liked, less that of those disliked, bounded by MAX_DISLIKE; a user who liked nothing that has a vector has no
-    history part, as where to go is not known from where not to. The interests add `interests_worth` times the profile
-    vector of what the user says.
+    One row a user of either. The history adds strength x recency x profile vector of every post that was liked, less
+    that of those disliked, bounded by MAX_DISLIKE; a user who liked nothing that has a vector has no history part, as
+    where to go is not known from where not to. The interests add `interests_worth` times the profile vector of what the
+    user says.
 
     Attributes:
+      posts: the directory of schemas.post_profiles, complete when this runs.
       space: the blocks of an embedding.
       covariances: of the items' blocks.
+      num_parts: parts of users (see `choose_num_parts`).
       encode_interests: profile vectors of what users say; None where they say nothing.
       interests_worth: how many interactions the stated interests are worth.
     """
 
+    posts: str
     space: Space
     covariances: Covariances
     num_parts: int
@@ -74,22 +76,20 @@ class MakeProfiles(beam.PTransform):
             raise ValueError(f"interests_worth must be more than 0, got {self.interests_worth}")
 
     def expand(self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]) -> Profiles:
-        met = {"users": inputs["users"], "totals": inputs["history"] | "CountInteractions" >> beam.Map(totals)}
-        keys, tables = {"users": "user_id", "totals": "user_id"}, {"users": schemas.USERS, "totals": _TOTALS}
-        counts: dict[str, beam.PCollection[tuple[str, int]]] = {}
-        for group in groups(self.space):
-            dense = inputs["profiles"] | f"Vectors {group.name}" >> beam.Map(_profile_vectors, group)
-            for sign in SIGNS:
-                name = f"{sign}.{group.name}"
-                entries = inputs["history"] | f"Select {name}" >> beam.Map(_entries, sign, group.half_life)
-                multiply = sparse.SparseTimesDense(group.width, self.num_parts, name=f"profiles.{sign}")
-                product = {"entries": entries, "dense": dense} | f"Sum {name}" >> multiply
-                met[name], keys[name], tables[name] = product.rows, "row", sparse.product_schema(group.width)
-                counts[sign] = product.counts  # The same entries for every group.
-        by_user = met | "GroupByUser" >> shuffle.CoGroupBlocks(keys, tables, self.num_parts)
-        mix_parts = beam.FlatMap(_mix_part, config=Mixing.of(self)).with_output_types(tuple[int, pa.RecordBatch])
-        made = by_user | "MixPart" >> mix_parts.with_outputs("scales", main="parts")
-        return Profiles(made.parts, made.scales, tuple(counts.values()) | "Counts" >> beam.Flatten())
+        by_user = inputs | "GroupByUser" >> shuffle.CoGroupBlocks(
+            {"users": "user_id", "history": "user_id"},
+            {"users": schemas.USERS, "history": schemas.HISTORY},
+            self.num_parts,
+        )
+        make = beam.FlatMap(_make_part, posts=self.posts, config=Mixing.of(self))
+        make = make.with_output_types(tuple[int, pa.RecordBatch])
+        made = by_user | "MakePart" >> make.with_outputs("scales", "counts", main="parts")
+        return Profiles(made.parts, made.scales, made.counts)
+
+
+def choose_num_parts(num_rows: int, num_users: int, users_per_part: int) -> int:
+    """Parts of users for so many rows of the history and, of those of whom more may be known, so many users."""
+    return max(1, -(-num_rows // ROWS_PER_PART), -(-num_users // users_per_part))
 
 
 class Group(NamedTuple):
@@ -99,6 +99,11 @@ class Group(NamedTuple):
     start: int
     width: int
     half_life: float | None
+
+    @property
+    def columns(self) -> slice:
+        """Where they stand."""
+        return slice(self.start, self.start + self.width)
 
 
 def groups(space: Space) -> list[Group]:
@@ -124,13 +129,6 @@ class Mixing(NamedTuple):
         return cls(*(getattr(transform, name) for name in cls._fields))
 
 
-def _profile_vectors(profiles: pa.RecordBatch, group: Group) -> pa.RecordBatch:
-    values = blocks.vectors_to_numpy(profiles.column("profile"))[:, group.start : group.start + group.width]
-    return pa.RecordBatch.from_arrays(
-        [profiles.column("post_id"), blocks.numpy_to_vectors(values)], schema=sparse.dense_schema(group.width)
-    )
-
-
 def history_weights(history: pa.RecordBatch, half_life: float | None) -> np.ndarray:
     """What each row of history/ counts in its user's profile, [n] float64: negative for what was disliked.
 
@@ -142,75 +140,130 @@ def history_weights(history: pa.RecordBatch, half_life: float | None) -> np.ndar
     return np.where(weight > 0, strength * vectors.recency_weights(recency, half_life), weight)
 
 
-def _entries(history: pa.RecordBatch, sign: str, half_life: float | None) -> pa.RecordBatch:
-    weight = history_weights(history, half_life) * SIGNS[sign]
-    columns = [history.column("user_id"), history.column("post_id"), pa.array(weight)]
-    return pa.RecordBatch.from_arrays(columns, schema=sparse.ENTRIES).filter(pa.array(weight > 0))
-
-
-def totals(history: pa.RecordBatch) -> pa.RecordBatch:
-    """How many interactions each user of a block of history has, and when the last one was."""
-    sums = pa.table(history).group_by("user_id").aggregate([("num_interactions", "sum"), ("created_at", "max")])
-    names = ("user_id", "num_interactions_sum", "created_at_max")
-    return pa.RecordBatch.from_arrays([sums.column(name).combine_chunks() for name in names], schema=_TOTALS)
-
-
-def _mix_part(numbered: tuple[int, dict[str, pa.RecordBatch]], config: Mixing) -> list[object]:
+def _make_part(numbered: tuple[int, dict[str, pa.RecordBatch]], posts: str, config: Mixing) -> Iterator[Any]:
     part, met = numbered
-    embeddings, scales = mix_users(met, config)
-    return [(part, embeddings), pvalue.TaggedOutput("scales", (part, scales))]
+    ids = users_of(met["users"], met["history"])
+    made = [(schemas.empty(schemas.user_embeddings(config.space.width)), schemas.empty(schemas.user_scales(3)))]
+    for start in range(0, len(ids), USERS_AT_ONCE):
+        some = ids.slice(start, USERS_AT_ONCE)
+        users, history = met["users"], met["history"]
+        if len(ids) > USERS_AT_ONCE:
+            users, history = (
+                rows.filter(pc.is_in(rows.column("user_id"), value_set=some)) for rows in (users, history)
+            )
+        sums, counts = history_sums(some, history, read_profiles(posts), config.space)
+        made += mix_users(some, users, totals(history), sums, config)
+        for count in counts.items():
+            yield pvalue.TaggedOutput("counts", count)
+    embeddings, scales = (blocks.concat(pieces) for pieces in zip(*made, strict=True))
+    yield part, embeddings
+    yield pvalue.TaggedOutput("scales", (part, scales))
 
 
-def mix_users(met: Mapping[str, pa.RecordBatch], config: Mixing) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """Blocks of schemas.user_embeddings and schemas.user_scales, sorted by user.
+def _of_users(rows: pa.RecordBatch, user_id: pa.Array, num_users: int) -> pa.RecordBatch:
+    """The rows of some of a part's users."""
+    return rows if len(user_id) == num_users else rows.filter(pc.is_in(rows.column("user_id"), value_set=user_id))
+
+
+def read_profiles(posts: str) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """(post_id [n], profile vectors [n, Q] float32) of a table of schemas.post_profiles, in blocks."""
+    for block in tables.read_blocks(posts, _READ_ROWS):
+        yield block.column("post_id"), blocks.vectors_to_numpy(block.column("profile"))
+
+
+def users_of(users: pa.RecordBatch, history: pa.RecordBatch) -> pa.Array:
+    """The users of either block: [n] string, sorted."""
+    ids = pc.unique(pa.concat_arrays([users.column("user_id"), history.column("user_id")]))
+    return ids.take(pc.sort_indices(ids))
+
+
+def history_sums(
+    user_id: pa.Array, history: pa.RecordBatch, table: Iterable[tuple[pa.Array, np.ndarray]], space: Space
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """(sign -> [n, Q] float64, what the profile vectors of the posts of that sign add up to; counts as of `Profiles`).
 
     Args:
-      met: of these users "users" (schemas.USERS), "totals" (of `totals`), and for every sign and group SIGN.GROUP, the
-        sums of the profile vectors (sparse.product_schema).
+      user_id: [n], distinct.
+      history: schemas.HISTORY of these users.
+      table: the posts' profile vectors, streamed once (see `sparse.times_table`).
+    """
+    encoded = history.column("post_id").dictionary_encode()
+    keys, column = encoded.dictionary, encoded.indices.to_numpy()
+    row = pc.index_in(history.column("user_id"), value_set=user_id).to_numpy()
+    matrices, columns, wanted = {}, {}, groups(space)
+    for sign, factor in SIGNS.items():
+        for group in wanted:
+            weight = history_weights(history, group.half_life) * factor
+            some = np.flatnonzero(weight > 0)
+            entries = sp.coo_array((weight[some], (row[some], column[some])), (len(user_id), len(keys))).tocsc()
+            matrices[f"{sign}.{group.name}"], columns[f"{sign}.{group.name}"] = entries, group.columns
+    found, met = sparse.times_table(matrices, keys, table, columns)
+    counts, sums = {}, {}
+    for sign in SIGNS:
+        sums[sign] = np.hstack([np.zeros((len(user_id), 0)), *(found[f"{sign}.{group.name}"] for group in wanted)])
+        for group in wanted[-1:]:  # the same entries for every group
+            numbers = np.diff(matrices[f"{sign}.{group.name}"].indptr)
+            counts[f"profiles.{sign}.entries"] = int(numbers.sum())
+            counts[f"profiles.{sign}.entries_without_vector"] = int(numbers[~met].sum())
+    return sums, counts
+
+
+def totals(history: pa.RecordBatch) -> pa.Table:
+    """How many interactions each user of a block of history has, and when the last one was: user_id, number, last."""
+    sums = pa.table(history).group_by("user_id").aggregate([("num_interactions", "sum"), ("created_at", "max")])
+    return sums.select(["user_id", "num_interactions_sum", "created_at_max"]).rename_columns(
+        ["user_id", "number", "last"]
+    )
+
+
+def mix_users(
+    user_id: pa.Array, users: pa.RecordBatch, counts: pa.Table, sums: Mapping[str, np.ndarray], config: Mixing
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Blocks of schemas.user_embeddings and schemas.user_scales, in the order of `user_id`.
+
+    Args:
+      user_id: [n] string, sorted.
+      users: schemas.USERS of those who say something.
+      counts: `totals` of those who did something.
+      sums: of `history_sums`.
       config: how they are mixed.
     """
-    users, counts = met["users"], met["totals"]
-    ids = pc.unique(pa.concat_arrays([users.column("user_id"), counts.column("user_id")]))
-    ids = ids.take(pc.sort_indices(ids))
-    counted = np.zeros(len(ids), np.int64)
-    places = _places(counts.column("user_id"), ids)
-    np.add.at(counted, places, counts.column("num_interactions").to_numpy())
-    last_active = np.full(len(ids), np.nan)
-    np.fmax.at(last_active, places, trend.to_days(counts.column("last")))
-    sums = {sign: _spread_groups(met, sign, ids, groups(config.space)) for sign in SIGNS}
+    said = pc.index_in(user_id, value_set=users.column("user_id"))
+    did = pc.index_in(user_id, value_set=counts.column("user_id").combine_chunks())
+    for start in range(0, len(user_id), _MIXED_AT_ONCE):
+        some = slice(start, start + _MIXED_AT_ONCE)
+        yield _mix(
+            user_id[some],
+            users.take(said[some].drop_null()),
+            counts.take(did[some]),
+            {sign: values[some] for sign, values in sums.items()},
+            config,
+        )
+
+
+def _mix(
+    ids: pa.Array, users: pa.RecordBatch, counts: pa.Table, sums: Mapping[str, np.ndarray], config: Mixing
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """`mix_users` of a few; the rows of `counts` are those of `ids`, null where a user did nothing."""
+    counted = pc.fill_null(counts.column("number"), 0).combine_chunks()
+    last_active = trend.to_days(counts.column("last").combine_chunks())
     history = history_profiles(sums["liked"], sums["disliked"])
     interests = np.zeros(history.shape)
     if config.encode_interests is not None and users.num_rows:
         said, present = config.encode_interests(users)
-        interests[_places(users.column("user_id"), ids)[present]] = said[present] * config.interests_worth
+        places = pc.index_in(users.column("user_id"), value_set=ids).to_numpy()
+        interests[places[present]] = said[present] * config.interests_worth
     space, covariances = config.space, config.covariances
     profile = history + interests
     scales = vectors.block_factors(profile, covariances, space.tuning.content_weight, space.tuning.mix)
     lately = trend.weights_of_users(last_active, space.tuning.trend)
     embedding = vectors.scaled_profiles(profile, scales, covariances, lately)
-    arrays = [ids, blocks.numpy_to_vectors(embedding), pa.array(counted), sources(history, interests, embedding)]
+    arrays = [ids, blocks.numpy_to_vectors(embedding), counted, sources(history, interests, embedding)]
     scaled = [ids, blocks.numpy_to_vectors(scales)]
     return (
         pa.RecordBatch.from_arrays(arrays, schema=schemas.user_embeddings(embedding.shape[1])),
         pa.RecordBatch.from_arrays(scaled, schema=schemas.user_scales(scales.shape[1])),
     )
-
-
-def _places(ids: pa.Array, among: pa.Array) -> np.ndarray:
-    return pc.index_in(ids, value_set=among).to_numpy()
-
-
-def _spread_groups(met: Mapping[str, pa.RecordBatch], sign: str, ids: pa.Array, wanted: list[Group]) -> np.ndarray:
-    spread = [_spread(met[f"{sign}.{group.name}"], ids) for group in wanted]
-    return np.hstack(spread) if spread else np.zeros((len(ids), 0))
-
-
-def _spread(product: pa.RecordBatch, ids: pa.Array) -> np.ndarray:
-    """The sums of a part in the order of `ids`, zeros where there is none: [n, width] float64."""
-    values = blocks.vectors_to_numpy(product.column("vector"))
-    spread = np.zeros((len(ids), values.shape[1]))
-    spread[_places(product.column("row"), ids)] = values
-    return spread
 
 
 def history_profiles(liked: np.ndarray, disliked: np.ndarray) -> np.ndarray:

@@ -51,12 +51,14 @@ def make_profiles(
     given = {
         "users": pa.RecordBatch.from_pylist(users, schema=schemas.USERS),
         "history": pa.RecordBatch.from_pylist(history, schema=schemas.HISTORY),
-        "profiles": pa.RecordBatch.from_pylist(vectors, schema=schemas.post_profiles(width)),
     }
+    known = pa.RecordBatch.from_pylist(vectors, schema=schemas.post_profiles(width))
+    for part, block in enumerate(blocks.split_rows(known, 2)):
+        tables.write_file(tables.part_path(str(directory / "posts"), part), block, known.schema)
     with new_pipeline() as pipeline:
         made = {
             name: pipeline | name >> beam.Create(list(blocks.split_rows(block, 2))) for name, block in given.items()
-        } | profiles.MakeProfiles(space, covariances, num_parts, encode, interests_worth=5)
+        } | profiles.MakeProfiles(str(directory / "posts"), space, covariances, num_parts, encode, interests_worth=5)
         _ = made.parts | tables.WriteParts(str(directory / "users"), schemas.user_embeddings(space.width))
         _ = made.scales | "Scales" >> tables.WriteParts(str(directory / "scales"), schemas.user_scales(3))
     rows = []
@@ -219,6 +221,23 @@ def test_profiles_do_not_depend_on_parts_or_order(new_pipeline: NewPipeline, tmp
         assert row["source"] == found[1][name]["source"]
 
 
+def test_users_in_many_blocks_are_as_in_one(
+    new_pipeline: NewPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    given = world.users, world.history, 2, world.space, world.covariances, world.posts, world.encode
+    whole = make_profiles(new_pipeline, tmp_path / "whole", *given)
+    monkeypatch.setattr(profiles, "USERS_AT_ONCE", 4)
+    monkeypatch.setattr(profiles, "_MIXED_AT_ONCE", 3)
+    assert make_profiles(new_pipeline, tmp_path / "blocks", *given) == whole
+
+
+def test_parts_are_large_but_hold_no_more_users_than_rows_allow() -> None:
+    assert profiles.choose_num_parts(10_000_000, 200_000, 50_000) == 5
+    assert profiles.choose_num_parts(10_000_000, 2_000_000, 50_000) == 40
+    assert profiles.choose_num_parts(0, 0, 50_000) == 1
+
+
 def test_embeddings_are_scaled_sums_whose_parts_add_up_to_the_score(new_pipeline: NewPipeline, tmp_path: Path) -> None:
     world = World()
     history = [row for row in world.history if row["weight"] > 0]
@@ -273,4 +292,4 @@ def test_without_a_half_life_all_count_alike(
 
 def test_interests_worth_is_checked() -> None:
     with pytest.raises(ValueError, match="interests_worth must be more than 0, got 0"):
-        profiles.MakeProfiles(own_space(3), UNIT, 1, interests_worth=0)
+        profiles.MakeProfiles("", own_space(3), UNIT, 1, interests_worth=0)
