@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines import ablate, backtest, report, stage
 from pipelines.backtest import Backtest
-from pipelines.options import Options
+from pipelines.options import Options, RunError
 from pipelines.stage import Places, Stage
 from transforms import files
 
@@ -32,6 +32,7 @@ def evaluate(options: Options, places: Places) -> dict[str, Any]:
     """Backtests and measures; see README for what the values mean."""
     from transforms import judged
 
+    check_size(places)
     made, notes = backtest.prepare(options, places)
     evaluation = {"run": options.run_name, "split": describe(made), "notes": notes}
     if made.impossible:
@@ -42,6 +43,22 @@ def evaluate(options: Options, places: Places) -> dict[str, Any]:
     if not len(found.user_id):
         return evaluation | {"notes": [*notes, "nothing that is held out may be recommended"]}
     return evaluation | measure(found, made)
+
+
+def check_size(places: Places) -> None:
+    """Finds out whether a backtest can hold the catalogue.
+
+    Raises:
+      RunError: it has too many posts.
+    """
+    from transforms import judged, tables
+
+    number = tables.count_rows(places.input("posts"))
+    if number > judged.MAX_POSTS:
+        raise RunError(
+            f"a backtest holds the ids of all posts, at most {judged.MAX_POSTS:,}, and there are {number:,}: "
+            "give --no_evaluate, and evaluate a run on fewer posts"
+        )
 
 
 def describe(made: Backtest) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from transforms import counts, ready_made, reuse, schemas, tables
 from transforms.encoders import make_encoder
 from transforms.extract import ExtractFeatures, feature_schema
 from transforms.media import MediaLimits
-from transforms.rejects import WriteRejects
+from transforms.rejects import WriteRejects, choose_num_parts
 
 DESCRIPTION = "Posts -> features of every modality."
 
@@ -96,7 +96,8 @@ def build(root: beam.Pipeline, options: Options, places: Places, before: str = "
         places.output("features"), feature_schema(encoders, widths)
     )
     _ = extracted.media | "WriteMedia" >> tables.WriteParts(places.output("media"), schemas.MEDIA)
-    _ = extracted.rejects | "WriteRejects" >> WriteRejects(places.output("rejects/extract"))
+    num_parts = choose_num_parts(tables.count_rows(places.input("posts")))
+    _ = extracted.rejects | "WriteRejects" >> WriteRejects(places.output("rejects/extract"), num_parts)
     _ = extracted.counts | "WriteCounts" >> counts.WriteCounts(places.output("features"))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines import parts
-from pipelines.options import Options
+from pipelines.options import Options, RunError
 from pipelines.stage import Places, join, new_pipeline
 from transforms import collaborative, counts, files, history, interaction_matrix, reposts, schemas, tables
 from transforms.interaction_weights import InteractionWeights, parse_kind_weights
@@ -57,10 +57,16 @@ def factorize(options: Options, places: Places, factors: int = 128) -> Factors:
     """Factorises history/, which this stage has just written, and writes collaborative/.
 
     In three pipelines, because the second needs to know the size of the matrix, and the third its rank.
+
+    Raises:
+      RunError: the history is too long.
     """
     directory = places.scratch("matrix")
     made_from = places.output("history")
-    num_parts = interaction_matrix.choose_num_parts(tables.count_rows(made_from))
+    try:
+        num_parts = interaction_matrix.choose_num_parts(tables.count_rows(made_from))
+    except ValueError as error:
+        raise RunError(str(error)) from None
     with new_pipeline(options) as root:
         read = root | tables.ReadParts(made_from, interaction_matrix.COLUMNS)
         made = read | interaction_matrix.MakeMatrix(directory, num_parts)

@@ -38,6 +38,8 @@ from transforms.space import COLLABORATIVE, TUNING_FILE
 from transforms.tuned import Tuning
 
 CONTENT = "content"
+# Of what counts terms, however few posts there are.
+MIN_COUNT_PARTS = 16
 TEXT_COLUMNS = ("text_terms", "text_counts")
 
 
@@ -93,18 +95,21 @@ def fit(options: Options, places: Places) -> transform_fn.Layout:
 def survey(options: Options, places: Places, widths: dict[str, int]) -> dict[str, int]:
     """Writes the vocabulary and the edges of the times into scratch; gives how many posts have which modality."""
     with new_pipeline(options) as root:
-        parts = root | tables.ReadParts(places.input("features"), ("post_id", "created_at", "text_terms", *widths))
-        terms = parts | vocabulary.SelectVocabulary(
-            options.vocabulary_size, options.min_document_frequency, options.max_document_share
+        read = root | tables.ReadParts(places.input("features"), ("post_id", "created_at", "text_terms", *widths))
+        terms = read | vocabulary.SelectVocabulary(
+            options.vocabulary_size,
+            options.min_document_frequency,
+            options.max_document_share,
+            max(MIN_COUNT_PARTS, parts.choose_num_parts(options, places.input("features"))),
         )
         _ = (
             terms
             | "OnePart" >> beam.Map(lambda block: (0, block))
             | "WriteVocabulary" >> tables.WriteParts(places.scratch("vocabulary"), vocabulary.SCHEMA)
         )
-        present = parts | "CountPresent" >> fuse.CountPresent(widths)
+        present = read | "CountPresent" >> fuse.CountPresent(widths)
         _ = present | counts.WriteCounts(places.scratch("survey"))
-        edges = parts | "FitTimes" >> post_time.FitTimes()
+        edges = read | "FitTimes" >> post_time.FitTimes()
         _ = edges | "WriteTimes" >> beam.Map(post_time.write_edges, places.scratch("survey"))
     found = counts.read_counts(places.scratch("survey"))
     return {name: found.get(f"present.{name}", 0) for name in (preprocessing.TEXT, post_time.TIME, *widths)}

@@ -28,16 +28,18 @@ def find_inputs(options: Options) -> dict[str, "list[InputFile]"]:
     """The files of each table; none where an optional one is not given.
 
     Raises:
-      UsageError: --posts is missing, a glob matches nothing or a file has no known ending.
+      UsageError: --posts is missing, a glob matches nothing, a file has no known ending or there is too much.
     """
     from transforms import formats
 
     if not options.posts:
         raise UsageError("--posts is missing: globs of .jsonl(.gz), .parquet or .csv(.gz) files")
-    found = {}
+    found: dict[str, list[InputFile]] = {}
     for name in TABLES:
         try:
             found[name] = formats.find_files(globs) if (globs := getattr(options, name)) else []
+            if not options.num_parts:
+                formats.choose_num_parts(found[name])
         except ValueError as error:
             raise UsageError(f"--{name}: {error}") from None
     return found
@@ -50,7 +52,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     from pipelines import erase, parts
     from transforms import canonical, counts, ingest, tables
     from transforms.lines import Limits
-    from transforms.rejects import WriteRejects
+    from transforms.rejects import WriteRejects, choose_num_parts
 
     limits = Limits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio)
     # The end of the run's date is the first moment that no longer belongs to it.
@@ -61,7 +63,9 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
         schema = canonical.TABLES[name].schema
         _ = ingested.parts | f"Write {name}" >> tables.WriteParts(places.output(name), schema)
     rejects = [ingested.rejects for ingested in done.values()] | "AllRejects" >> beam.Flatten()
-    _ = rejects | WriteRejects(places.output(REJECTS))
+    # Rows are some hundred bytes of text; what is compressed has more of them, but a part may have more too.
+    size = sum(file.size for found in files.values() for file in found)
+    _ = rejects | WriteRejects(places.output(REJECTS), choose_num_parts(size // 100))
     tallies = [ingested.counts for ingested in done.values()] | "AllCounts" >> beam.Flatten()
     _ = tallies | counts.WriteCounts(places.output("posts"))
 

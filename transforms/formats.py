@@ -21,7 +21,11 @@ ENDINGS = {".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".csv": CSV, ".par
 GZIP = ".gz"
 
 PART_BYTES = 32 << 20
-MIN_PARTS, MAX_PARTS = 8, 4096
+MIN_PARTS = 8
+# From here on parts grow instead, as a shuffle cuts every block into a piece for each; up to what a worker holds.
+MANY_PARTS = 4096
+MAX_PART_BYTES = 256 << 20
+MAX_PARTS = 65_536
 # How many bytes of text stand behind one of a compressed file, roughly.
 _COMPRESSION = 5
 
@@ -95,9 +99,17 @@ def _input_file(path: str, number: int, size: int) -> InputFile:
 
 
 def choose_num_parts(files: Sequence[InputFile]) -> int:
-    """The number of parts of a table, so that each stands for some 32 MiB of text; at least 8, at most 4096."""
+    """The number of parts of a table: of some 32 MiB of text, at least 8, from 4096 on of up to 256 MiB.
+
+    Raises:
+      ValueError: there is so much that a part would be larger.
+    """
     total = sum(file.size * (_COMPRESSION if file.gzipped or file.format == PARQUET else 1) for file in files)
-    return min(MAX_PARTS, max(MIN_PARTS, math.ceil(total / PART_BYTES)))
+    if total > MAX_PARTS * MAX_PART_BYTES:
+        limit = MAX_PARTS * MAX_PART_BYTES
+        raise ValueError(f"{total:,} bytes of text are more than {limit:,}: run on less, or give --num_parts")
+    small, large = (math.ceil(total / size) for size in (PART_BYTES, MAX_PART_BYTES))
+    return max(MIN_PARTS, min(small, MANY_PARTS), large)
 
 
 def plan_splits(file: InputFile, block_bytes: int) -> Iterator[Split]:

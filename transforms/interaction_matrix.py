@@ -20,6 +20,7 @@ from transforms import blocks, shuffle, sparse, tables, tiled_matrix
 COLUMNS = ("user_id", "post_id", "weight", "strength", "created_at")
 POSTS = pa.schema([pa.field("post_id", pa.string(), nullable=False), pa.field("degree", pa.float64(), nullable=False)])
 EXPONENT = 0.25
+MAX_PARTS = 4096
 # A degree is summed in these units, which add up exactly in whatever order.
 _UNITS = 2.0**20
 
@@ -109,9 +110,19 @@ def choose_num_parts(num_entries: int) -> int:
     """Parts of users and of posts for a matrix: of a million entries each, of up to eight where there are many.
 
     It depends on the data alone, so that sums are taken in the same order whatever the options of a run.
+
+    Raises:
+      ValueError: there would be more than MAX_PARTS, of each of which one worker gathers a square matrix, and in each
+        of which the other side is read.
     """
     entries_per_part = min(max(num_entries / 256, 1e6), 8e6)
-    return max(1, int(np.ceil(num_entries / entries_per_part)))
+    num_parts = max(1, int(np.ceil(num_entries / entries_per_part)))
+    if num_parts > MAX_PARTS:
+        limit = int(MAX_PARTS * 8e6)
+        raise ValueError(
+            f"the history has {num_entries:,} rows, and factors are made of at most {limit:,}: run on fewer days"
+        )
+    return num_parts
 
 
 def read_posts(directory: str, part: int) -> pa.RecordBatch:

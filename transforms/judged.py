@@ -1,7 +1,7 @@
 """What a backtest is judged by: the catalogue, the users with something held out, their targets and histories.
 
-Held whole are some hundred bytes a post, what is known of at most `max_users` users, and about `max_fit` rows of the
-history; everything else is streamed.
+Held whole are 200 bytes a post (79 of them to the end) of at most MAX_POSTS, what is known of at most `max_users`
+users, and about `max_fit` rows of the history; everything else is streamed.
 """
 
 import dataclasses
@@ -16,6 +16,8 @@ from transforms import blocks, tables
 from transforms.splits import seeded_hash
 from transforms.tiles import Eligibility
 
+# 6 GB in one process. What has more posts is judged on a part of them, by a run of its own.
+MAX_POSTS = 30_000_000
 READ_ROWS = 65_536
 _MAPPED_AT_ONCE = 1 << 20
 _HISTORY = ("user_id", "post_id", "weight")

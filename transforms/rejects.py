@@ -12,6 +12,9 @@ from transforms import blocks, schemas, shuffle, tables
 AFTER_RUN_DATE = "after_run_date"
 ERASED = "erased"
 
+ROWS_PER_PART = 2_000_000
+STRETCH_ROWS = 100_000
+
 # code -> (what it means, what to do about it)
 CODES: Mapping[str, tuple[str, str]] = {
     # ingest
@@ -111,8 +114,16 @@ def _column(values: Iterable[object] | pa.Array | None, kind: pa.DataType, num_r
     return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
 
 
+def choose_num_parts(num_rows: int) -> int:
+    """Parts of the rejects of so many rows, of which all may be rejected."""
+    return max(1, -(-num_rows // ROWS_PER_PART))
+
+
 class WriteRejects(beam.PTransform):
-    """Writes blocks of rejects to a directory: the rows of a source together, in the order of the source."""
+    """Writes blocks of rejects to a directory: the rows of a source in its order, together as far as parts allow.
+
+    In several parts, STRETCH_ROWS of a source are in one: a single file may have all the rejects.
+    """
 
     def __init__(self, directory: str, num_parts: int = 1) -> None:
         super().__init__()
@@ -122,16 +133,27 @@ class WriteRejects(beam.PTransform):
     def expand(self, rejects: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[str, int]]:
         return (
             rejects
-            | "GroupBySource" >> shuffle.GroupBlocks("source", self.num_parts)
+            | "Stretches" >> beam.Map(_with_stretch)
+            | "GroupByStretch" >> shuffle.GroupBlocks("_stretch", self.num_parts)
             | "Sort" >> beam.Map(_sort_part)
             | "Write" >> tables.WriteParts(self.directory, schemas.REJECTS)
         )
 
 
+def _with_stretch(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with the source and the STRETCH_ROWS of it that each is in, as one word."""
+    stretch = pc.divide(pc.coalesce(rows.column("line"), _record_number(rows), pa.scalar(0, pa.int64())), STRETCH_ROWS)
+    word = pc.binary_join_element_wise(pc.fill_null(rows.column("source"), ""), stretch.cast(pa.string()), "#")
+    return rows.append_column("_stretch", word)
+
+
+def _record_number(rows: pa.RecordBatch) -> pa.Array:
+    """The number of a record where it is one; of media it is `media[0]`, after the post's id."""
+    record = rows.column("record")
+    return pc.if_else(pc.match_substring_regex(record, r"^\d+$"), record, None).cast(pa.int64())
+
+
 def _sort_part(numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
     part, rows = numbered
-    record = rows.column("record")
-    # The number of a record where it is one (10 comes after 9); of media it is `media[0]`, after the post's id.
-    is_number = pc.match_substring_regex(record, r"^\d+$")
-    keyed = rows.append_column("_row", pc.if_else(is_number, record, None).cast(pa.int64()))
+    keyed = rows.append_column("_row", _record_number(rows))  # 10 comes after 9
     return part, blocks.sort(keyed, "source", "line", "_row", "id", "record", "code").select(schemas.REJECTS.names)

@@ -14,6 +14,12 @@ import pyarrow as pa
 from transforms import blocks, schemas
 
 Piece = tuple[str, bytes]
+# What a part may be, and about what a column of strings can be: a worker holds parts, a few copies of each.
+MAX_PART_BYTES = 2 << 30
+
+
+class PartTooLarge(ValueError):
+    """A part of a shuffle is larger than a worker is meant to hold."""
 
 
 @dataclasses.dataclass
@@ -21,7 +27,8 @@ class GroupBlocks(beam.PTransform):
     """Blocks -> (part, one block with all rows of the part), parts without rows left out.
 
     The rows of a part come in no particular order: sort them by something unique before order matters.
-    A part is held whole in memory: choose `num_parts` so that rows / num_parts is some ten thousands.
+    A part is held whole in memory: choose `num_parts` so that rows / num_parts is some ten thousands. All rows of a key
+    are in one part, which may have MAX_PART_BYTES; a larger one raises PartTooLarge in the worker.
     """
 
     key: str
@@ -36,7 +43,7 @@ class GroupBlocks(beam.PTransform):
             rows
             | "SplitByKey" >> beam.FlatMap(_pieces, tag="", key=self.key, num_parts=self.num_parts)
             | "GroupByPart" >> beam.GroupByKey()
-            | "Concat" >> beam.Map(_concat)
+            | "Concat" >> beam.Map(_concat, key=self.key)
         )
 
 
@@ -68,7 +75,7 @@ class CoGroupBlocks(beam.PTransform):
             pieces
             | beam.Flatten()
             | "GroupByPart" >> beam.GroupByKey()
-            | "Concat" >> beam.Map(_concat_by_name, table_schemas=dict(self.schemas))
+            | "Concat" >> beam.Map(_concat_by_name, keys=dict(self.keys), table_schemas=dict(self.schemas))
         )
 
 
@@ -83,17 +90,30 @@ def _pieces(block: pa.RecordBatch, tag: str, key: str, num_parts: int) -> Iterat
         yield part, (tag, blocks.to_ipc(rows))
 
 
-def _concat(grouped: tuple[int, Iterable[Piece]]) -> tuple[int, pa.RecordBatch]:
+def _within_limit(pieces: Iterable[Piece], keys: Iterable[str]) -> Iterator[Piece]:
+    """The pieces of a part, as long as a worker is meant to hold them."""
+    size = 0
+    for name, data in pieces:
+        size += len(data)
+        if size > MAX_PART_BYTES:
+            raise PartTooLarge(
+                f"a part of the shuffle by {' and '.join(sorted(set(keys)))} has more than {MAX_PART_BYTES:,} bytes: "
+                "give more --num_parts, or leave out the id that has so many rows"
+            )
+        yield name, data
+
+
+def _concat(grouped: tuple[int, Iterable[Piece]], key: str) -> tuple[int, pa.RecordBatch]:
     part, pieces = grouped
-    return part, blocks.concat([blocks.from_ipc(data) for _, data in pieces])
+    return part, blocks.concat([blocks.from_ipc(data) for _, data in _within_limit(pieces, [key])])
 
 
 def _concat_by_name(
-    grouped: tuple[int, Iterable[Piece]], table_schemas: Mapping[str, pa.Schema]
+    grouped: tuple[int, Iterable[Piece]], keys: Mapping[str, str], table_schemas: Mapping[str, pa.Schema]
 ) -> tuple[int, dict[str, pa.RecordBatch]]:
     part, pieces = grouped
     found: dict[str, list[pa.RecordBatch]] = {name: [] for name in table_schemas}
-    for name, data in pieces:
+    for name, data in _within_limit(pieces, keys.values()):
         found[name].append(blocks.from_ipc(data))
     return part, {
         name: blocks.concat(rows) if rows else schemas.empty(table_schemas[name]) for name, rows in found.items()

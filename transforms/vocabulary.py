@@ -19,7 +19,6 @@ from transforms import blocks, shuffle, tables
 
 SCHEMA = pa.schema([pa.field("term", pa.string(), nullable=False), pa.field("posts", pa.int64(), nullable=False)])
 
-COUNT_PARTS = 16
 # However small the corpus, a term may stand in so many posts; and below POSTS_PER_FREQUENCY posts one is enough.
 ALWAYS_ALLOWED = 10
 POSTS_PER_FREQUENCY = 50
@@ -51,15 +50,18 @@ class SelectVocabulary(beam.PTransform):
 
     A term has to stand in at least `min_document_frequency` posts (in fewer where there are less than 50 posts for
     each of these: one post is enough below 100 posts) and in at most `max_document_share` of the posts that have terms
-    (or 10 posts, whatever is more). Of these the `vocabulary_size` most frequent ones are kept.
+    (or 10 posts, whatever is more). Of these the `vocabulary_size` most frequent ones are kept. What is counted is
+    shuffled in `num_parts` parts: there are ever more rare terms the more posts there are.
     """
 
     vocabulary_size: int = 50_000
     min_document_frequency: int = 2
     max_document_share: float = 0.5
+    num_parts: int = 16
 
     def __post_init__(self) -> None:
         super().__init__()
+        shuffle.check_num_parts(self.num_parts)
         if self.vocabulary_size < 1:
             raise ValueError(f"vocabulary_size must be at least 1, got {self.vocabulary_size}")
         if self.min_document_frequency < 1:
@@ -72,7 +74,7 @@ class SelectVocabulary(beam.PTransform):
         return (
             parts
             | "CountTerms" >> beam.Map(lambda part: document_frequencies(part[1].column("text_terms")))
-            | "GroupByTerm" >> shuffle.GroupBlocks("term", COUNT_PARTS)
+            | "GroupByTerm" >> shuffle.GroupBlocks("term", self.num_parts)
             | "SumTerms" >> beam.Map(lambda part: sum_frequencies(part[1]))
             | "DropOthers" >> beam.Map(_select, beam.pvalue.AsSingleton(num_posts), self)
             | "KeepMostFrequent" >> beam.CombineGlobally(functools.partial(_merge, size=self.vocabulary_size))

@@ -15,7 +15,7 @@ import pytest
 from pipelines import ablate, backtest, evaluate, extract, fuse, ingest, stage
 from pipelines.backtest import Backtest
 from pipelines.demo_world import make_world
-from pipelines.options import Options
+from pipelines.options import Options, RunError
 from pipelines.stage import Places, UsageError
 from transforms import ablation, files, latent, schemas, space, tables, text_factors, variant_vectors
 from transforms.interests import InterestsEncoder
@@ -301,6 +301,17 @@ def test_where_nothing_has_a_time_each_user_is_split_by_hash(options: Options, t
     assert made.split.kind == "user"
     assert notes == ["no interaction has a time: of each user's a share is held out by hash instead of by time"]
     assert made.counts["train"] > made.counts["held_out"] > 0
+
+
+def test_a_catalogue_that_cannot_be_held_is_refused_before_the_work(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transforms import judged
+
+    monkeypatch.setattr(judged, "MAX_POSTS", tables.count_rows(f"{stage.run_dir(options)}/posts") - 1)
+    with pytest.raises(RunError, match=r"a backtest holds the ids of all posts, at most .*: give --no_evaluate"):
+        evaluate.evaluate(options, places_of(stage.run_dir(options), tmp_path / "work"))
+    assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
 
 
 def test_nothing_to_measure_is_said_not_raised(options: Options, tmp_path: Path) -> None:

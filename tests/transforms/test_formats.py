@@ -58,4 +58,8 @@ def test_number_of_parts_follows_the_size() -> None:
     assert formats.choose_num_parts([]) == 8
     assert formats.choose_num_parts([file(1 << 30)]) == 32
     assert formats.choose_num_parts([file(1 << 29), file(1 << 29, gzipped=True)]) == 96
-    assert formats.choose_num_parts([file(1 << 50)]) == 4096
+    # Past so many parts they grow, up to a size that a worker holds.
+    assert formats.choose_num_parts([file(200 << 30)]) == 4096
+    assert formats.choose_num_parts([file(16 << 40)]) == 65_536
+    with pytest.raises(ValueError, match="17,592,186,044,417 bytes of text are more than 17,592,186,044,416"):
+        formats.choose_num_parts([file((16 << 40) + 1)])

@@ -124,6 +124,12 @@ def test_parts_are_chosen_by_the_data(num_entries: int, num_parts: int) -> None:
     assert choose_num_parts(num_entries) == num_parts
 
 
+def test_a_history_of_too_many_parts_is_refused() -> None:
+    assert choose_num_parts(32_768_000_000) == interaction_matrix.MAX_PARTS
+    with pytest.raises(ValueError, match="has 32,768,000,001 rows, and factors are made of at most 32,768,000,000"):
+        choose_num_parts(32_768_000_001)
+
+
 @pytest.mark.parametrize("name", ["num_parts", "max_user_posts", "max_post_users"])
 def test_parameters_are_checked(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):

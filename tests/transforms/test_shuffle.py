@@ -71,3 +71,16 @@ def test_cogroup_joins_and_fills_what_is_missing(new_pipeline: NewPipeline) -> N
 def test_num_parts_is_checked_when_built() -> None:
     with pytest.raises(ValueError, match="num_parts must be at least 1, got 0"):
         shuffle.GroupBlocks("user_id", 0)
+
+
+def test_a_part_that_no_worker_holds_is_told(new_pipeline: NewPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = pa.RecordBatch.from_pydict({"post_id": ["hot"] * 100 + ["x"], "user_id": ["u"] * 101})
+    piece = "", blocks.to_ipc(block)
+    monkeypatch.setattr(shuffle, "MAX_PART_BYTES", 4 * len(piece[1]))
+    assert shuffle._concat((0, [piece] * 4), "post_id")[1].num_rows == 404
+    with pytest.raises(shuffle.PartTooLarge, match="a part of the shuffle by post_id has more than 6"):
+        shuffle._concat((0, [piece] * 5), "post_id")
+    with pytest.raises(shuffle.PartTooLarge, match="the shuffle by post_id"), new_pipeline() as pipeline:
+        rows = pipeline | beam.Create([block] * 5)
+        keys, kinds = dict.fromkeys("ab", "post_id"), dict.fromkeys("ab", block.schema)
+        _ = {"a": rows, "b": rows} | shuffle.CoGroupBlocks(keys, kinds, 2)
