@@ -26,17 +26,17 @@ class Kept:
         self._authors = None
 
     def forget_losers(self, racing: Callable[[], Iterable[np.ndarray]]) -> None:
-        """Drops the posts whose numbers are not racing any more, now and then."""
+        """Drops the posts whose rows of `tile()` are not racing any more, now and then."""
         if len(self._numbers) <= self._limit:
             return
         alive = np.zeros(len(self._numbers), bool)
-        for numbers in racing():
-            alive[self.places(numbers)] = True
-        places = np.flatnonzero(alive)
-        self._tiles = [self.tile().take(places)]
-        self._numbers = self._numbers[places]
+        for places in racing():
+            alive[places] = True
+        rows = np.flatnonzero(alive)
+        self._tiles = [self.tile().take(rows)]
+        self._numbers = self._numbers[rows]
         self._authors = None
-        self._limit = 2 * len(places) + (1 << 16)
+        self._limit = 2 * len(rows) + (1 << 16)
 
     def places(self, numbers: np.ndarray) -> np.ndarray:
         """The rows of `tile()` with these numbers."""

@@ -15,6 +15,11 @@ LOWEST = np.float32(-1e38)
 # Unit roundoff of float32: half the distance from 1 to the next number.
 ROUNDOFF = 2.0**-24
 
+# Scores of a group whose maximum stands for it, and the groups for every score that is looked for, so that few of the
+# best share one.
+_GROUP = 8
+_GROUPS_FOR_EACH = 4
+
 IdsOf = Callable[[np.ndarray], pa.Array]
 
 
@@ -27,19 +32,15 @@ def score_error(width: int, query_norms: np.ndarray, max_norm: float) -> np.ndar
     return (width + 4) * ROUNDOFF * query_norms * max_norm
 
 
-def survivors(scores: np.ndarray, thresholds: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def survivors(scores: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores not below their row's threshold: ([m] row, [m] column), int64, row by row.
 
     Args:
-      scores: [n, t] float32, t a multiple of 8.
+      scores: [n, t] float32.
       thresholds: [n] float32, finite.
-      mask: [n, t] bool, scratch.
     """
-    np.greater_equal(scores, thresholds[:, None], out=mask)
-    # Few survive: eight at a time are looked at as one word.
-    words = np.flatnonzero(mask.reshape(-1).view(np.uint64))
-    found = np.flatnonzero(mask.reshape(-1, 8)[words])
-    return np.divmod(words[found >> 3] * 8 + (found & 7), scores.shape[1])
+    # Numpy skips the many False of a flat mask by words; of a matrix it does not.
+    return np.divmod(np.flatnonzero((scores >= thresholds[:, None]).reshape(-1)), scores.shape[1])
 
 
 def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
@@ -48,6 +49,18 @@ def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
         return np.full(len(scores), -np.inf, np.float32)
     place = scores.shape[1] - k
     return np.partition(scores, place, axis=1)[:, place]
+
+
+def reached_by(scores: np.ndarray, k: int) -> np.ndarray:
+    """What at least k scores of each row reach, little below the k-th largest: [n] float32, -inf if fewer than k.
+
+    The k-th largest of the maxima of groups of scores where there are many: k groups have a score that reaches it.
+    """
+    groups = scores.shape[1] // _GROUP
+    if groups < _GROUPS_FOR_EACH * k:
+        return kth_largest(scores, k)
+    grouped = scores[:, : groups * _GROUP].reshape(len(scores), _GROUP, groups)
+    return kth_largest(grouped.max(axis=1), k)
 
 
 def rank_in_group(group: np.ndarray, score: np.ndarray, item: np.ndarray, ids_of: IdsOf) -> np.ndarray:

@@ -7,18 +7,19 @@ and rounded to float32. So neither the sizes of tiles and blocks nor the library
 
 import concurrent.futures
 import dataclasses
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 
-from transforms import blocks, selection
+from transforms import blas, blocks, selection
 from transforms.kept import Kept, author_codes
 from transforms.tiles import Eligibility, Exclusions, Tile, TileExclusions
 
 TILE_ROWS = 8192
 _QUERY_ROWS = 512
+# The scores of so many posts at once stay in the processor's cache until they have been looked through.
+_COLUMNS = 512
 # Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
 _MERGE_SHARE = 0.5
 # So that what is gathered for a product in float64 stays in the processor's cache.
@@ -91,12 +92,14 @@ def top_k(
     if max_per_author is not None and max_per_author < 1:
         raise ValueError(f"max_per_author must be at least 1, got {max_per_author}")
     search = _Search(queries, k, exclusions or Exclusions.none(), max_per_author)
-    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+    # The threads here share the work: those of BLAS would wait for each other.
+    with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for block in candidates:
-            kept = block.filter(pa.array(eligibility.mask(block)))
+            eligible = eligibility.mask(block)
+            kept = block if eligible.all() else block.filter(pa.array(eligible))
             for piece in blocks.split_rows(kept, TILE_ROWS):
                 search.scan(Tile.of(piece, column), pool)
-    return search.finish()
+        return search.finish(pool)
 
 
 class _Search:
@@ -115,7 +118,7 @@ class _Search:
         if not len(tile.post_id):
             return
         prepared = _PreparedTile(tile, self._exclusions.in_tile(tile), self._num_scanned)
-        self._max_norm = max(self._max_norm, float(np.linalg.norm(prepared.exact, axis=1).max()))
+        self._max_norm = max(self._max_norm, prepared.max_norm)
         found = np.zeros(len(tile.post_id), bool)
         for columns in pool.map(lambda rows: rows.scan(prepared, self._max_norm), self._rows):
             found[columns] = True
@@ -123,36 +126,31 @@ class _Search:
         self._num_scanned += len(tile.post_id)
         for _ in pool.map(lambda rows: rows.merge_if_due(self._kept), self._rows):
             pass
-        self._kept.forget_losers(lambda: (rows.numbers() for rows in self._rows))
+        self._kept.forget_losers(lambda: pool.map(lambda rows: self._kept.places(rows.numbers()), self._rows))
 
-    def finish(self) -> Ranked:
+    def finish(self, pool: concurrent.futures.Executor) -> Ranked:
         """What is left when all tiles have been scanned."""
-        for rows in self._rows:
-            rows.merge(self._kept)
-        ends = [rows.ranked(self._kept) for rows in self._rows]
-        query, rank, score, number = (
+        ends = list(pool.map(lambda rows: rows.ranked(self._kept), self._rows))
+        query, rank, score, place = (
             np.concatenate([end[i] for end in ends]) if ends else np.empty(0, kind)
             for i, kind in enumerate((np.int64, np.int32, np.float32, np.int64))
         )
-        return Ranked(query, rank, score, self._kept.places(number), self._kept.tile())
+        return Ranked(query, rank, score, place, self._kept.tile())
 
 
 class _PreparedTile:
     """A tile with what all rows of queries need of it, computed once."""
 
     def __init__(self, tile: Tile, exclusions: TileExclusions, first: int) -> None:
-        num_posts, width = tile.vectors.shape
-        self.num_posts, self.first, self.exclusions = num_posts, first, exclusions
-        self.padded = np.zeros((-(-num_posts // 8) * 8, width), np.float32)
-        self.padded[:num_posts] = tile.vectors
-        self.exact = tile.vectors.astype(np.float64)
+        self.first, self.exclusions, self.vectors = first, exclusions, tile.vectors
+        self.num_posts, self.width = tile.vectors.shape
+        self.transposed = np.ascontiguousarray(tile.vectors.T)
+        self.max_norm = float(np.linalg.norm(tile.vectors.astype(np.float64), axis=1).max())
         self.authors = author_codes(tile.author_id)
 
 
 class _Rows:
     """The k best so far of some queries, and those that came after the last merge."""
-
-    _scratch = threading.local()
 
     def __init__(self, queries: np.ndarray, start: int, k: int, cap: int | None) -> None:
         self._start, self._k, self._cap = start, k, cap
@@ -166,40 +164,45 @@ class _Rows:
 
     def scan(self, tile: _PreparedTile, max_norm: float) -> np.ndarray:
         """Puts what can win in a tile on the pending list and gives its columns."""
-        scores, mask = self._scratch_of(len(self._queries), len(tile.padded))
-        np.matmul(self._queries, tile.padded.T, out=scores)
-        scores[:, tile.num_posts :] = -np.inf
-        scores[tile.exclusions.pairs(self._start, self._start + len(self._queries))] = -np.inf
-        error = selection.score_error(tile.exact.shape[1], self._norms, max_norm)
-        row, column = self._survivors(scores, mask, tile, error)
+        error = selection.score_error(tile.width, self._norms, max_norm)
+        found = list(self._survivors(tile, error))
+        row, column, score = (np.concatenate([entry[i] for entry in found]) for i in range(3))
+        if self._cap is not None and len(row) > 4 * self._k * len(self._queries):
+            keep = selection.within_cap(row, tile.authors[column], score, self._cap, 2 * error)
+            row, column = row[keep], column[keep]
         score = self._rescore(tile, row, column)
         wins = score >= self._kth[row]
         row, column, score = row[wins], column[wins], score[wins]
         self._pending.append((row, score, column + tile.first))
         return column
 
-    def _survivors(
-        self, scores: np.ndarray, mask: np.ndarray, tile: _PreparedTile, error: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _survivors(self, tile: _PreparedTile, error: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Entries that are not clearly below the k-th score: ([m] row, [m] column, [m] float32 score)."""
         bound = self._kth - 2 * error
         unbound = np.flatnonzero(np.isneginf(self._kth))
-        if len(unbound):
-            bound[unbound] = self._bound_in_tile(scores, unbound, tile, error)
-        row, column = selection.survivors(scores, _at_least_lowest(bound), mask)
-        if self._cap is not None and len(row) > 4 * self._k * len(self._queries):
-            keep = selection.within_cap(row, tile.authors[column], scores[row, column], self._cap, 2 * error)
-            row, column = row[keep], column[keep]
-        return row, column
+        # Rows without a k-th score take it from the tile, so that they have to see all of it at once.
+        step = tile.num_posts if len(unbound) else _COLUMNS
+        excluded_row, excluded_column = tile.exclusions.pairs(self._start, self._start + len(self._queries))
+        order = np.argsort(excluded_column, kind="stable")
+        excluded_row, excluded_column = excluded_row[order], excluded_column[order]
+        for start in range(0, tile.num_posts, step):
+            scores = self._queries @ tile.transposed[:, start : start + step]
+            low, high = np.searchsorted(excluded_column, [start, start + step])
+            scores[excluded_row[low:high], excluded_column[low:high] - start] = -np.inf
+            if len(unbound):
+                bound[unbound] = self._bound_in_tile(scores, unbound, tile, error)
+            row, column = selection.survivors(scores, _at_least_lowest(bound))
+            yield row, column + start, scores[row, column]
 
     def _bound_in_tile(
         self, scores: np.ndarray, unbound: np.ndarray, tile: _PreparedTile, error: np.ndarray
     ) -> np.ndarray:
-        """The k-th score within the tile, less the error, of rows that have no k-th score yet: [len(unbound)]."""
+        """What k posts of the tile reach, less the error, for rows that have no k-th score yet: [len(unbound)]."""
+        best = scores if len(unbound) == len(scores) else scores[unbound]
         if self._cap is None:
-            return selection.kth_largest(scores[unbound], self._k) - 2 * error[unbound]
-        best = scores[unbound]
-        enough = _at_least_lowest(selection.kth_largest(best, min(best.shape[1], 4 * self._k)))
-        row, column = selection.survivors(best, enough, np.empty(best.shape, bool))
+            return selection.reached_by(best, self._k) - 2 * error[unbound]
+        enough = _at_least_lowest(selection.reached_by(best, min(best.shape[1], 4 * self._k)))
+        row, column = selection.survivors(best, enough)
         score = best[row, column]
         group = row * (int(tile.authors.max()) + 1) + tile.authors[column]
         capped = selection.rank_in_group(group, score, column, lambda columns: pa.array(columns)) < self._cap
@@ -211,7 +214,8 @@ class _Rows:
         score = np.empty(len(row), np.float32)
         for start in range(0, len(row), _RESCORED_AT_ONCE):
             part = slice(start, start + _RESCORED_AT_ONCE)
-            score[part] = np.einsum("ij,ij->i", self._exact[row[part]], tile.exact[column[part]])
+            posts = tile.vectors.take(column[part], axis=0).astype(np.float64)
+            score[part] = np.einsum("ij,ij->i", self._exact.take(row[part], axis=0), posts)
         return score
 
     def merge_if_due(self, kept: Kept) -> None:
@@ -258,25 +262,17 @@ class _Rows:
         score[row[over], column[over]] = -np.inf
 
     def ranked(self, kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(query, rank from 1, score, number), by query and rank."""
+        """(query, rank from 1, score, row of the kept posts), by query and rank, when there is nothing more to come."""
+        self.merge(kept)
         row, column = np.nonzero(self._score > -np.inf)
         score, number = self._score[row, column], self._number[row, column]
         rank = selection.rank_in_group(row, score, number, kept.ids_of)
         order = np.lexsort((rank, row))
-        return row[order] + self._start, (rank[order] + 1).astype(np.int32), score[order], number[order]
+        return row[order] + self._start, (rank[order] + 1).astype(np.int32), score[order], kept.places(number[order])
 
     def numbers(self) -> np.ndarray:
         """The posts that are still in the race, some of them repeatedly."""
         return np.concatenate([self._number[self._number >= 0], *(number for _, _, number in self._pending)])
-
-    @classmethod
-    def _scratch_of(cls, num_rows: int, num_columns: int) -> tuple[np.ndarray, np.ndarray]:
-        size = num_rows * num_columns
-        held = getattr(cls._scratch, "scores", None)
-        if held is None or held.size < size:
-            cls._scratch.scores, cls._scratch.mask = np.empty(size, np.float32), np.empty(size, bool)
-        shape = num_rows, num_columns
-        return cls._scratch.scores[:size].reshape(shape), cls._scratch.mask[:size].reshape(shape)
 
 
 def _at_least_lowest(bound: np.ndarray) -> np.ndarray:

@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from transforms import post_time
+from transforms import blas, post_time
 from transforms.sample import Block, Interactions, Sample
 from transforms.search import descend, gains
 from transforms.tuned import Content, Decoded, Mix, Own, Tuning
@@ -67,7 +66,7 @@ def tune(sample: Sample, seed: int, num_factors: int = NUM_FACTORS, one_recency:
       num_factors: F, how many factors there will be; no k is larger.
       one_recency: whether `content_recency` is `recency`, or chosen by itself.
     """
-    with threadpool_limits(limits=1, user_api="blas"):
+    with blas.one_thread():
         return _tune(sample, seed, num_factors, one_recency)
 
 

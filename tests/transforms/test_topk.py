@@ -115,6 +115,23 @@ def test_equals_brute_force(
     assert as_lists(ranked, 23) == brute_force(queries, candidates, 10, excluded, cap)
 
 
+@pytest.mark.parametrize("cap", [None, 2])
+def test_how_many_columns_are_looked_at_at_once_does_not_show(monkeypatch: pytest.MonkeyPatch, cap: int | None) -> None:
+    monkeypatch.setattr(topk, "TILE_ROWS", 150)
+    rng = np.random.default_rng(4)
+    queries, vectors = coarse(rng, 11, 5), coarse(rng, 601, 5)
+    candidates = make_candidates(vectors, author_id=[f"a{i}" for i in rng.integers(0, 90, 601)])
+    pairs = [(int(q), f"p{i:04d}") for q, i in zip(rng.integers(0, 11, 900), rng.integers(0, 601, 900), strict=True)]
+    nobody = np.empty(0, np.int64), pa.array([], pa.string())
+    exclusions = Exclusions(np.array([q for q, _ in pairs]), pa.array([p for _, p in pairs]), *nobody)
+    for columns in (1, 7, 150):
+        monkeypatch.setattr(topk, "_COLUMNS", columns)
+        ranked = topk.top_k(
+            queries, [candidates], 4, eligibility=EVERYTHING_BUT_VECTORS, exclusions=exclusions, max_per_author=cap
+        )
+        assert as_lists(ranked, 11) == brute_force(queries, candidates, 4, set(pairs), cap)
+
+
 EVERYTHING_BUT_VECTORS = Eligibility(include_sensitive=True, include_reposts=True, needs_embedding=False)
 
 
