@@ -31,13 +31,14 @@ def prepare(folder: Path, scale: float) -> Mapping[str, int]:
 def ours(folder: Path) -> Run:
     """GroupBlocks on the in-process runner, then pyarrow's group_by inside each part."""
     import apache_beam as beam
+    import pyarrow as pa
     from apache_beam.runners.portability import fn_api_runner
 
     from pipelines.parts import ROWS_PER_PART
     from transforms import shuffle
 
     table = _load(folder)
-    _blocks.extend(table.combine_chunks().to_batches(BLOCK_ROWS))
+    _blocks.extend(table.to_batches(BLOCK_ROWS))
     num_parts = max(1, table.num_rows // ROWS_PER_PART)
 
     def run() -> Facts:
@@ -46,7 +47,7 @@ def ours(folder: Path) -> Run:
             _ = (
                 root
                 | beam.Create(range(len(_blocks)))
-                | "Block" >> beam.Map(_block)
+                | "Block" >> beam.Map(_block).with_output_types(pa.RecordBatch)
                 | shuffle.GroupBlocks("user_id", num_parts)
                 | "GroupByUser" >> beam.Map(_group)
             )
