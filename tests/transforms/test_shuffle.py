@@ -84,3 +84,38 @@ def test_a_part_that_no_worker_holds_is_told(new_pipeline: NewPipeline, monkeypa
         rows = pipeline | beam.Create([block] * 5)
         keys, kinds = dict.fromkeys("ab", "post_id"), dict.fromkeys("ab", block.schema)
         _ = {"a": rows, "b": rows} | shuffle.CoGroupBlocks(keys, kinds, 2)
+
+
+def test_columns_of_few_strings_are_compact_and_come_back() -> None:
+    num_rows = 1000
+    block = pa.RecordBatch.from_arrays(
+        [
+            pa.array([f"u{n}" for n in range(num_rows)]),
+            pa.array(["like", None, ""] * 333 + ["view"]),
+            # Few values at first, too many in all.
+            pa.array(["en"] * 300 + [f"x{n}" for n in range(num_rows - 300)]),
+        ],
+        schema=pa.schema([pa.field("id", pa.string(), nullable=False), ("kind", pa.string()), ("lang", pa.string())]),
+    )
+    compact = shuffle.compact(block)
+    assert [pa.types.is_dictionary(kind) for kind in compact.schema.types] == [False, True, False]
+    assert len(blocks.to_ipc(compact)) < len(blocks.to_ipc(block))
+    for rows in (slice(0, num_rows), slice(5, 12)):
+        sent = blocks.from_ipc(blocks.to_ipc(compact[rows]))
+        assert shuffle.expand(sent).equals(block[rows]) and shuffle.expand(sent).schema == block.schema
+
+
+def test_pieces_with_other_dictionaries_go_together(new_pipeline: NewPipeline) -> None:
+    kinds = [["like"] * 5, ["view"] * 5, [f"k{n}" for n in range(300)], [None] * 3]
+
+    def check(parts: list[tuple[int, pa.RecordBatch]]) -> None:
+        found = [kind for _, block in parts for kind in block.column("kind").to_pylist()]
+        assert sorted(found, key=str) == sorted((kind for some in kinds for kind in some), key=str)
+
+    with new_pipeline() as pipeline:
+        sent = [
+            pa.RecordBatch.from_arrays([pa.array(["a"] * len(some)), pa.array(some, pa.string())], ["id", "kind"])
+            for some in kinds
+        ]
+        parts = pipeline | beam.Create(sent) | shuffle.GroupBlocks("id", 3)
+        assert_that(parts, check, label="AllKinds")
