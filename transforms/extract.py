@@ -18,8 +18,10 @@ from transforms.isolated_decoder import Decoded, IsolatedDecoder
 from transforms.media import MediaError, MediaLimits
 from transforms.media_outcomes import Outcome
 from transforms.reuse import MediaKeys
-from transforms.text import text_terms
+from transforms.text_blocks import text_terms
 
+# Posts without media cost little: in blocks of as many as those with them, most of the time of a post was the block's.
+_MOST_BLOCKS = 16
 _ENCODE_AT_ONCE = 32  # Decoded samples that wait for their encoder: what bounds the memory of decoded media.
 
 
@@ -144,8 +146,13 @@ class Extractor:
         empty = (self.schema, schemas.MEDIA, schemas.REJECTS)
         made = [tuple(schemas.empty(schema) for schema in empty)]
         counts: dict[str, int] = {}
-        for rows in blocks.split_rows(posts, self.block_rows):
-            *tables_made, tallies = self._extract_rows(rows, reused)
+        alts = media_alts(posts.column("media"))
+        terms = text_terms(posts.column("text"), posts.column("hashtags"), alts)
+        for start, num_rows in self._split(posts):
+            rows = posts.slice(start, num_rows)
+            *tables_made, tallies = self._extract_rows(
+                rows, [column.slice(start, num_rows) for column in terms], reused
+            )
             made.append(tuple(tables_made))
             for name, number in tallies.items():
                 counts[name] = counts.get(name, 0) + number
@@ -153,12 +160,20 @@ class Extractor:
         features, media, rejects = (blocks.concat(pieces) for pieces in zip(*made, strict=True))
         return Made(features, blocks.sort(media, "post_id"), rejects, counts)
 
-    def _extract_rows(self, posts: pa.RecordBatch, reused: pa.RecordBatch | None) -> Made:
+    def _split(self, posts: pa.RecordBatch) -> Iterator[tuple[int, int]]:
+        """(first row, rows) of what is worked on together: up to `block_rows` posts with media and those between."""
+        has_media = pc.fill_null(pc.list_value_length(posts.column("media")), 0).to_numpy(zero_copy_only=False) > 0
+        before = np.cumsum(has_media)
+        start = 0
+        while start < posts.num_rows:
+            end = np.searchsorted(before, before[start] - has_media[start] + self.block_rows, "right")
+            num_rows = min(int(end) - start, _MOST_BLOCKS * self.block_rows)
+            yield start, num_rows
+            start += num_rows
+
+    def _extract_rows(self, posts: pa.RecordBatch, terms: Sequence[pa.Array], reused: pa.RecordBatch | None) -> Made:
         columns = {name: posts.column(name) for name in ("post_id", "author_id", "created_at")}
-        terms, term_counts = text_terms(
-            posts.column("text"), posts.column("hashtags"), media_alts(posts.column("media"))
-        )
-        columns |= {"text_terms": terms, "text_counts": term_counts}
+        columns |= dict(zip(("text_terms", "text_counts"), terms, strict=True))
         pools = {kind: Pool(encoder, posts.num_rows) for kind, encoder in self.encoders.items()}
         media = self._media(posts, pools, reused)
         columns |= {kind: pool.column() for kind, pool in pools.items()}

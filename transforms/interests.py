@@ -6,7 +6,7 @@ import pyarrow as pa
 from transforms import blocks, transform_fn, vectors
 from transforms.preprocessing import TEXT
 from transforms.space import Space
-from transforms.text import text_terms
+from transforms.text_blocks import text_terms
 
 
 class InterestsEncoder:

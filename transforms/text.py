@@ -21,10 +21,9 @@ it are looked at, the first ones.
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-import pyarrow as pa
 
 MAX_CHARACTERS = 20_000
 MAX_TERMS = 1_000
@@ -35,41 +34,8 @@ URL_TERM = "url:"
 MENTION = "<mention>"
 NUMBER = "<number>"
 
-
-def text_terms(
-    texts: pa.Array, hashtags: pa.Array | None = None, alts: pa.Array | None = None
-) -> tuple[pa.ListArray, pa.ListArray]:
-    """The terms of posts (or of users, with `bio` as text and `interests` as hashtags).
-
-    Args:
-      texts: [n] string, nullable.
-      hashtags: [n] list<string>, nullable, with or without "#"; words of an entry may be apart ("climate change").
-      alts: [n] list<string>, nullable: descriptions of pictures, read like the text.
-
-    Returns:
-      text_terms: [n] list<string>, the distinct terms, sorted by code point; null where there is none.
-      text_counts: [n] list<int32>, how often each occurs.
-    """
-    terms: list[str] = []
-    counts: list[int] = []
-    offsets = np.zeros(len(texts) + 1, np.int32)
-    lists = (_lists(hashtags, len(texts)), _lists(alts, len(texts)))
-    for row, (text, tags, descriptions) in enumerate(zip(texts.to_pylist(), *lists, strict=True)):
-        found = count_terms(text, tags, descriptions)
-        for term in sorted(found):
-            terms.append(term)
-            counts.append(found[term])
-        offsets[row + 1] = len(terms)
-    empty = pa.array(np.diff(offsets) == 0)
-    starts = pa.array(offsets)
-    return (
-        pa.ListArray.from_arrays(starts, pa.array(terms, pa.string()), mask=empty),
-        pa.ListArray.from_arrays(starts, pa.array(counts, pa.int32()), mask=empty),
-    )
-
-
-def _lists(column: pa.Array | None, num_rows: int) -> list[list[str | None] | None]:
-    return [None] * num_rows if column is None else column.to_pylist()
+# A term, or all terms of a hashtag.
+Read = str | tuple[str, ...]
 
 
 def count_terms(
@@ -81,32 +47,42 @@ def count_terms(
     tags: set[str] = set()
     for piece in (text, *(alts or ())):
         if piece and budget > 0:
-            _add(found, _read(piece[:budget], tags))
+            _add(found, read_text(piece[:budget]), tags)
             budget -= len(piece)
     for tag in hashtags or ():
         if tag and budget > 0:
-            _add(found, _read_tag(tag[:MAX_TAG], tags))
+            _add(found, (read_tag(tag),), tags)
             budget -= min(len(tag), MAX_TAG)
     return found
 
 
-def _add(found: dict[str, int], terms: Iterable[str]) -> None:
-    for term in terms:
-        if term in found:
-            found[term] += 1
-        elif len(found) < MAX_TERMS:
-            found[term] = 1
+def _add(found: dict[str, int], read: Iterable[Read], tags: set[str]) -> None:
+    for one in read:
+        if isinstance(one, str):
+            _count(found, one)
+        elif one and one[0] not in tags:
+            tags.add(one[0])
+            for term in one:
+                _count(found, term)
 
 
-def _read(text: str, tags: set[str]) -> list[str]:
-    """The terms of a text; hashtags that it has are added to `tags`.
+def _count(found: dict[str, int], term: str) -> None:
+    if term in found:
+        found[term] += 1
+    elif len(found) < MAX_TERMS:
+        found[term] = 1
 
-    What is ASCII and neither a URL, a mention nor a hashtag needs only one fast pattern, also beside what is not.
+
+def read_text(text: str) -> list[Read]:
+    """What a text says: terms, and for each hashtag in it what `read_tag` gives.
+
+    No pattern looks past white space, so that a text may be cut there and read in pieces. What is ASCII and neither a
+    URL, a mention nor a hashtag needs only one fast pattern, also beside what is not.
     """
-    found: list[str] = []
+    found: list[Read] = []
 
     def take(match: re.Match[str]) -> str:
-        found.extend(_read_tokens(match.group(), tags))
+        found.extend(_read_tokens(match.group()))
         return " "
 
     if not text.isascii():
@@ -128,14 +104,14 @@ _HAS_SPECIAL = re.compile(r"[@#]|://|[wW]{3}\.").search
 _NOT_ASCII = re.compile(r"(?<![!-~])[!-~]*[^\x00-\x7f]\S*")
 
 
-def _read_tokens(text: str, tags: set[str]) -> Iterator[str]:
+def _read_tokens(text: str) -> Iterator[Read]:
     for match in _token().finditer(text):
         kind = match.lastgroup
         token = match.group()
         if kind == "word":
             yield from words(token)
         elif kind == "tag":
-            yield from _read_tag(token, tags)
+            yield read_tag(token)
         elif kind == "url":
             yield URL_TERM + _host(token)
         elif kind == "mention":
@@ -144,13 +120,9 @@ def _read_tokens(text: str, tags: set[str]) -> Iterator[str]:
             yield fold_emoji(token)
 
 
-def _read_tag(tag: str, tags: set[str]) -> Sequence[str]:
-    """`#tag` and its words; nothing where the tag has been met before."""
-    terms = _tag_terms(tag[:MAX_TAG])
-    if not terms or terms[0] in tags:
-        return ()
-    tags.add(terms[0])
-    return terms
+def read_tag(tag: str) -> tuple[str, ...]:
+    """`#tag` and its words, which count in a post only where `#tag` has not been met before; () where it has none."""
+    return _tag_terms(tag[:MAX_TAG])
 
 
 @functools.lru_cache(maxsize=16_384)

@@ -14,7 +14,7 @@ from pipelines.options import Options
 from tests.transforms.space_fixtures import write_model
 from transforms import blocks, counts, schemas, tables
 from transforms.space import read_space
-from transforms.text import text_terms
+from transforms.text_blocks import text_terms
 
 NOW = datetime.datetime(2024, 5, 31, tzinfo=datetime.UTC)
 WORDS = {"football": "football goal match striker league", "cooking": "cooking soup onion butter oven"}

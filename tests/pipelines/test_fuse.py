@@ -14,7 +14,7 @@ import pytest
 from pipelines import fuse as stage_fuse
 from pipelines.options import Options
 from pipelines.stage import execute
-from transforms import blocks, counts, schemas, tables, text, transform_fn
+from transforms import blocks, counts, schemas, tables, text_blocks, transform_fn
 
 DATE = "2026-01-02"
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def _write(output: Path, world: World, num_parts: int) -> None:
     for name, other in (("posts", schemas.POSTS), ("interactions", schemas.INTERACTIONS)):
         tables.write_file(str(directory.parent / name / "part-00000.parquet"), schemas.empty(other), other)
     for part, rows in enumerate(np.array_split(np.arange(len(world.ids)), num_parts)):
-        terms = text.text_terms(pa.array([world.texts[row] for row in rows], pa.string()))
+        terms = text_blocks.text_terms(pa.array([world.texts[row] for row in rows], pa.string()))
         known = [pa.array([world.ids[row] for row in rows], pa.string()), pa.nulls(len(rows), pa.string())]
         dense = [blocks.numpy_to_optional(values[rows], present[rows]) for values, present in world.dense.values()]
         columns = [*known, pa.nulls(len(rows), schemas.TIMESTAMP), *terms, *dense]
@@ -132,7 +132,7 @@ def test_texts_of_one_topic_are_close_and_users_land_among_them(fitted: tuple[Wo
     applier = transform_fn.load(str(output / "runs" / DATE / "transform_fn"))
     found = _block(_fused(output), applier.layout, "text")
     has_text = np.array([t is not None for t in world.texts])
-    users = text.text_terms(pa.array(["I bake", None, "zzz"]), pa.array([["Bread", "butter"], ["goal"], None]))
+    users = text_blocks.text_terms(pa.array(["I bake", None, "zzz"]), pa.array([["Bread", "butter"], ["goal"], None]))
     fused, mask = applier(pa.RecordBatch.from_arrays(list(users), names=["text_terms", "text_counts"]))
     assert mask.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert not fused[:, 6:].any() and not fused[2].any()

@@ -13,7 +13,7 @@ from tests.transforms.space_fixtures import TUNING
 from transforms import blocks, post_time, schemas, tables, transform_fn
 from transforms.interests import InterestsEncoder
 from transforms.space import Space
-from transforms.text import text_terms
+from transforms.text_blocks import text_terms
 from transforms.tuned import Content
 
 WORDS = ("football goal match striker league", "cooking soup onion butter oven")

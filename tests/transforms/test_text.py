@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from transforms import text
-from transforms.text import count_terms, text_terms
+from transforms.text import count_terms
+from transforms.text_blocks import text_terms
 
 
 def _terms(*arguments: object) -> set[str]:
