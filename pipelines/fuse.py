@@ -123,7 +123,7 @@ def fit_text(options: Options, places: Places, num_texts: int, block: pa.RecordB
     features, terms = places.input("features"), places.scratch("vocabulary")
     with new_pipeline(options) as root:
         found = root | "FitText" >> fuse.FitText(
-            features, terms, num_texts, block.num_rows, options.text_width, options.seed
+            features, terms, places.scratch("svd"), num_texts, block.num_rows, options.text_width, options.seed
         )
         _ = found | "WriteText" >> beam.Map(fuse.write_text, path, terms, num_texts)
     return fuse.text_fit(path)

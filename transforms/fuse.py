@@ -1,7 +1,7 @@
 """Fusing: all modalities of a post side by side in one vector, by a transform that is fitted on all posts and saved.
 
     SurveyFeatures   which modalities there are, and the vocabulary          (features/ read once)
-    FitText          singular vectors of the posts' TF-IDF                   (read once a pass)
+    FitText          singular vectors of the posts' TF-IDF                   (read once, its rows once a pass)
     FitTransform     tft: vocabulary, means, scales, PCA -> transform_fn/    (read once a phase of tft)
     FuseParts        transform_fn applied to every part
 
@@ -19,14 +19,26 @@ import pyarrow as pa
 import scipy.sparse as sp
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, files, post_time, preprocessing, progress, schemas, svd, tables, transform_fn, vocabulary
+from transforms import (
+    blocks,
+    files,
+    post_time,
+    preprocessing,
+    progress,
+    schemas,
+    svd,
+    tables,
+    tiled_matrix,
+    transform_fn,
+    vocabulary,
+)
 from transforms.preprocessing import TEXT, Modality, TextFit
 from transforms.transform_fn import BATCH_ROWS, Layout
 
 MIN_PRESENT = 2
 # The singular vectors stand in the graph as a constant, and a graph has at most 2 GB.
 MAX_TEXT_NUMBERS = 200_000_000
-SPARSE_BLOCK_ROWS = 8192
+SPARSE_BLOCK_ROWS = 65_536
 Part = tuple[int, pa.RecordBatch]
 
 
@@ -57,6 +69,7 @@ class FitText(beam.PTransform):
     Attributes:
       features: directory of the features table.
       vocabulary: directory of a table of vocabulary.SCHEMA.
+      scratch: directory for the rows, which every pass reads, and for what passes leave to each other.
       num_posts: posts that have terms.
       num_terms: terms of the vocabulary.
       width: singular vectors wanted.
@@ -64,6 +77,7 @@ class FitText(beam.PTransform):
 
     features: str
     vocabulary: str
+    scratch: str
     num_posts: int
     num_terms: int
     width: int
@@ -73,21 +87,36 @@ class FitText(beam.PTransform):
         super().__init__()
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[svd.Svd]:
-        rows_of = functools.partial(text_rows, directory=self.vocabulary, num_posts=self.num_posts)
-        return (
+        written = (
             root
-            | "Table" >> beam.Create([self.features])
-            | "ListFiles" >> beam.FlatMap(tables.list_files)
-            | "Spread" >> beam.Reshuffle()
-            | svd.RandomizedSvd(rows_of, self.num_posts, self.num_terms, self.width, seed=self.seed)
+            | tables.ReadParts(self.features, ("text_terms", "text_counts"))
+            | "WriteRows" >> beam.Map(_write_rows, self.scratch, self.vocabulary, self.num_posts)
+            | "Written" >> beam.Reshuffle()
+        )
+        rows_of = functools.partial(text_rows, directory=self.scratch, num_terms=self.num_terms)
+        return written | svd.RandomizedSvd(
+            rows_of, self.num_posts, self.num_terms, self.scratch, self.width, seed=self.seed
         )
 
 
-def text_rows(path: str, directory: str, num_posts: int) -> Iterator[sp.csr_array]:
-    """The TF-IDF rows of one file of features/, in blocks."""
-    terms = vocabulary.read_vocabulary(directory, num_posts)
-    for block in blocks.split_rows(tables.read_file(path, ["text_terms", "text_counts"]), SPARSE_BLOCK_ROWS):
-        yield vocabulary.sparse_rows(block.column("text_terms"), block.column("text_counts"), terms)
+def _write_rows(part: Part, directory: str, terms: str, num_posts: int) -> tuple[int, int]:
+    """Writes the TF-IDF rows of a part as a tile, which is read a few times faster than terms: (part, its rows)."""
+    number, block = part
+    known = vocabulary.read_vocabulary(terms, num_posts)
+    rows = vocabulary.sparse_rows(block.column("text_terms"), block.column("text_counts"), known)
+    entries = np.empty(rows.nnz, tiled_matrix.ENTRY)
+    entries["row"] = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    entries["column"], entries["value"] = rows.indices, rows.data
+    tiled_matrix.write_rows(directory, number, 1, np.zeros(rows.nnz, np.int8), entries)
+    return number, rows.shape[0]
+
+
+def text_rows(part: tuple[int, int], directory: str, num_terms: int) -> Iterator[sp.csr_array]:
+    """What `_write_rows` wrote of a part, in blocks."""
+    number, num_rows = part
+    rows = tiled_matrix.TiledMatrix(directory, {number: num_rows}, {0: num_terms}).tile(number, 0)
+    for start in range(0, num_rows, SPARSE_BLOCK_ROWS):
+        yield rows[start : start + SPARSE_BLOCK_ROWS]
 
 
 def write_text(found: svd.Svd, path: str, directory: str, num_posts: int) -> None:

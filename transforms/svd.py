@@ -13,15 +13,24 @@ rounded to multiples of a power of two so small and so large that every partial 
 million rows: 2^-16), far below what the truncation leaves out.
 """
 
+import concurrent.futures
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import scipy.sparse as sp
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindows
 
+from transforms import arrays
+
+NUM_THREADS = min(4, os.cpu_count() or 1)
 BASIS_BITS = 24
 MAX_BITS = 20
 # Singular values below this share of the largest are what rounding leaves of zero.
@@ -57,6 +66,7 @@ class RandomizedSvd(beam.PTransform):
         than 1. It is called in every pass and has to give the same rows each time.
       num_rows: rows of the whole matrix (or more); decides how finely entries are rounded.
       num_columns: columns of the matrix.
+      directory: where arrays as large as the basis lie between steps: files, as elements they were copied ten times.
       rank: singular vectors wanted.
       oversampling: further directions carried along for accuracy.
       passes: power iterations.
@@ -66,6 +76,7 @@ class RandomizedSvd(beam.PTransform):
     rows_of: Callable[[Any], Iterable[sp.csr_array]]
     num_rows: int
     num_columns: int
+    directory: str
     rank: int
     oversampling: int = 16
     passes: int = 4
@@ -78,23 +89,24 @@ class RandomizedSvd(beam.PTransform):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     def expand(self, keys: beam.PCollection[Any]) -> beam.PCollection[Svd]:
-        width = min(self.rank + self.oversampling, self.num_columns)
-        shape = (self.num_columns, width)
+        shape = (self.num_columns, min(self.rank + self.oversampling, self.num_columns))
         bits = entry_bits(self.num_rows)
-        basis = keys.pipeline | "Start" >> beam.Create([(shape, self.seed)]) | "Random" >> beam.Map(_random_basis)
+        start = keys.pipeline | "Start" >> beam.Create([self.seed])
+        basis = start | "Random" >> beam.Map(_write_random_basis, shape, self.directory)
         for number in range(1, self.passes + 1):
             basis = (
                 keys
-                | f"Multiply{number}" >> beam.Map(_product, beam.pvalue.AsSingleton(basis), self.rows_of, bits)
-                | f"Sum{number}" >> beam.CombineGlobally(SumArrays(shape))
-                | f"Orthonormalise{number}" >> beam.Map(orthonormalise)
+                | f"Multiply{number}"
+                >> beam.ParDo(_Multiply(self.rows_of, bits, self.directory, number), beam.pvalue.AsSingleton(basis))
+                | f"Gather{number}" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+                | f"Orthonormalise{number}" >> beam.Map(_write_basis, shape, self.directory, number)
             )
         final = (
             keys
             | "Project" >> beam.Map(_gram, beam.pvalue.AsSingleton(basis), self.rows_of, bits)
             | "SumGram" >> beam.CombineGlobally(_sum_final)
         )
-        return basis | "RayleighRitz" >> beam.Map(rayleigh_ritz, beam.pvalue.AsSingleton(final), self.rank)
+        return basis | "RayleighRitz" >> beam.Map(_read_and_solve, beam.pvalue.AsSingleton(final), self.rank)
 
 
 def entry_bits(num_rows: int) -> int:
@@ -102,10 +114,33 @@ def entry_bits(num_rows: int) -> int:
     return min(MAX_BITS, (53 - math.ceil(math.log2(num_rows + 1))) // 2)
 
 
-def _random_basis(start: tuple[tuple[int, int], int]) -> np.ndarray:
-    shape, seed = start
+def _write_random_basis(seed: int, shape: tuple[int, int], directory: str) -> str:
     columns = np.random.default_rng(seed).standard_normal(shape)
-    return columns / np.linalg.norm(columns, axis=0)
+    return _write(columns / np.linalg.norm(columns, axis=0), directory, "basis", 0)
+
+
+def _write_basis(paths: list[str], shape: tuple[int, int], directory: str, number: int) -> str:
+    """The orthonormal basis of the sum of what `_Multiply` wrote, as a file."""
+    total = np.zeros(shape)
+    for path in paths:
+        total += arrays.load(path)
+    written = _write(orthonormalise(total), directory, "basis", number)
+    # Of the step before: a step that is tried again still finds its own.
+    before = _directory(directory, "products", number - 1)
+    if FileSystems.exists(before):
+        FileSystems.delete([before])
+    return written
+
+
+def _write(array: np.ndarray, directory: str, kind: str, number: int) -> str:
+    path: str = FileSystems.join(_directory(directory, kind, number), f"{uuid.uuid4().hex}.npy")
+    arrays.save(path, array)
+    return path
+
+
+def _directory(directory: str, kind: str, number: int) -> str:
+    path: str = FileSystems.join(directory, f"{kind}-{number}")
+    return path
 
 
 def orthonormalise(columns: np.ndarray) -> np.ndarray:
@@ -133,50 +168,68 @@ def _rounded_rows(rows: sp.csr_array, bits: int) -> sp.csr_array:
     return sp.csr_array((rounded(rows.data, bits), rows.indices, rows.indptr), shape=rows.shape)
 
 
-def _product(key: Any, basis: np.ndarray, rows_of: Callable[[Any], Iterable[sp.csr_array]], bits: int) -> np.ndarray:
-    """A^T (A X) of the rows of one key: [num_columns, width] float64, exact in units of 2^(-2 bits)."""
-    basis = rounded(basis, BASIS_BITS)
-    total = np.zeros_like(basis)
-    for block in rows_of(key):
-        rows = _rounded_rows(block, bits)
-        total += rows.T.tocsr() @ rounded(rows @ basis, bits)
-    return total
+class _Multiply(beam.DoFn):
+    """Keys -> files with A^T (A X), one for the rows of all keys of a bundle: exact in units of 2^(-2 bits)."""
+
+    def __init__(
+        self, rows_of: Callable[[Any], Iterable[sp.csr_array]], bits: int, directory: str, number: int
+    ) -> None:
+        self.rows_of, self.bits, self.directory, self.number = rows_of, bits, directory, number
+
+    def start_bundle(self) -> None:
+        self.pieces: list[np.ndarray] = []
+        self.totals: list[np.ndarray] = []
+
+    def process(self, key: Any, basis: str) -> None:
+        if not self.pieces:
+            self.pieces = _pieces(basis)
+            self.totals = [np.zeros_like(piece) for piece in self.pieces]
+        for block in self.rows_of(key):
+            rows = _rounded_rows(block, self.bits)
+            _in_threads(functools.partial(_add_product, rows, rows.T.tocsr(), self.bits), self.pieces, self.totals)
+
+    @beam.typehints.with_output_types(str)
+    def finish_bundle(self) -> Iterator[Any]:
+        if self.totals:
+            path = _write(np.hstack(self.totals), self.directory, "products", self.number)
+            yield GlobalWindows.windowed_value(path)
+        self.start_bundle()
 
 
-def _gram(key: Any, basis: np.ndarray, rows_of: Callable[[Any], Iterable[sp.csr_array]], bits: int) -> FinalSums:
+def _add_product(rows: sp.csr_array, columns: sp.csr_array, bits: int, piece: np.ndarray, total: np.ndarray) -> None:
+    total += columns @ rounded(rows @ piece, bits)
+
+
+def _gram(key: Any, basis: str, rows_of: Callable[[Any], Iterable[sp.csr_array]], bits: int) -> FinalSums:
     """(A X)^T (A X) of the rows of one key: [width, width] float64, and the sum of squares of the rows."""
-    basis = rounded(basis, BASIS_BITS)
-    gram = np.zeros((basis.shape[1], basis.shape[1]))
+    pieces = _pieces(basis)
+    width = sum(piece.shape[1] for piece in pieces)
+    gram = np.zeros((width, width))
     energy = 0.0
     for block in rows_of(key):
         rows = _rounded_rows(block, bits)
-        projected = rounded(rows @ basis, bits)
+        projected = np.hstack(_in_threads(functools.partial(_project, rows, bits), pieces))
         gram += projected.T @ projected
         energy += float(rows.data @ rows.data)
     return FinalSums(gram, energy)
 
 
-class SumArrays(beam.CombineFn):
-    """Adds arrays of one shape."""
+def _project(rows: sp.csr_array, bits: int, piece: np.ndarray) -> np.ndarray:
+    return rounded(rows @ piece, bits)
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
 
-    def create_accumulator(self) -> np.ndarray:
-        return np.zeros(self.shape)
+@functools.lru_cache(maxsize=1)
+def _pieces(path: str) -> list[np.ndarray]:
+    """A basis, rounded, cut between columns for a thread each: what becomes of a column depends on no other."""
+    basis = arrays.load(path)
+    number = min(NUM_THREADS, basis.shape[1])
+    return [rounded(np.ascontiguousarray(piece), BASIS_BITS) for piece in np.array_split(basis, number, axis=1)]
 
-    def add_input(self, total: np.ndarray, value: np.ndarray) -> np.ndarray:
-        total += value
-        return total
 
-    def merge_accumulators(self, totals: Iterable[np.ndarray]) -> np.ndarray:
-        merged = self.create_accumulator()
-        for total in totals:
-            merged += total
-        return merged
-
-    def extract_output(self, total: np.ndarray) -> np.ndarray:
-        return total
+def _in_threads(work: Callable[..., Any], *arguments: list[np.ndarray]) -> list[Any]:
+    """scipy's sparse products and numpy let other threads run meanwhile."""
+    with concurrent.futures.ThreadPoolExecutor(len(arguments[0])) as threads:
+        return list(threads.map(work, *arguments))
 
 
 def _sum_final(sums: Iterable[FinalSums | None]) -> FinalSums | None:
@@ -185,6 +238,10 @@ def _sum_final(sums: Iterable[FinalSums | None]) -> FinalSums | None:
         return None
     gram = np.add.reduce([value.gram for value in present])
     return FinalSums(gram, math.fsum(value.energy for value in present))
+
+
+def _read_and_solve(basis: str, final: FinalSums | None, rank: int) -> Svd:
+    return rayleigh_ritz(arrays.load(basis), final, rank)
 
 
 def rayleigh_ritz(basis: np.ndarray, final: FinalSums | None, rank: int) -> Svd:

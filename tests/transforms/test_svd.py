@@ -40,7 +40,7 @@ def _run(new_pipeline: NewPipeline, tmp_path: object, matrix: sp.csr_array, part
         _ = (
             pipeline
             | beam.Create(list(itertools.pairwise(bounds)))
-            | svd.RandomizedSvd(RowsOf(matrix, 64 // parts), matrix.shape[0], matrix.shape[1], rank)
+            | svd.RandomizedSvd(RowsOf(matrix, 64 // parts), *matrix.shape, str(tmp_path), rank)
             | beam.Map(lambda found: np.savez(path, s=found.singular_values, v=found.components, e=found.energy))
         )
     with np.load(path) as saved:
@@ -81,7 +81,7 @@ def test_no_rows_give_no_vectors(new_pipeline: NewPipeline, tmp_path: object) ->
         _ = (
             pipeline
             | beam.Create([])
-            | svd.RandomizedSvd(RowsOf(empty, 8), 1, 5, 2)
+            | svd.RandomizedSvd(RowsOf(empty, 8), 1, 5, str(tmp_path), 2)
             | beam.Map(lambda found: np.save(path, found.components))
         )
     assert np.load(path).shape == (5, 0)
@@ -95,4 +95,4 @@ def test_entries_are_as_fine_as_exact_sums_allow() -> None:
 
 def test_bad_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
-        svd.RandomizedSvd(RowsOf(_matrix(), 8), 10, 10, 0)
+        svd.RandomizedSvd(RowsOf(_matrix(), 8), 10, 10, "", 0)
