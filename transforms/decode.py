@@ -15,6 +15,7 @@ from transforms.media import MediaError, MediaLimits, kind_of, read_media, resol
 from transforms.media_http import fetch, is_http
 
 MEDIA_KINDS = ("image", "video", "audio")
+NO_MEMORY = "decoding takes more memory than --max_decode_mib"
 _LONGEST_SIDE = 2048
 
 
@@ -80,10 +81,17 @@ def decode_medium(kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[s
     except MediaError:
         raise
     except MemoryError as error:
-        raise MediaError("decoder_memory", "decoding takes more memory than --max_decode_mib") from error
+        raise MediaError("decoder_memory", NO_MEMORY) from error
     except Exception as error:
+        if is_no_memory(error):
+            raise MediaError("decoder_memory", NO_MEMORY) from error
         # Decoders raise what they like. Their words may hold content: only the type is told.
         raise MediaError("media_failed", f"a decoder raised {type(error).__name__}") from error
+
+
+def is_no_memory(error: Exception) -> bool:
+    """Whether an error of OpenCV's is for want of memory: its own, or one of C++ that it passes on."""
+    return isinstance(error, cv2.error) and (error.code == cv2.Error.StsNoMem or "std::bad_alloc" in str(error))
 
 
 def _picture(picture: np.ndarray, described: bool) -> np.ndarray:

@@ -1,27 +1,27 @@
 """The process in which media are decoded: `python -m transforms.decoder_process`, started by a worker.
 
-Reads files from standard input and answers on standard output (`transforms.decoder_messages`), until its
-input ends. It can open no file and no connection, write no file, and hold no more memory than it is told; a file that
-takes too long ends it.
+Is told on standard input where files lie in the memory that it shares with the worker, and answers on standard output
+(`transforms.decoder_messages`), until its input ends. It can open no file and no connection, write no file, and hold no
+more memory than it is told; a file that takes too long ends it.
 """
 
 import importlib
+import mmap
 import os
 import pkgutil
-import queue
 import resource
 import signal
 import sys
-import threading
 from collections.abc import Mapping
 from typing import IO, Any
 
 import av
 import numpy as np
 
-from transforms.decode import decode_medium
+from transforms.decode import NO_MEMORY, decode_medium
 from transforms.decoder_messages import describe_arrays, read_message, write_message
 from transforms.media import MediaError, MediaLimits
+from transforms.shared_media import reading
 from transforms.video import VideoSample, video_features
 
 _MIB = 1 << 20
@@ -33,12 +33,13 @@ def main() -> None:
     settings = read_message(requests, 0)
     if settings is None:
         return
-    limits = MediaLimits(**settings[0]["limits"])
+    told = settings[0]
+    limits, media = MediaLimits(**told["limits"]), reading(told["media"], told["size"])
     preload()
-    confine(limits.max_decode_mib)
+    confine(limits.max_decode_mib, told["errors"])
     write_message(answers, {"ready": True})
     answers.flush()
-    serve(requests, answers, limits, settings[0]["wanted"])
+    serve(requests, answers, media, limits, told["wanted"])
 
 
 def preload() -> None:
@@ -50,9 +51,15 @@ def preload() -> None:
     video_features(VideoSample([black, black], 3, 1.0, level[1:], level))
 
 
-def confine(max_mib: int) -> None:
-    """Gives up what decoding does not need, for good: files, connections, more memory than `max_mib`, core dumps."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+def confine(max_mib: int, errors: int) -> None:
+    """Gives up what decoding does not need, for good: files, connections, more memory than `max_mib`, core dumps.
+
+    Args:
+      max_mib: memory from now on, in MiB.
+      errors: a pipe in the place of standard error, for last words; whoever does not read it holds nobody up.
+    """
+    os.set_blocking(errors, False)
+    os.dup2(errors, 2)
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0] if sys.platform != "linux" else 1 << 16)
     # An interrupt from the keyboard is the worker's to handle. The alarm must end this process whatever it inherited.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -71,38 +78,27 @@ def _data_bytes() -> int:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData:"))
 
 
-def serve(requests: IO[bytes], answers: IO[bytes], limits: MediaLimits, wanted: Mapping[str, bool]) -> None:
-    """Answers each file as soon as it is decoded, until there are no more.
-
-    Another thread takes what comes meanwhile: the worker never waits to write while this process waits to write, too.
-    """
-    taken: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
-    threading.Thread(target=_take, args=(requests, limits.max_bytes, taken), daemon=True).start()
-    while (message := taken.get()) is not None:
-        head, data = message
+def serve(
+    requests: IO[bytes], answers: IO[bytes], media: mmap.mmap, limits: MediaLimits, wanted: Mapping[str, bool]
+) -> None:
+    """Answers each file as soon as it is decoded, until there are no more."""
+    while (message := read_message(requests, 0)) is not None:
         signal.setitimer(signal.ITIMER_REAL, limits.max_decode_seconds)
-        answer, body = _answer(head["kind"], data, limits, wanted)
+        answer, body = _answer(message[0], media, limits, wanted)
         signal.setitimer(signal.ITIMER_REAL, 0)
         write_message(answers, answer, *body)
         answers.flush()
 
 
-def _take(requests: IO[bytes], max_bytes: int, taken: "queue.SimpleQueue[tuple[dict[str, Any], bytes] | None]") -> None:
-    message: tuple[dict[str, Any], bytes] | None = None
-    try:
-        while (message := read_message(requests, max_bytes)) is not None:
-            taken.put(message)
-    finally:
-        taken.put(None)
-
-
 def _answer(
-    kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[str, bool]
+    asked: Mapping[str, Any], media: mmap.mmap, limits: MediaLimits, wanted: Mapping[str, bool]
 ) -> tuple[dict[str, Any], list[Any]]:
     try:
-        arrays = decode_medium(kind, data, limits, wanted)
+        arrays = decode_medium(asked["kind"], media[asked["begin"] : asked["end"]], limits, wanted)
     except MediaError as error:
         return {"code": error.code, "message": error.message}, []
+    except MemoryError:
+        return {"code": "decoder_memory", "message": NO_MEMORY}, []
     return {"arrays": describe_arrays(arrays)}, list(arrays.values())
 
 

@@ -1,22 +1,18 @@
 """Decoding in a process of its own: a decoder that crashes, hangs or eats memory costs one file, not the worker."""
 
 import collections
-import contextlib
-import dataclasses
-import os
-import signal
-import subprocess
 import sys
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 
 from transforms.decode import Medium
-from transforms.decoder_messages import BadMessageError, arrays_of, read_message, write_message
+from transforms.decoder_child import Asked, DecoderChild
+from transforms.decoder_messages import BadMessageError, arrays_of
 from transforms.media import MediaError, MediaLimits
 from transforms.rejects import CODES
+from transforms.shared_media import SharedMedia
 
 T = TypeVar("T")
 Decoded = dict[str, np.ndarray]
@@ -26,13 +22,7 @@ COMMAND = (sys.executable, "-P", "-m", "transforms.decoder_process")
 _GROUP_FILES, _GROUP_BYTES = 16, 8 << 20
 # Decoders leak. A new process after so many files costs nothing to speak of (a third of a second).
 _FILES_PER_PROCESS = 20_000
-_PIPE_BYTES = 1 << 20
 _MAX_TOLD = 200
-# Of the environment, a decoder gets what Python needs to start, and no credentials.
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
-
-# glibc gives memory back after every picture and takes it again for the next one; kept, descriptors cost half as much.
-_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 class _GoneError(Exception):
@@ -54,10 +44,9 @@ class IsolatedDecoder:
     def __init__(self, wanted: Mapping[str, bool], limits: MediaLimits, command: Sequence[str] = COMMAND) -> None:
         self.num_started = 0
         self._wanted, self._limits, self._command = dict(wanted), limits, command
-        self._process: subprocess.Popen[bytes] | None = None
-        self._num_done = 0
-        self._sent: collections.deque[Medium] = collections.deque()
-        self._finalizer: Any = None
+        self._media: SharedMedia | None = None
+        self._child: DecoderChild | None = None
+        self._sent: collections.deque[Asked] = collections.deque()
 
     def decode(self, media: Iterable[tuple[T, Medium | None]]) -> Iterator[tuple[T, Decoded | MediaError]]:
         """Each tag with the arrays of its medium or with why there are none, in their order.
@@ -68,12 +57,12 @@ class IsolatedDecoder:
         Raises:
           RuntimeError: the process does not start.
         """
-        waiting: list[tuple[T, Medium | None]] = []
+        waiting: list[tuple[T, bool]] = []
         try:
             for group in _groups(media):
                 # The next group is on its way before the process is done with the last one, which never waits so.
-                self._send(_files(group))
-                answered, waiting = waiting, group
+                self._send([medium for _, medium in group if _has_data(medium)])
+                answered, waiting = waiting, [(tag, _has_data(medium)) for tag, medium in group]
                 yield from self._finish(answered)
             answered, waiting = waiting, []
             yield from self._finish(answered)
@@ -85,35 +74,37 @@ class IsolatedDecoder:
     @property
     def pid(self) -> int | None:
         """The process's number, None where there is none."""
-        process = self._process
-        return process.pid if process is not None else None
+        return self._child.process.pid if self._child is not None else None
 
     def close(self) -> None:
         """Ends the process."""
-        if self._finalizer is not None:
-            self._finalizer()
-        self._process = self._finalizer = None
+        self._end()
+        if self._media is not None:
+            self._media.close()
+        self._media = None
         self._sent.clear()
 
-    def _finish(self, group: Sequence[tuple[T, Medium | None]]) -> Iterator[tuple[T, Decoded | MediaError]]:
+    def _finish(self, group: Sequence[tuple[T, bool]]) -> Iterator[tuple[T, Decoded | MediaError]]:
         # All answers before the first is given: whoever takes them may be long about it.
-        results = iter([self._receive() for _ in _files(group)])
-        for tag, medium in group:
-            yield tag, next(results) if medium is not None and medium.data is not None else {}
+        results = iter([self._receive() for _, is_sent in group if is_sent])
+        for tag, is_sent in group:
+            yield tag, next(results) if is_sent else {}
 
     def _receive(self) -> Decoded | MediaError:
         """What became of the first file that has been sent and not been answered."""
         while True:
+            child = self._child
+            assert child is not None
+            num_done = child.num_answers
             try:
-                result = self._answer()
+                result = self._answer(child)
                 self._sent.popleft()
-                self._num_done += 1
-                if self._num_done >= _FILES_PER_PROCESS:
+                if child.num_answers >= _FILES_PER_PROCESS:
                     self._restart()
                 return result
             except _GoneError as error:
                 code, message = error.args
-                is_own_fault = self._num_done == 0 or code == "decoder_timeout"
+                is_own_fault = num_done == 0 or code == "decoder_timeout"
                 if is_own_fault:
                     self._sent.popleft()
                 # Otherwise the same file again, in a process that no earlier file has spoilt.
@@ -121,19 +112,17 @@ class IsolatedDecoder:
                 if is_own_fault:
                     return MediaError(code, message)
 
-    def _answer(self) -> Decoded | MediaError:
+    def _answer(self, child: DecoderChild) -> Decoded | MediaError:
         """The next answer.
 
         Raises:
           _GoneError: there is none, or not one of a process in its right mind.
         """
-        process = self._process
-        assert process is not None and process.stdout is not None
         try:
-            message = read_message(process.stdout, _max_answer(self._limits))
-            if message is None:
-                raise _GoneError(*_why_gone(process, self._limits))
-            head, body = message
+            answer = child.answer()
+            if answer is None:
+                raise _GoneError(*child.why_gone())
+            head, body = answer
             if "code" not in head:
                 return arrays_of(head.get("arrays"), body)
         except BadMessageError as error:
@@ -146,41 +135,31 @@ class IsolatedDecoder:
         return MediaError(code, told)
 
     def _send(self, files: Sequence[Medium]) -> None:
-        self._sent.extend(files)
-        self._write(files)
+        if self._media is None:
+            self._media = SharedMedia(_GROUP_BYTES + self._limits.max_bytes)
+        places = self._media.put([file.data or b"" for file in files])
+        asked = [Asked(file.kind, *place) for file, place in zip(files, places, strict=True)]
+        self._sent.extend(asked)
+        self._ask(asked)
 
     def _restart(self) -> None:
         """Another process, for all that has been sent and not been answered."""
-        left = tuple(self._sent)
-        self.close()
-        self._send(left)
+        self._end()
+        self._ask(tuple(self._sent))
 
-    def _write(self, files: Sequence[Medium]) -> None:
+    def _ask(self, files: Sequence[Asked]) -> None:
         if not files:
             return
-        process = self._process or self._start()
-        assert process.stdin is not None
-        # Where the process has gone meanwhile, reading its answer will tell.
-        with contextlib.suppress(BrokenPipeError):
-            for file in files:
-                write_message(process.stdin, {"kind": file.kind}, file.data)
-            process.stdin.flush()
+        if self._child is None:
+            assert self._media is not None
+            self._child = DecoderChild(self._command, self._media, self._limits, self._wanted)
+            self.num_started += 1
+        self._child.ask(files)
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
-        self._process, self._num_done = process, 0
-        self._finalizer = weakref.finalize(self, _end, process)
-        self.num_started += 1
-        assert process.stdin is not None and process.stdout is not None
-        for pipe in (process.stdin, process.stdout):
-            _widen(pipe.fileno())
-        with contextlib.suppress(BrokenPipeError):
-            write_message(process.stdin, {"limits": dataclasses.asdict(self._limits), "wanted": self._wanted})
-            process.stdin.flush()
-        if read_message(process.stdout, 0) is None:
-            self.close()
-            raise RuntimeError(f"the decoder process does not start (exit code {process.returncode})")
-        return process
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.close()
+        self._child = None
 
 
 def _groups(media: Iterable[tuple[T, Medium | None]]) -> Iterator[list[tuple[T, Medium | None]]]:
@@ -188,7 +167,7 @@ def _groups(media: Iterable[tuple[T, Medium | None]]) -> Iterator[list[tuple[T, 
     size = 0
     for tag, medium in media:
         group.append((tag, medium))
-        size += len(medium.data) if medium is not None and medium.data is not None else 0
+        size += len((medium.data if medium is not None else None) or b"")
         if len(group) >= _GROUP_FILES or size >= _GROUP_BYTES:
             yield group
             group, size = [], 0
@@ -196,49 +175,5 @@ def _groups(media: Iterable[tuple[T, Medium | None]]) -> Iterator[list[tuple[T, 
         yield group
 
 
-def _files(group: Iterable[tuple[Any, Medium | None]]) -> list[Medium]:
-    return [medium for _, medium in group if medium is not None and medium.data is not None]
-
-
-def _why_gone(process: "subprocess.Popen[bytes]", limits: MediaLimits) -> tuple[str, str]:
-    """The code and the message for the file that was being decoded when the process ended."""
-    try:
-        code = process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        return "decoder_crashed", "the decoder has closed its output"
-    if code == -signal.SIGALRM:
-        return "decoder_timeout", f"decoding takes more than {limits.max_decode_seconds:g} seconds"
-    if code == -signal.SIGKILL:
-        return "decoder_memory", "the system has ended the decoder (it does so when memory runs out)"
-    return "decoder_crashed", f"the decoder has ended with {signal.Signals(-code).name if code < 0 else code}"
-
-
-def _max_answer(limits: MediaLimits) -> int:
-    """More bytes than the arrays of any file: a sound of max_seconds, and a description or a picture."""
-    return int(limits.max_seconds + 1) * 16_000 * 4 + (16 << 20)
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    # Workers are processes already: no threads of numpy's.
-    return kept | _MALLOC | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-def _widen(pipe: int) -> None:
-    """Fewer turns between the two processes (Linux; a user may be denied it)."""
-    if sys.platform == "linux":
-        import fcntl
-
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a process, whatever it is doing, and closes what leads to it."""
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+def _has_data(medium: Medium | None) -> TypeGuard[Medium]:
+    return medium is not None and medium.data is not None

@@ -100,15 +100,16 @@ def test_results_nobody_waits_for_are_not_taken_for_later_ones(rogue: IsolatedDe
 def test_the_process_ends_with_whoever_uses_it() -> None:
     decoder = IsolatedDecoder(PIXELS, LIMITS, ROGUE)
     assert _outcomes(decoder, [b"fine"]) == [4]
-    closed = decoder._process
-    assert closed is not None and closed.poll() is None
+    assert decoder._child is not None
+    closed = decoder._child.process
+    assert closed.poll() is None
     decoder.close()
     assert closed.poll() is not None
     assert _outcomes(decoder, [b"fine"]) == [4]
-    left = decoder._process
+    left = decoder._child.process
     del decoder
     gc.collect()
-    assert left is not None and left.poll() is not None
+    assert left.poll() is not None
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
@@ -121,7 +122,7 @@ def test_the_process_ends_with_a_worker_that_is_killed() -> None:
         f"decoder = IsolatedDecoder({PIXELS}, MediaLimits(max_decode_seconds=2.0), {ROGUE})\n"
         "for _ in decoder.decode([(0, Medium('image', b'fine'))]): pass\n"
         "decoder._send([Medium('image', b'hang')])\n"
-        "print(decoder._process.pid, flush=True)\n"
+        "print(decoder.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))}
