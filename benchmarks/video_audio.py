@@ -102,7 +102,7 @@ def _sample(path: Path) -> Any:
 
     from transforms.video import VideoSample
 
-    frames: list[np.ndarray] = []
+    kept: list[Any] = []
     glances: list[np.ndarray] = []
     times: list[float] = []
     step = 1
@@ -113,12 +113,14 @@ def _sample(path: Path) -> Any:
         glances.append(luma[down[:, None], right].astype(np.float32) / 255)
         times.append(frame.time)
         if number % step == 0:
-            if len(frames) == FRAMES:
-                frames, step = frames[::2], 2 * step
+            if len(kept) == FRAMES:
+                kept, step = kept[::2], 2 * step
             if number % step == 0:
-                scale = SHORT_SIDE / min(frame.width, frame.height)
-                width, height = round(frame.width * scale), round(frame.height * scale)
-                frames.append(frame.to_ndarray(width=width, height=height, format="bgr24", interpolation="AREA"))
+                kept.append(frame)
+    # Only what is left is scaled down: half of the frames that are kept meanwhile are dropped later.
+    scale = SHORT_SIDE / min(kept[0].width, kept[0].height)
+    width, height = round(kept[0].width * scale), round(kept[0].height * scale)
+    frames = [frame.to_ndarray(width=width, height=height, format="bgr24", interpolation="AREA") for frame in kept]
     stack = np.stack(glances)
     changes = np.abs(np.diff(stack, axis=0)).mean(axis=(1, 2))
     seconds = (times[-1] - times[0]) * len(times) / (len(times) - 1)

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import av
@@ -80,12 +80,29 @@ def opened(data: bytes, kind: str) -> Iterator[Any]:
         yield container
 
 
+def each_stream(data: bytes, kind: str, chosen: Callable[[Any], bool] = lambda stream: True) -> Iterator[Any]:
+    """Each chosen stream of a kind (video or audio), in a container that is opened for it alone.
+
+    Opened again for each, never seeked: seeking a file with a cover picture can end the process.
+
+    Raises:
+      MediaError, MemoryError: as of `opened`.
+    """
+    left: list[int] | None = None
+    while left is None or left:
+        with opened(data, kind) as container:
+            if left is None:
+                left = [stream.index for stream in getattr(container.streams, kind) if chosen(stream)]
+            if left:
+                yield container.streams[left.pop(0)]
+
+
 def is_cover(stream: Any) -> bool:
     """Whether a video stream is a picture that belongs to a sound file. Seeking one can end the process (FFmpeg)."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def decoded_frames(container: Any, stream: Any, max_pixels: int) -> Iterator[Any]:
+def decoded_frames(stream: Any, max_pixels: int) -> Iterator[Any]:
     """The frames that can be decoded, in order. A broken packet costs only itself: the next ones are tried as well.
 
     Decodes with one thread: workers are processes already, and which frames of a broken file come out must not depend
@@ -100,7 +117,7 @@ def decoded_frames(container: Any, stream: Any, max_pixels: int) -> Iterator[Any
     context.thread_count = 1
     if stream.type == "video":
         context.options = {"max_pixels": str(max_pixels)}
-    packets = container.demux(stream)
+    packets = stream.container.demux(stream)
     no_memory: BaseException | None = None
     for _ in range(_MAX_PACKETS):
         try:

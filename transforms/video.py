@@ -1,19 +1,20 @@
 """Clips of posts: bytes -> a few frames spread over what really decodes, and how much moves -> a vector."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from transforms import image_descriptors
-from transforms.demux import BROKEN, decoded_frames, is_cover, load, opened
+from transforms.demux import BROKEN, decoded_frames, each_stream, is_cover, load
 from transforms.image_descriptors import image_features
 from transforms.media import MediaError, MediaLimits
 
 _SHORT_SIDE = 256  # Sampled frames are scaled down to this.
 _GLANCE = 32  # Every frame is glanced at with so many points a side, to see what moves.
 _CUT = 0.15  # Mean change of brightness between two frames (of 1) from which it may be a cut.
+_SHARE_HELD = 8  # Frames as they are decoded may hold an eighth of the memory.
 _MOTION_WIDTH = 16
 WIDTH = 2 * image_descriptors.WIDTH + _MOTION_WIDTH
 
@@ -61,19 +62,16 @@ def read_video(source: str | bytes, limits: MediaLimits) -> VideoSample:
         video_too_large, video_too_many_frames, media_too_long, and what `read_media` raises.
     """
     data = load(source, "video", limits)
-    with opened(data, "video") as container:
-        streams = [stream.index for stream in container.streams.video if not is_cover(stream)]
-    for index in streams:
-        # Opened again for each, never seeked: seeking a file with a cover picture can end the process.
-        with opened(data, "video") as container:
-            sampler = _Sampler(limits)
-            _check_size(container.streams[index], limits)
-            for frame in decoded_frames(container, container.streams[index], limits.max_pixels):
-                if not sampler.add(frame):
-                    break
+    for stream in each_stream(data, "video", lambda stream: not is_cover(stream)):
+        sampler = _Sampler(limits)
+        _check_size(stream, limits)
+        for frame in decoded_frames(stream, limits.max_pixels):
+            if not sampler.add(frame):
+                break
         sampler.check()
-        if sampler.frames:
-            return sampler.sample()
+        sample = sampler.sample()
+        if sample.frames:
+            return sample
     raise MediaError("video_no_frames", "no video frame can be decoded")
 
 
@@ -86,11 +84,15 @@ def _check_size(stream: Any, limits: MediaLimits) -> None:
 
 
 class _Sampler:
-    """Keeps frames 0, s, 2s, ... of those it is shown; s doubles whenever there are too many."""
+    """Keeps frames 0, s, 2s, ... of those it is shown; s doubles whenever there are too many.
+
+    Most frames that are kept are dropped later: they become pictures at the end, but for those too large to hold.
+    """
 
     def __init__(self, limits: MediaLimits) -> None:
-        self.frames: list[np.ndarray] = []
+        self._kept: list[Any] = []
         self._limits = limits
+        self._most_held = limits.max_decode_mib * (1 << 20) // _SHARE_HELD // limits.max_frames_sampled
         self._num_frames = self._pixels = 0
         self._step = 1
         self._elapsed, self._last_time = 0.0, 0.0
@@ -102,7 +104,7 @@ class _Sampler:
         """Looks at the next frame; False when it has seen enough."""
         try:
             glance = _glance(frame)
-            picture = _to_picture(frame) if self._num_frames % self._step == 0 else None
+            kept = self._kept_as(frame) if self._num_frames % self._step == 0 else None
         except BROKEN:
             return True
         self._pixels += frame.width * frame.height
@@ -111,8 +113,8 @@ class _Sampler:
             self._changes.append(float(np.abs(glance - self._glance).mean()))
         self._glance = glance
         self._brightness.append(float(glance.mean()))
-        if picture is not None:
-            self._keep(picture)
+        if kept is not None:
+            self._keep(kept)
         self._num_frames += 1
         limits = self._limits
         return (
@@ -132,14 +134,18 @@ class _Sampler:
     def sample(self) -> VideoSample:
         seconds = self._elapsed * self._num_frames / max(self._num_frames - 1, 1) or 1 / 25
         changes, brightness = (np.array(values, np.float32) for values in (self._changes, self._brightness))
-        return VideoSample(self.frames, self._num_frames, seconds, changes, brightness)
+        return VideoSample(list(_pictures(self._kept)), self._num_frames, seconds, changes, brightness)
 
-    def _keep(self, picture: np.ndarray) -> None:
-        if len(self.frames) >= self._limits.max_frames_sampled:
-            self.frames = self.frames[::2]
+    def _kept_as(self, frame: Any) -> Any:
+        size = sum(plane.buffer_size for plane in frame.planes)
+        return frame if size <= self._most_held else _to_picture(frame)
+
+    def _keep(self, kept: Any) -> None:
+        if len(self._kept) >= self._limits.max_frames_sampled:
+            self._kept = self._kept[::2]
             self._step *= 2
-        if len(self.frames) < self._limits.max_frames_sampled and self._num_frames % self._step == 0:
-            self.frames.append(picture)
+        if len(self._kept) < self._limits.max_frames_sampled and self._num_frames % self._step == 0:
+            self._kept.append(kept)
 
     def _tick(self, frame: Any) -> None:
         """Adds the time since the last frame: 1/25 s where the times make no sense, 10 s at most."""
@@ -162,6 +168,17 @@ def _glance(frame: Any) -> np.ndarray:
     luma = rows[:, : frame.width * step].view(np.uint16 if step == 2 else np.uint8)
     down, right = ((np.arange(_GLANCE) * 2 + 1) * size // (2 * _GLANCE) for size in (frame.height, frame.width))
     return luma[down[:, None], right].astype(np.float32) / ((1 << bits) - 1)
+
+
+def _pictures(kept: Sequence[Any]) -> Iterator[np.ndarray]:
+    """Pictures of frames, of those that are not pictures yet; none of a frame that cannot be converted."""
+    for frame in kept:
+        try:
+            yield frame if isinstance(frame, np.ndarray) else _to_picture(frame)
+        except MemoryError:
+            raise
+        except BROKEN:
+            continue
 
 
 def _to_picture(frame: Any) -> np.ndarray:
