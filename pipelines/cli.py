@@ -15,8 +15,9 @@ COMMANDS = {
     "train": "fused vectors -> the multimodal autoencoder",
     "embed": "fused vectors and interactions -> embeddings of posts and users",
     "recommend": "embeddings -> recommendations and similar posts",
-    "purge": "removes the runs that still have ids which --erase names",
+    "validate": "whether every table is as declared, and its statistics",
     "evaluate": "a backtest of the same stages, beside baselines",
+    "purge": "removes the runs that still have ids which --erase names",
 }
 
 USAGE = """usage: fusefeed COMMAND [flags] [-- Beam flags]

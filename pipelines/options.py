@@ -157,12 +157,15 @@ class Options:
     max_reject_ratio: float = flag(
         0.9, "share of an input's rows or of a kind of media that may be rejected", group="publish", low=0, high=1
     )
+    fail_on_drift: bool = flag(
+        False, "publish nothing where statistics jump from those of the last published run", group="publish"
+    )
     keep_runs: int = flag(0, "published runs that stay, the newest (0: all)", group="publish", low=0)
     force: tuple[str, ...] = flag(
         (),
         "stages that `run` does again with what depends on them, though unchanged",
         group="publish",
-        choices=("all", "ingest", "extract", "fuse", "train", "embed", "recommend", "evaluate"),
+        choices=("all", "ingest", "extract", "fuse", "train", "embed", "recommend", "validate", "evaluate"),
     )
 
     beam_args: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines import resume, revision, runs, stage
+from pipelines import drift, resume, revision, runs, stage
 from pipelines.gate import Verdict, decide
 from pipelines.loss import INPUTS, MEDIA_KINDS
 from pipelines.options import Options, RunError
@@ -16,6 +16,7 @@ from transforms import files
 MEASURES = (
     ("model", "train", "model/model.json"),
     ("continuity", "embed", "item_embeddings/_continuity.json"),
+    ("statistics", "validate", "statistics/statistics.json"),
     ("evaluation", "evaluate", "evaluation/evaluation.json"),
 )
 
@@ -42,6 +43,8 @@ def publish(options: Options, reports: Sequence[Report], directory: str) -> tupl
         values.get("evaluation"), last_evaluation(options), options.gate_tolerance, no_gate=options.no_gate
     )
     values["gate"] = dataclasses.asdict(verdict)
+    if (found := drift.find(options, directory)) is not None:
+        values["drift"] = found
     files.write_json(stage.join(directory, "metrics.json"), values)
     files.write_text(stage.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
     files.write_json(stage.join(directory, runs.MANIFEST), manifest(options, reports, verdict.passed))
@@ -109,6 +112,10 @@ def prometheus(values: dict[str, Any]) -> Iterator[str]:
             for label, value in of_report(report).items():
                 labels = ",".join(part for part in (f'run="{run}"', f'stage="{name}"', label) if part)
                 yield f"{family}{{{labels}}} {value}"
+    for family, labelled in drift.prometheus(values).items():
+        yield f"# TYPE {family} gauge"
+        for label, value in labelled.items():
+            yield f'{family}{{run="{run}",{label}}} {value}'
 
 
 def manifest(options: Options, reports: Sequence[Report], published: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import time
 import typing
 from collections.abc import Mapping, Sequence
 
-from pipelines import console, erase, leftovers, lock, loss, publish, resume, revision, runs, stage, summary
+from pipelines import console, drift, erase, leftovers, lock, loss, publish, resume, revision, runs, stage, summary
 from pipelines.options import Options, UsageError, parse
 
 DESCRIPTION = "All stages in order, from raw posts to published recommendation tables."
@@ -88,6 +88,7 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
         else:
             reports.append(typing.cast(stage.Report, stage.read_report(directory, each.name)))
         loss.check(reports[-1], options)
+        drift.check(reports[-1], options, directory)
     held.check()
     holders = erase.other_holders(options, directory) if options.erase else []
     verdict, directory = publish.publish(options, reports, directory)
@@ -135,9 +136,9 @@ def make_plan(
 
 def all_stages() -> list[stage.Stage]:
     """The stages in their order."""
-    from pipelines import embed, evaluate, extract, fuse, ingest, recommend, train
+    from pipelines import embed, evaluate, extract, fuse, ingest, recommend, train, validate
 
-    return [each.STAGE for each in (ingest, extract, fuse, train, embed, recommend, evaluate)]
+    return [each.STAGE for each in (ingest, extract, fuse, train, embed, recommend, validate, evaluate)]
 
 
 def check(options: Options) -> None:

@@ -28,6 +28,7 @@ def text(options: Options, reports: Sequence[Report], directory: str, seconds: f
         list(_rejects(rejected)),
         list(_stages(reports)),
         list(_continuity(directory)),
+        list(_drift(directory)),
         list(_evaluation(options, directory)),
         list(_tables(directory, reports)),
         list(_examples(directory)),
@@ -79,6 +80,14 @@ def _continuity(directory: str) -> Iterator[str]:
     else:
         yield f"embeddings in the space of {about['space_since']}: mean cosine {about['cosine']:.3f} with those of"
         yield f"{about['previous']}, {about['posts']:,} posts that both have"
+
+
+def _drift(directory: str) -> Iterator[str]:
+    from pipelines import drift
+    from transforms import files
+
+    if found := files.read_json(stage.join(directory, "metrics.json")).get("drift"):
+        yield from drift.lines(found)
 
 
 def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:

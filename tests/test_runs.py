@@ -104,7 +104,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_tables(world: DemoWorld, plain
     moments, output, scratch = random.Random(0), tmp_path / "out", tmp_path / "scratch"
     words = ["run", *_input(world), "--output", str(output)]
     done = []
-    for stage in ("[3/6]", moments.choice(["[4/6]", "[5/6]", "[6/6]"])):
+    for stage in ("[3/7]", moments.choice(["[4/7]", "[5/7]", "[6/7]", "[7/7]"])):
         process = command.Command(words, scratch)
         process.wait_for(stage)
         process.sleep(moments.uniform(0, 2))
@@ -113,7 +113,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_tables(world: DemoWorld, plain
     last = command.run(words, scratch)
     assert last.code == 0, last.errors
     assert "took over the lock of pid" in last.errors[0]
-    assert [line for line in last.errors if line.startswith("[1/6]")] == ["[1/6] ingest: skipped: unchanged"]
+    assert [line for line in last.errors if line.startswith("[1/7]")] == ["[1/7] ingest: skipped: unchanged"]
     _assert_same(plain, output / "runs" / world.run_date)
     assert (output / "LATEST").read_text() == f"{world.run_date}\n"
     left = [path.name for path in output.rglob("*")] + [path.name for path in scratch.glob("fusefeed-*")]

@@ -6,7 +6,7 @@ import pytest
 from pipelines import run
 from pipelines.options import Options, UsageError, parse
 
-STAGES = "all, ingest, extract, fuse, train, embed, recommend, evaluate"
+STAGES = "all, ingest, extract, fuse, train, embed, recommend, validate, evaluate"
 
 
 def _parse(*words: str) -> Options:

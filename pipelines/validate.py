@@ -1,0 +1,115 @@
+"""validate: whether every table of the run is as declared, and the statistics that the next run is compared with.
+
+Reads all tables of the stages before it; writes statistics/statistics.json. Fails where a table is not as it
+has to be: other columns, numbers that are not finite, keys that stand twice, ranks with gaps, rows that are missing.
+
+    fusefeed validate --output out --run_date 2026-01-31
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipelines import lineage, parts, stage
+from pipelines.options import Options, RunError
+from pipelines.stage import Places, Stage, join
+from transforms import files
+
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+    from transforms.tallies import Tally
+
+DESCRIPTION = "Whether every table of the run is as declared, and its statistics."
+TABLES = (
+    *("posts", "interactions", "users", "rejects/ingest", "features", "media", "rejects/extract"),
+    *("history", "collaborative", "fused", "item_embeddings", "post_profiles", "user_embeddings", "user_scales"),
+    *("candidates", "recommendations", "similar_posts"),
+)
+STATISTICS, FILE = "statistics", "statistics.json"
+NUM_SHOWN = 5
+
+
+def build(root: "beam.Pipeline", options: Options, places: Places, found: str) -> None:
+    """Wires the stage; what it finds is written to the directory `found`."""
+    import apache_beam as beam
+
+    from transforms import tallies
+
+    num_parts = parts.choose_num_parts(options, *(places.input(name) for name in ("posts", "user_embeddings")))
+    tables = root | tallies.TallyTables({table: places.input(table) for table in TABLES}, num_parts)
+    reports = stage.read_reports(places.run_dir)
+    rows = {table: number for report in reports for table, number in report.rows.items()}
+    counts = next((report.counts for report in reports if report.stage == "ingest"), {})
+    _ = tables | beam.combiners.ToDict() | "Judge" >> beam.Map(judge, rows, counts, made_with(options, places), found)
+
+
+def judge(
+    tallies: "dict[str, Tally]", rows: dict[str, int], counts: dict[str, int], made_with: dict[str, str], found: str
+) -> None:
+    """Writes the statistics of the tallies of all tables, and what does not hold of them.
+
+    Args:
+      tallies: by table.
+      rows: of each table, as reported by its stage.
+      counts: of ingest.
+      made_with: see run_statistics.statistics.
+      found: a directory.
+    """
+    from transforms import run_statistics, validity
+
+    files.write_json(join(found, "violations.json"), list(validity.violations(tallies, rows, counts)))
+    files.write_json(join(found, FILE), run_statistics.statistics(tallies, made_with))
+
+
+def made_with(options: Options, places: Places) -> dict[str, str]:
+    """What has to be alike for the statistics of two runs to be comparable: encoders, widths, the space, flags."""
+    from transforms import drift, schemas, tables
+
+    encoders = {"image": options.image_encoder, "video": options.video_encoder, "audio": options.audio_encoder}
+    widths = schemas.widths_of(tables.read_schema(places.input("features")))
+    made = {name: f"{encoders.get(name, 'vectors')} of {width} numbers" for name, width in widths.items()}
+    made |= {name: drift.OFF for name in encoders if name not in widths}
+    made[drift.EMBEDDINGS] = f"in the space of {lineage.read(places.input('collaborative')).since}"
+    made["recommendations"] = f"--k {options.k}"
+    made["similar_posts"] = f"--similar_k {options.similar_k}"
+    return made
+
+
+def run(options: Options, places: Places) -> None:
+    """Runs the stage.
+
+    Raises:
+      RunError: a table is not as it has to be.
+    """
+    found = places.output(STATISTICS)
+    with stage.new_pipeline(options) as root:
+        build(root, options, places, found)
+    path = join(found, "violations.json")
+    wrong = files.read_json(path)
+    stage.delete(path)
+    if wrong:
+        more = f" and {len(wrong) - NUM_SHOWN} more" if len(wrong) > NUM_SHOWN else ""
+        raise RunError(
+            f"the tables are not to be trusted: {'; '.join(wrong[:NUM_SHOWN])}{more}; do the stages that wrote them "
+            "again (--force) and please report it"
+        )
+
+
+STAGE = Stage(
+    "validate",
+    reads=TABLES,
+    writes=(STATISTICS,),
+    run=run,
+    tensorflow=False,
+    options=("image_encoder", "video_encoder", "audio_encoder", "k", "similar_k"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    return stage.main(STAGE, DESCRIPTION, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
