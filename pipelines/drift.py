@@ -5,11 +5,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipelines import runs, stage, validate
+from pipelines import runs, stage
 from pipelines.options import Options, RunError
 from pipelines.stage import Report, join
 from transforms import files
 
+# Where a run's statistics are, and the stage that leaves them there.
+STATISTICS, FILE, STAGE = "statistics", "statistics.json", "validate"
 NUM_SHOWN = 5
 
 Drift = Mapping[str, Any]
@@ -31,7 +33,7 @@ def find(options: Options, directory: str) -> dict[str, Any] | None:
     """
     from transforms import drift
 
-    path = join(directory, validate.STATISTICS, validate.FILE)
+    path = join(directory, STATISTICS, FILE)
     if not stage.exists(path):
         return None
     name = runs.last_before(options.output, options.run_name)
@@ -62,7 +64,7 @@ def check(report: Report, options: Options, directory: str) -> None:
     Raises:
       RunError: --fail_on_drift is given, and some have; with those that moved most.
     """
-    found = find(options, directory) if options.fail_on_drift and report.stage == validate.STAGE.name else None
+    found = find(options, directory) if options.fail_on_drift and report.stage == STAGE else None
     if found is not None and found["jumps"]:
         jumps = "; ".join(_jumps(found))
         raise RunError(f"{_summed_up(found)} (--fail_on_drift): {jumps}; without the flag the run is published")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import lineage, parts, stage
+from pipelines import drift, lineage, parts, stage
 from pipelines.options import Options, RunError
 from pipelines.stage import Places, Stage, join
 from transforms import files
@@ -18,7 +18,7 @@ from transforms import files
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from transforms.tallies import Tally
+    from transforms.tally import Tally
 
 DESCRIPTION = "Whether every table of the run is as declared, and its statistics."
 TABLES = (
@@ -26,7 +26,6 @@ TABLES = (
     *("history", "collaborative", "fused", "item_embeddings", "post_profiles", "user_embeddings", "user_scales"),
     *("candidates", "recommendations", "similar_posts"),
 )
-STATISTICS, FILE = "statistics", "statistics.json"
 NUM_SHOWN = 5
 
 
@@ -37,7 +36,8 @@ def build(root: "beam.Pipeline", options: Options, places: Places, found: str) -
     from transforms import tallies
 
     num_parts = parts.choose_num_parts(options, *(places.input(name) for name in ("posts", "user_embeddings")))
-    tables = root | tallies.TallyTables({table: places.input(table) for table in TABLES}, num_parts)
+    since = tallies.last_day(*(places.input(name) for name in ("posts", "interactions")))
+    tables = root | tallies.TallyTables({table: places.input(table) for table in TABLES}, num_parts, since)
     reports = stage.read_reports(places.run_dir)
     rows = {table: number for report in reports for table, number in report.rows.items()}
     counts = next((report.counts for report in reports if report.stage == "ingest"), {})
@@ -59,18 +59,19 @@ def judge(
     from transforms import run_statistics, validity
 
     files.write_json(join(found, "violations.json"), list(validity.violations(tallies, rows, counts)))
-    files.write_json(join(found, FILE), run_statistics.statistics(tallies, made_with))
+    files.write_json(join(found, drift.FILE), run_statistics.statistics(tallies, made_with))
 
 
 def made_with(options: Options, places: Places) -> dict[str, str]:
     """What has to be alike for the statistics of two runs to be comparable: encoders, widths, the space, flags."""
-    from transforms import drift, schemas, tables
+    from transforms import schemas, tables
+    from transforms.drift import EMBEDDINGS, OFF
 
     encoders = {"image": options.image_encoder, "video": options.video_encoder, "audio": options.audio_encoder}
     widths = schemas.widths_of(tables.read_schema(places.input("features")))
     made = {name: f"{encoders.get(name, 'vectors')} of {width} numbers" for name, width in widths.items()}
-    made |= {name: drift.OFF for name in encoders if name not in widths}
-    made[drift.EMBEDDINGS] = f"in the space of {lineage.read(places.input('collaborative')).since}"
+    made |= {name: OFF for name in encoders if name not in widths}
+    made[EMBEDDINGS] = f"in the space of {lineage.read(places.input('collaborative')).since}"
     made["recommendations"] = f"--k {options.k}"
     made["similar_posts"] = f"--similar_k {options.similar_k}"
     return made
@@ -82,7 +83,7 @@ def run(options: Options, places: Places) -> None:
     Raises:
       RunError: a table is not as it has to be.
     """
-    found = places.output(STATISTICS)
+    found = places.output(drift.STATISTICS)
     with stage.new_pipeline(options) as root:
         build(root, options, places, found)
     path = join(found, "violations.json")
@@ -97,9 +98,9 @@ def run(options: Options, places: Places) -> None:
 
 
 STAGE = Stage(
-    "validate",
+    drift.STAGE,
     reads=TABLES,
-    writes=(STATISTICS,),
+    writes=(drift.STATISTICS,),
     run=run,
     tensorflow=False,
     options=("image_encoder", "video_encoder", "audio_encoder", "k", "similar_k"),

@@ -40,6 +40,8 @@ RARE = 0.01
 # Tables whose number of rows is compared: those of the others follow from these.
 TABLES = ("posts", "interactions", "users", "user_embeddings", "recommendations", "similar_posts")
 OTHER = "(other)"
+# How the statistics of the last day's rows are called.
+LATEST = "last day: "
 # Names and values of `made_with`: whose space the embeddings are in, and an encoder that is switched off.
 EMBEDDINGS, OFF = "embeddings", "none"
 
@@ -76,29 +78,36 @@ class Comparison:
 
 def compare(before: Statistics, now: Statistics) -> Iterator[Comparison]:
     """Every statistic that both runs have and that is comparable."""
-    rows_before, rows_now = before["rows"], now["rows"]
-    different = not_comparable(before, now)
-    for table in TABLES:
-        if table in rows_before and table in rows_now and table not in different:
-            yield _ratio(f"rows of {table}", rows_before[table], rows_now[table])
+    different = set(not_comparable(before, now))
+    off = {name for one in (before, now) for name, how in one["made_with"].items() if how == OFF}
+    yield from _described(before, now, different, off)
     for table, columns in now["nulls"].items():
         for column in sorted(columns.keys() & before["nulls"].get(table, {}).keys()):
             old, new = before["nulls"][table][column], columns[column]
-            yield from _share(f"{table} without {column}", old, rows_before[table], new, rows_now[table])
+            yield from _share(f"{table} without {column}", old, before["rows"][table], new, now["rows"][table])
+    if EMBEDDINGS not in different:
+        for table in sorted(now["norms"].keys() & before["norms"].keys()):
+            yield from _norms(table, before["norms"][table], now["norms"][table])
+    for one in _described(before["latest"], now["latest"], different, off):
+        yield dataclasses.replace(one, statistic=f"{LATEST}{one.statistic}")
+
+
+def _described(before: Statistics, now: Statistics, different: set[str], off: set[str]) -> Iterator[Comparison]:
+    """Compares rows, values and modalities, but for features made in another way and encoders that are off."""
+    for table in TABLES:
+        if table in before["rows"] and table in now["rows"] and table not in different:
+            yield _ratio(f"rows of {table}", before["rows"][table], now["rows"][table])
     for table, columns in now["values"].items():
         for column in sorted(columns.keys() & before["values"].get(table, {}).keys()):
             yield from _values(f"values of {table}.{column}", before["values"][table][column], columns[column])
     absent: dict[str, Any] = {"rows": 0}
     for modality in sorted(before["modalities"].keys() | now["modalities"].keys()):
         old, new = (one["modalities"].get(modality, absent) for one in (before, now))
-        if OFF not in (before["made_with"].get(modality), now["made_with"].get(modality)):
-            sizes = old["rows"], rows_before["posts"], new["rows"], rows_now["posts"]
+        if modality not in off:
+            sizes = old["rows"], before["rows"]["posts"], new["rows"], now["rows"]["posts"]
             yield from _share(f"posts with {modality}", *sizes)
         if modality not in different:
             yield from _features(modality, old, new)
-    if EMBEDDINGS not in different:
-        for table in sorted(now["norms"].keys() & before["norms"].keys()):
-            yield from _norms(table, before["norms"][table], now["norms"][table])
 
 
 def not_comparable(before: Statistics, now: Statistics) -> dict[str, str]:

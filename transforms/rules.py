@@ -25,6 +25,7 @@ class Rule:
       nulls: whether rows without a value are counted, column by column.
       moments: whether means and spreads of the modalities are taken.
       norms: whether the norms of `embedding` are.
+      latest: whether the rows of the last day are described apart: what breaks today moves the whole of a table little.
     """
 
     schema: Callable[[pa.Schema], pa.Schema]
@@ -36,6 +37,7 @@ class Rule:
     nulls: bool = False
     moments: bool = False
     norms: bool = False
+    latest: bool = False
 
 
 def _width(found: pa.Schema, name: str) -> int:
@@ -47,11 +49,13 @@ def _width(found: pa.Schema, name: str) -> int:
 
 
 RULES: Mapping[str, Rule] = {
-    POSTS: Rule(lambda _: schemas.POSTS, "post_id", counted=("lang",), nulls=True),
-    INTERACTIONS: Rule(lambda _: schemas.INTERACTIONS, counted=("kind",), nulls=True),
+    POSTS: Rule(lambda _: schemas.POSTS, "post_id", counted=("lang",), nulls=True, latest=True),
+    INTERACTIONS: Rule(lambda _: schemas.INTERACTIONS, counted=("kind",), nulls=True, latest=True),
     USERS: Rule(lambda _: schemas.USERS, "user_id", counted=("lang",), nulls=True),
     "rejects/ingest": Rule(lambda _: schemas.REJECTS),
-    "features": Rule(lambda found: schemas.features(schemas.widths_of(found)), "post_id", same_as=POSTS, moments=True),
+    "features": Rule(
+        lambda found: schemas.features(schemas.widths_of(found)), "post_id", same_as=POSTS, moments=True, latest=True
+    ),
     "media": Rule(lambda _: schemas.MEDIA, "post_id"),
     "rejects/extract": Rule(lambda _: schemas.REJECTS),
     "history": Rule(lambda _: schemas.HISTORY),

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from transforms import tallies
+from transforms import norms
+from transforms.feature_moments import Moments
 from transforms.rules import RULES
-from transforms.tallies import Moments, Tally
+from transforms.tally import Tally
 
-QUANTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
 # Digits that are kept: what is added in another order is the same.
 DIGITS = 6
 
@@ -24,19 +24,29 @@ def statistics(found: Mapping[str, Tally], made_with: Mapping[str, str]) -> dict
       values: by table and column, rows with each value.
       modalities: by modality: `rows` that have it; `mean` and `deviation`, a number for each of its own.
       norms: by table of embeddings: `rows` with a norm above 0, and quantiles of their norms.
+      latest: rows, values and modalities of the rows of the last day alone, where these are told apart.
       made_with: what has to be alike for two runs' statistics to be comparable, by the name of a modality or table.
     """
+    latest = {name: tally.latest for name, tally in found.items() if tally.latest is not None}
+    return {
+        **described(found),
+        "nulls": {name: tally.nulls for name, tally in sorted(found.items()) if RULES[name].nulls},
+        "norms": {name: _quantiles(tally.norms) for name, tally in sorted(found.items()) if RULES[name].norms},
+        "latest": described(latest),
+        "made_with": dict(sorted(made_with.items())),
+    }
+
+
+def described(found: Mapping[str, Tally]) -> dict[str, Any]:
+    """The `rows`, `values` and `modalities` of `statistics`, of some rows of the tables."""
     return {
         "rows": {name: tally.rows for name, tally in sorted(found.items())},
-        "nulls": {name: tally.nulls for name, tally in sorted(found.items()) if RULES[name].nulls},
         "values": {name: tally.values for name, tally in sorted(found.items()) if RULES[name].counted},
         "modalities": {
             modality: describe(moments)
             for _, tally in sorted(found.items())
             for modality, moments in sorted(tally.moments.items())
         },
-        "norms": {name: quantiles(tally.norms) for name, tally in sorted(found.items()) if RULES[name].norms},
-        "made_with": dict(sorted(made_with.items())),
     }
 
 
@@ -48,7 +58,7 @@ def scalars(found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for modality, one in found["modalities"].items():
         yield f"posts with {modality}", one["rows"] / max(found["rows"]["posts"], 1)
     for table, one in found["norms"].items():
-        for quantile in QUANTILES:
+        for quantile in norms.QUANTILES:
             yield f"{quantile} of the norms of {table}", one[quantile]
 
 
@@ -58,17 +68,9 @@ def describe(moments: Moments) -> dict[str, Any]:
     return {"rows": moments.rows, "mean": _rounded(moments.mean), "deviation": _rounded(deviation)}
 
 
-def quantiles(norms: Mapping[int, int]) -> dict[str, float]:
-    """The number of rows and the quantiles of QUANTILES, each by the middle of its bin; 0 where there is no row."""
-    bins = sorted(norms)
-    upto = np.cumsum([norms[each] for each in bins])
-    rows = int(upto[-1]) if bins else 0
-    found: dict[str, float] = {"rows": rows}
-    for name, share in QUANTILES.items():
-        place = int(np.searchsorted(upto, share * rows)) if rows else -1
-        middle = 2 ** ((bins[place] + 0.5) / tallies.BINS_PER_DOUBLING) if rows else 0.0
-        found[name] = _round(middle)
-    return found
+def _quantiles(counted: Mapping[int, int]) -> dict[str, float]:
+    found = {name: _round(value) for name, value in norms.quantiles(counted).items()}
+    return {"rows": sum(counted.values()), **found}
 
 
 def _rounded(values: np.ndarray) -> list[float]:

@@ -4,6 +4,7 @@ A part is the unit of work: small enough to be held whole (the stages choose the
 of megabytes), large enough to be worth vectorised work. Files whose names start with `_` are not data.
 """
 
+import datetime
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -149,6 +150,18 @@ def count_rows(directory: str) -> int:
         with open_file(path) as source:
             total += pq.ParquetFile(source).metadata.num_rows
     return total
+
+
+def newest(directory: str, column: str) -> datetime.datetime | None:
+    """The latest time in a column of a table, by the footers of its files; None where there is none."""
+    found = []
+    for path in list_files(directory):
+        with open_file(path) as source:
+            metadata = pq.ParquetFile(source).metadata
+        place = metadata.schema.names.index(column)
+        groups = [metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups)]
+        found += [group.max for group in groups if group is not None and group.has_min_max]
+    return max(found, default=None)
 
 
 def read_schema(directory: str) -> pa.Schema:

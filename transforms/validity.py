@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from transforms.rules import INTERACTIONS, POSTS, RULES, USERS
-from transforms.tallies import Tally
+from transforms.tally import Tally
 
 # Columns of vectors that have to be equally wide.
 SAME_WIDTH = (("item_embeddings", "user_embeddings", "candidates"), "embedding")

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transforms import drift, run_statistics, tallies
+from transforms import drift, feature_moments, norms, run_statistics
 from transforms.drift import Comparison
-from transforms.tallies import Tally
+from transforms.tally import Tally
 
 LANGUAGES = ("de", "en", "es", "fr", "ja", "th")
 SHARES = (0.3, 0.4, 0.1, 0.1, 0.08, 0.02)
@@ -38,9 +38,9 @@ def world(
             values={"lang": dict(zip(LANGUAGES, spoken.tolist(), strict=True))},
         ),
         "interactions": Tally(rows=20 * users, values={"kind": {"like": 3 * users, "view": 17 * users}}),
-        "features": Tally(rows=posts, moments={"image": tallies.moments_of(images)}),
-        "item_embeddings": Tally(rows=posts, norms=tallies.count_norms(lengths["i"])),
-        "user_embeddings": Tally(rows=users, norms=tallies.count_norms(lengths["u"])),
+        "features": Tally(rows=posts, moments={"image": feature_moments.moments_of(images)}),
+        "item_embeddings": Tally(rows=posts, norms=norms.count(lengths["i"])),
+        "user_embeddings": Tally(rows=users, norms=norms.count(lengths["u"])),
     }
     return run_statistics.statistics(found, made_with or {"image": "opencv", "embeddings": "a space"})
 
@@ -187,3 +187,15 @@ def test_a_modality_that_is_gone_jumps() -> None:
     now["modalities"] = {}
     assert jumps(before, now) == {"posts with image"}
     assert compare(before, now)["posts with image"].now == 0
+
+
+def test_a_day_that_is_unlike_the_day_before_jumps_in_a_table_that_is_hardly_moved() -> None:
+    """Of 50,000 posts each run has 600 new ones; those of the last run have no picture and are in one language."""
+    rng = np.random.default_rng(0)
+    before, now = world(rng, 50_000), world(rng, 50_600)
+    assert jumps(before | {"latest": world(rng, 600)}, now | {"latest": world(rng, 620)}) == set()
+    broken = world(rng, 620, with_image=0, languages=(1, 0, 0, 0, 0, 0))
+    found = jumps(before | {"latest": world(rng, 600)}, now | {"latest": broken})
+    assert found == {"last day: posts with image", "last day: values of posts.lang"}
+    nothing = world(rng, 0) | {"modalities": {}}
+    assert "last day: rows of posts" in jumps(before | {"latest": world(rng, 600)}, now | {"latest": nothing})

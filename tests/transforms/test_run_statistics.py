@@ -1,27 +1,28 @@
 import numpy as np
 import pytest
 
-from transforms import run_statistics, tallies
-from transforms.tallies import Tally
+from transforms import feature_moments, norms, run_statistics
+from transforms.tally import Tally
 
 
 def test_quantiles_of_norms_are_known_to_a_percent() -> None:
-    norms = np.exp(np.random.default_rng(0).normal(0, 2, 20_000))
-    found = run_statistics.quantiles(tallies.count_norms(norms[:, None].astype(np.float32)))
-    expected = np.quantile(norms, [0.05, 0.5, 0.95])
-    assert found["rows"] == 20_000
+    lengths = np.exp(np.random.default_rng(0).normal(0, 2, 20_000))
+    found = norms.quantiles(norms.count(lengths[:, None].astype(np.float32)))
+    expected = np.quantile(lengths, [0.05, 0.5, 0.95])
     np.testing.assert_allclose([found[name] for name in ("p5", "median", "p95")], expected, rtol=0.015)
 
 
 def test_of_no_norms_there_are_no_quantiles() -> None:
-    assert run_statistics.quantiles({}) == {"rows": 0, "p5": 0.0, "median": 0.0, "p95": 0.0}
+    assert norms.quantiles({}) == {"p5": 0.0, "median": 0.0, "p95": 0.0}
 
 
 def test_statistics_are_plain_numbers_by_name() -> None:
-    moments = {"image": tallies.moments_of(np.array([[1 / 3, 0.0], [1.0, 0.0]]))}
+    moments = {"image": feature_moments.moments_of(np.array([[1 / 3, 0.0], [1.0, 0.0]]))}
     found = run_statistics.statistics(
         {
-            "posts": Tally(rows=4, nulls={"text": 1}, values={"lang": {"de": 3}}),
+            "posts": Tally(
+                rows=4, nulls={"text": 1}, values={"lang": {"de": 3}}, latest=Tally(rows=1, values={"lang": {}})
+            ),
             "features": Tally(rows=4, moments=moments),
             "item_embeddings": Tally(rows=4, norms={0: 1}),
         },
@@ -33,6 +34,7 @@ def test_statistics_are_plain_numbers_by_name() -> None:
         "values": {"posts": {"lang": {"de": 3}}},
         "modalities": {"image": {"rows": 2, "mean": [0.666667, 0.0], "deviation": [0.333333, 0.0]}},
         "norms": {"item_embeddings": {"rows": 1, "p5": 1.00543, "median": 1.00543, "p95": 1.00543}},
+        "latest": {"rows": {"posts": 1}, "values": {"posts": {"lang": {}}}, "modalities": {}},
         "made_with": {"image": "opencv"},
     }
     scalars = dict(run_statistics.scalars(found))

@@ -1,3 +1,4 @@
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,3 +92,16 @@ def test_read_blocks_streams_in_order(tmp_path: Path) -> None:
     found = [block.column("post_id").to_pylist() for block in tables.read_blocks(str(tmp_path), 2, ["post_id"])]
     assert found == [["a", "b"], ["c"], ["d"]]
     assert blocks.concat(list(tables.read_blocks(str(tmp_path), 2))).num_rows == 4
+
+
+def test_the_newest_time_is_told_by_the_footers(tmp_path: Path) -> None:
+    schema = pa.schema(
+        [("tags", pa.list_(pa.struct([("a", pa.string()), ("b", pa.string())]))), ("t", schemas.TIMESTAMP)]
+    )
+    times = [[None, datetime.datetime(2026, 1, 2, 3, tzinfo=datetime.UTC)], [None], [datetime.datetime(2026, 1, 1)], []]
+    for part, column in enumerate(times):
+        block = pa.RecordBatch.from_pylist([{"t": time} for time in column], schema)
+        tables.write_file(tables.part_path(str(tmp_path), part), block, schema)
+    assert tables.newest(str(tmp_path), "t") == times[0][1]
+    tables.write_file(tables.part_path(str(tmp_path / "none"), 0), pa.RecordBatch.from_pylist([{}], schema), schema)
+    assert tables.newest(str(tmp_path / "none"), "t") is None

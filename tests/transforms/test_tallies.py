@@ -1,5 +1,6 @@
 """What is counted of tables, against the obvious in-memory answer, and the rows that break a rule."""
 
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from transforms import blocks, schemas, tables, tallies
-from transforms.tallies import Moments, Tally
+from transforms import blocks, feature_moments, file_tally, norms, schemas, tables, tallies
+from transforms.feature_moments import Moments
+from transforms.file_tally import FileTally
+from transforms.tally import Tally, merge
 
 NewPipeline = Callable[[], beam.Pipeline]
 
@@ -24,14 +27,14 @@ def write(directory: Path, rows: pa.RecordBatch, schema: pa.Schema, *cuts: int) 
     return str(directory)
 
 
-def tally_of(table: str, directory: str) -> Tally:
+def tally_of(table: str, directory: str, since: int = 0) -> Tally:
     found = []
     for path in tables.list_files(directory):
         with tables.open_file(path) as source:
-            made = tallies.FileTally(table, pq.ParquetFile(source))
+            made = FileTally(table, pq.ParquetFile(source), since)
             list(made.read())
             found.append(made.found)
-    return tallies.merge(found)
+    return merge(found)
 
 
 def block(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -98,12 +101,12 @@ def test_moments_and_words_of_features_do_not_depend_on_the_files(tmp_path: Path
 
 
 def test_moments_of_nothing_change_nothing() -> None:
-    some = tallies.moments_of(np.array([[1.0, 5.0], [3.0, 5.0]]))
-    nothing = tallies.moments_of(np.empty((0, 2)))
-    for found in (tallies.merge_moments([nothing, some]), tallies.merge_moments([some, nothing])):
+    some = feature_moments.moments_of(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    nothing = feature_moments.moments_of(np.empty((0, 2)))
+    for found in (feature_moments.merge([nothing, some]), feature_moments.merge([some, nothing])):
         assert found.rows == 2
         np.testing.assert_array_equal([found.mean, found.squares], [[2, 5], [2, 0]])
-    both: Moments = tallies.merge_moments([nothing, nothing])
+    both: Moments = feature_moments.merge([nothing, nothing])
     assert both.rows == 0 and not both.mean.any()
 
 
@@ -112,7 +115,7 @@ def test_norms_are_counted_in_bins(tmp_path: Path) -> None:
     found = tally_of(
         "item_embeddings", write(tmp_path, embeddings(vectors, list("abcd")), schemas.item_embeddings(2), 2)
     )
-    per = tallies.BINS_PER_DOUBLING
+    per = norms.BINS_PER_DOUBLING
     assert found.norms == {int(np.floor(np.log2(5) * per)): 2, -per: 1}
 
 
@@ -156,7 +159,7 @@ def test_ranks_count_from_one(
 ) -> None:
     directory = write(tmp_path, ranked(*rows), schemas.RECOMMENDATIONS)
     for read_rows in (1, 2, 100):  # runs go on over the blocks that are read
-        monkeypatch.setattr(tallies, "READ_ROWS", read_rows)
+        monkeypatch.setattr(file_tally, "READ_ROWS", read_rows)
         faults = tally_of("recommendations", directory).faults
         assert faults == ({"rank does not count from 1 for each user_id": wrong} if wrong else {})
 
@@ -200,7 +203,7 @@ def test_keys_that_stand_twice_are_found_wherever_they_are(new_pipeline: NewPipe
         ("recommendations", {"user_id stands more than once": 2}),
     ]
     with new_pipeline() as root:
-        made = root | tallies.TallyTables(directories, 3)
+        made = root | tallies.TallyTables(directories, 3, 0)
         assert_that(made | beam.MapTuple(lambda table, tally: (table, tally.faults)), equal_to(expected))
 
 
@@ -211,3 +214,32 @@ def test_the_sum_of_keys_is_that_of_a_set(tmp_path: Path) -> None:
         directory = write(tmp_path / str(number), embeddings(vectors, ids), schemas.item_embeddings(2), number % 3)
         sums.append(tally_of("item_embeddings", directory).key_sum)
     assert sums[0] == sums[1] != sums[2]
+
+
+def test_rows_of_the_last_day_are_described_apart(tmp_path: Path) -> None:
+    def at(day: int, hour: int) -> datetime.datetime:
+        return datetime.datetime(2026, 1, day, hour, tzinfo=datetime.UTC)
+
+    times = [at(1, 0), at(30, 11), at(30, 12), at(31, 0), None, at(31, 12)]
+    posts = [
+        {"post_id": str(i), "sensitive": False, "created_at": time, "lang": "de" if i < 3 else "en"}
+        for i, time in enumerate(times)
+    ]
+    schema = schemas.features({"image": 1})
+    features = [
+        {"post_id": str(i), "created_at": time, "image": [float(i)] if i != 3 else None} for i, time in enumerate(times)
+    ]
+    directory = write(tmp_path / "posts", pa.RecordBatch.from_pylist(posts, schemas.POSTS), schemas.POSTS, 1, 4)
+    empty = write(tmp_path / "interactions", schemas.empty(schemas.INTERACTIONS), schemas.INTERACTIONS)
+    since = tallies.last_day(directory, empty)
+    assert since == at(30, 12).timestamp() * 1e6
+    latest = tally_of("posts", directory, since).latest
+    assert latest is not None
+    assert (latest.rows, latest.values) == (3, {"lang": {"de": 1, "en": 2}})
+    of_features = tally_of(
+        "features", write(tmp_path / "f", pa.RecordBatch.from_pylist(features, schema), schema), since
+    )
+    assert of_features.moments["image"].rows == 5 and of_features.latest is not None
+    image = of_features.latest.moments["image"]
+    assert (image.rows, image.mean[0]) == (2, 3.5)
+    assert tallies.last_day(empty) < 0  # nothing has a time

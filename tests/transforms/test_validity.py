@@ -6,7 +6,7 @@ import pytest
 
 from transforms import rules, schemas
 from transforms.rules import RULES
-from transforms.tallies import Tally
+from transforms.tally import Tally
 from transforms.validity import violations
 
 ROWS = {"posts": 3, "users": 2, "interactions": 5, "features": 3, "item_embeddings": 3, "user_embeddings": 2}
