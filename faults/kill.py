@@ -60,11 +60,11 @@ def evaluating(reference: Reference, base: Path, moments: random.Random, times: 
     process = command.Command(words(whole), base / "evaluated-scratch")
     done = process.finish()
     need(done.code == 0, f"the undisturbed run failed: {done.message}")
-    seconds = done.seconds - process.began()["[7/7]"]
+    seconds = done.seconds - process.began()["[8/8]"]
     for number in range(times):
         output, scratch = _unpublished(reference, base / f"evaluate-{number}"), base / f"evaluate-{number}-scratch"
         moment = moments.uniform(0, seconds)
-        killed = _kill(words(output), scratch, "[7/7]", moment)
+        killed = _kill(words(output), scratch, "[8/8]", moment)
         if killed.code != 0:
             world.check_unpublished(output)
         done = command.run(words(output), scratch)
