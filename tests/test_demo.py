@@ -1,6 +1,7 @@
 """The demo world end to end: its right answer is known, so every count and most recommendations can be checked."""
 
 import collections
+import datetime
 import json
 import os
 import subprocess
@@ -253,6 +254,23 @@ def test_metrics_and_manifest_agree_with_the_tables(demo: Demo) -> None:
     assert f'fusefeed_table_rows{{run="{demo.world.run_date}",stage="ingest",table="posts"}} 600' in (
         (demo.run_dir / "metrics.prom").read_text().splitlines()
     )
+
+
+def test_statistics_are_those_of_the_tables(demo: Demo) -> None:
+    metrics = json.loads((demo.run_dir / "metrics.json").read_text())
+    found, posts, features = metrics["statistics"], demo.table("posts"), demo.table("features")
+    assert metrics["drift"]["why_not"] == "there is no published run that is older"
+    assert found["rows"]["posts"] == posts.num_rows
+    assert found["nulls"]["posts"]["text"] == posts["text"].null_count
+    assert sum(found["values"]["posts"]["lang"].values()) == posts["lang"].drop_null().length()
+    for modality, column in (("text", "text_terms"), ("image", "image"), ("video", "video"), ("audio", "audio")):
+        assert found["modalities"][modality]["rows"] == features[column].drop_null().length(), modality
+    image = np.array(features["image"].drop_null().to_pylist())
+    np.testing.assert_allclose(found["modalities"]["image"]["mean"], image.mean(axis=0), rtol=1e-5, atol=1e-9)
+    lengths = np.linalg.norm(np.array(demo.table("user_embeddings")["embedding"].to_pylist()), axis=1)
+    assert found["norms"]["user_embeddings"]["median"] == pytest.approx(np.median(lengths[lengths > 0]), rel=0.03)
+    since = pc.max(posts["created_at"]).as_py() - datetime.timedelta(days=1)
+    assert 0 < found["latest"]["rows"]["posts"] <= pc.sum(pc.greater_equal(posts["created_at"], since)).as_py()
 
 
 def test_every_step_tells_its_rows_bytes_time_and_rejects(demo: Demo) -> None:

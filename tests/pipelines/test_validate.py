@@ -1,5 +1,6 @@
 """The stage that judges the tables of a run: valid ones leave statistics, others stop the run."""
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pipelines import validate
 from pipelines.options import Options, RunError
 from pipelines.stage import Report, execute, read_report, report_path
 from tests.pipelines import valid_tables
+from tests.pipelines.flat_store import FlatStore
 from transforms import blocks, files, schemas, tables
 from transforms.rules import RULES
 
@@ -83,6 +85,18 @@ def test_valid_tables_leave_statistics(valid: Path) -> None:
         "similar_posts": "--similar_k 20",
     }
     assert list(found.files["statistics"]) == ["statistics.json"]
+
+
+def test_tables_may_lie_in_an_object_store(valid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = {
+        f"flat://bucket/out/{path.relative_to(valid)}": (path.read_bytes(), 1.0)
+        for path in valid.rglob("*")
+        if path.is_file() and "statistics" not in path.parts and path.name != "validate.json"
+    }
+    monkeypatch.setattr(FlatStore, "objects", objects)
+    found = execute(validate.STAGE, dataclasses.replace(options(valid), output="flat://bucket/out"))
+    assert list(found.files["statistics"]) == ["statistics.json"]
+    assert f"flat://bucket/out/runs/{DAY}/statistics/statistics.json" in objects
 
 
 def test_every_table_that_stages_write_has_its_rules() -> None:
