@@ -11,7 +11,7 @@ from model.config import TrainConfig
 from model.layout import Layout
 from model.ridge import LinearStart
 from model.spool import Spool
-from model.statistics import Moments
+from model.statistics import Moments, Products
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Begun:
       moments: of the training rows.
       components: principal components of as many numbers, [L, D].
       start: the ridge map; None where the model starts from the components.
+      products: of the training rows.
     """
 
     model: Autoencoder
     moments: Moments
     components: np.ndarray
     start: LinearStart | None
+    products: Products
 
 
 def begin(spool: Spool, layout: Layout, config: TrainConfig) -> Begun:
@@ -40,7 +42,7 @@ def begin(spool: Spool, layout: Layout, config: TrainConfig) -> Begun:
         components = statistics.principal_components(covariance, min(config.latent, layout.width))
         model = _new_model(layout, len(components), config)
         model.start_from(moments, components)
-        return Begun(model, moments, components, None)
+        return Begun(model, moments, components, None, every)
     last = len(layout.modalities) - 1
     scales = ridge.Scales.of(layout, config, int(moments.counts[last]))
     known = statistics.products(spool, layout, moments, having=last)
@@ -48,16 +50,16 @@ def begin(spool: Spool, layout: Layout, config: TrainConfig) -> Begun:
     latent = len(start.bias)
     model = _new_model(layout, latent, config, stand_in=ridge.settings(scales))
     model.start_from_linear(moments, start)
-    return Begun(model, moments, statistics.principal_components(covariance, latent), start)
+    components = statistics.principal_components(covariance, latent)
+    return Begun(model, moments, components, start, every)
 
 
-def _emphasis(layout: Layout, config: TrainConfig) -> np.ndarray | float:
-    """What every column is multiplied by: the roots of the factors' weights."""
-    if not (layout.stands_in and config.factor_weights):
-        return 1.0
+def _emphasis(layout: Layout, config: TrainConfig) -> np.ndarray:
+    """What every column is multiplied by, [D]: the roots of the factors' weights, 1 elsewhere."""
     emphasis = np.ones(layout.width)
-    factors = layout.modalities[-1]
-    emphasis[factors.columns] = np.sqrt(config.factor_weights[: factors.width])
+    if layout.stands_in and config.factor_weights:
+        factors = layout.modalities[-1]
+        emphasis[factors.columns] = np.sqrt(config.factor_weights[: factors.width])
     return emphasis
 
 

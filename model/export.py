@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from model.autoencoder import Autoencoder
@@ -14,6 +15,7 @@ from model.autoencoder import Autoencoder
 ENCODER = "encoder"
 DECODERS = "decoders"
 DESCRIPTION = "model.json"
+WARM_START = "warm_start.npz"
 
 
 def export(
@@ -22,6 +24,7 @@ def export(
     description: Mapping[str, Any],
     tensorboard_dir: str | None = None,
     fused_width: int | None = None,
+    warm_start: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes a model directory: it appears whole, under its name, or not at all.
 
@@ -31,6 +34,7 @@ def export(
       its whole block. NAME is percent-encoded where it has characters that a file system may not take.
     - autoencoder.keras: the whole model for Keras 3 (import model.autoencoder before loading it).
     - model.json: the description.
+    - warm_start.npz: what a later training can start from (see model.warm_start), where it is given.
     - tensorboard/: a copy of the logs.
 
     Args:
@@ -39,6 +43,7 @@ def export(
       description: what model.json holds besides the paths.
       tensorboard_dir: logs to copy.
       fused_width: D; the model's own width where not told. It looks at the leading columns.
+      warm_start: the arrays of warm_start.npz.
 
     Raises:
       ValueError: the directory holds something else.
@@ -49,6 +54,8 @@ def export(
     temporary = f"{output_dir}-{uuid.uuid4().hex}.tmp"
     try:
         _write(model, temporary, description, fused_width or model.layout.width)
+        if warm_start:
+            np.savez(os.path.join(temporary, WARM_START), **warm_start)  # type: ignore[arg-type]
         if tensorboard_dir is not None and os.path.isdir(tensorboard_dir):
             shutil.copytree(tensorboard_dir, os.path.join(temporary, "tensorboard"))
         shutil.rmtree(output_dir, ignore_errors=True)

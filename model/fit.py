@@ -10,12 +10,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model import warm_start
 from model.autoencoder import Autoencoder
+from model.begin import Begun
 from model.checkpoint import Checkpoint, Course, EpochReport
 from model.config import TrainConfig
 from model.dataset import TrainBatches, hide_modalities, stand_in_dataset, train_dataset, validation_dataset
 from model.logs import EventLog
 from model.spool import Spool
+from model.warm_start import WarmStart
 
 MAX_VALIDATION_ROWS = 100_000
 _VALIDATION_BATCH = 1024
@@ -37,6 +40,9 @@ class Fitted:
       trained_share: how far from the start to the best epoch they lie.
       told: whether what was monitored is how well content stands in for the collaborative factors.
       epochs: the most there could be.
+      ridge_loss: of the ridge map, on the rows held out; None where there is none or nothing is told.
+      why_cold: why training did not start from earlier weights; "" where it did.
+      trained: what came of it, to start from later; None where it brought nothing.
     """
 
     course: Course
@@ -45,6 +51,9 @@ class Fitted:
     trained_share: float
     told: bool
     epochs: int
+    ridge_loss: float | None
+    why_cold: str
+    trained: dict[str, np.ndarray] | None
 
 
 def num_epochs(config: TrainConfig, num_batches: int) -> int:
@@ -53,60 +62,123 @@ def num_epochs(config: TrainConfig, num_batches: int) -> int:
 
 
 def fit(
-    model: Autoencoder,
+    begun: Begun,
     spool: Spool,
     config: TrainConfig,
     checkpoint_path: str,
     logs: str,
     on_epoch: Callable[[EpochReport], None] | None,
+    warm: WarmStart | str = "there is no earlier model",
 ) -> Fitted:
     """Trains the model until it gets no better and gives it its best weights.
 
     Where content is to stand in for collaborative factors and rows with both are held out, what is monitored is how
-    well it does on those; and the start is among the weights that may be best, so that none worse is kept.
+    well it does on those; and the start is among the weights that may be best, so that none worse is kept. There it
+    starts from earlier weights if these tell the held-out factors better than the ridge map of the new rows.
+
+    Args:
+      begun: the model at its ridge map or principal components.
+      warm: earlier weights, or why there are none.
     """
+    model = begun.model
     batches = TrainBatches(spool, config.batch_size, config.seed)
     epochs = num_epochs(config, batches.num_batches)
     _compile(model, config, epochs * batches.num_batches)
-    fingerprint = _fingerprint(spool, model, config)
-    checkpoint = Checkpoint(checkpoint_path, fingerprint, batches, epochs, config.patience, config.seed, on_epoch)
-    started = model.get_weights()
     told = _told(model, spool)
     held_out = told if told is not None else _held_out(model, spool, config)
+    start = _choose_start(begun, told, warm)
+    fingerprint = _fingerprint(spool, model, config, start.fingerprint)
+    checkpoint = Checkpoint(checkpoint_path, fingerprint, batches, epochs, config.patience, config.seed, on_epoch)
     if checkpoint.restore(model) == 0:
         shutil.rmtree(logs, ignore_errors=True)
-        if told is not None:
-            checkpoint.measured_start(model, _loss(model, told))
+        if start.loss is not None:
+            checkpoint.measured_start(model, start.loss)
     _run(model, checkpoint, held_out, [EventLog(logs)])
-    course = checkpoint.course
+    course, trained = checkpoint.course, warm_start.weights_of(begun) if told is not None else None
     loss, share = None if held_out is None else course.best_loss, 1.0
     if told is not None:
-        loss, share = _settle(model, started, course, told)
-    return Fitted(course, batches.batch_rows, loss, share, told is not None, epochs)
+        loss, share = _settle(model, start, course, told)
+    return Fitted(
+        course,
+        batches.batch_rows,
+        loss,
+        share,
+        told is not None,
+        epochs,
+        start.anchor_loss,
+        start.why_cold,
+        trained if share else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Where training starts; the model stands there.
+
+    Attributes:
+      anchor: the weights of the ridge map: what is kept lies between them and those that training leads to.
+      anchor_loss: theirs; None where nothing is told.
+      loss: of the start.
+      why_cold: why the start is the anchor; "" where it is not.
+      fingerprint: of what the start was made from, but for the rows.
+    """
+
+    anchor: list[np.ndarray]
+    anchor_loss: float | None
+    loss: float | None
+    why_cold: str
+    fingerprint: str = ""
+
+
+def _choose_start(begun: Begun, told: tf.data.Dataset | None, warm: WarmStart | str) -> _Start:
+    """Lets the model start from whichever is better on the rows held out, the ridge map or earlier weights."""
+    model = begun.model
+    anchor = model.get_weights()
+    if told is None:
+        return _Start(anchor, None, None, warm if isinstance(warm, str) else "no row held out can judge it")
+    anchor_loss = _loss(model, told)
+    if isinstance(warm, str):
+        return _Start(anchor, anchor_loss, anchor_loss, warm)
+    joined = warm_start.start(begun, warm, warm_start.HELD_OUT)
+    loss = _loss(model, told)
+    if loss < anchor_loss:
+        return _Start(joined, anchor_loss, loss, "", warm.fingerprint)
+    model.set_weights(anchor)
+    return _Start(anchor, anchor_loss, anchor_loss, "the ridge map of the new data does better on posts held out")
 
 
 def refit(
-    model: Autoencoder,
+    begun: Begun,
     spool: Spool,
     config: TrainConfig,
     fitted: Fitted,
     checkpoint_path: str,
     on_epoch: Callable[[EpochReport], None] | None,
-) -> None:
-    """Trains a new model on rows of which none is held out, as long as was best before, and goes as far."""
+    warm: WarmStart | str,
+) -> dict[str, np.ndarray] | None:
+    """Trains a new model on rows of which none is held out, as long as was best before, and goes as far.
+
+    Returns: what came of it, to start from later; None where training had brought nothing.
+    """
     if fitted.trained_share == 0:
-        return
+        return None
+    model, fingerprint = begun.model, ""
     batches = TrainBatches(spool, config.batch_size, config.seed)
     epochs = fitted.course.best_epoch
     _compile(model, config, fitted.epochs * batches.num_batches)
-    fingerprint = _fingerprint(spool, model, config, epochs)
-    checkpoint = Checkpoint(
-        checkpoint_path, fingerprint, batches, epochs, epochs, config.seed, on_epoch, keep_last=True
-    )
-    started = model.get_weights()
-    checkpoint.restore(model)
-    _run(model, checkpoint, None, [])
-    _go(model, started, model.get_weights(), fitted.trained_share)
+    anchor = model.get_weights()
+    if not fitted.why_cold and not isinstance(warm, str):
+        anchor, fingerprint = warm_start.start(begun, warm, warm_start.ALL), warm.fingerprint
+    if epochs:
+        fingerprint = _fingerprint(spool, model, config, fingerprint, epochs)
+        checkpoint = Checkpoint(
+            checkpoint_path, fingerprint, batches, epochs, epochs, config.seed, on_epoch, keep_last=True
+        )
+        checkpoint.restore(model)
+        _run(model, checkpoint, None, [])
+    trained = warm_start.weights_of(begun)
+    _go(model, anchor, model.get_weights(), fitted.trained_share)
+    return trained
 
 
 def _run(
@@ -130,24 +202,22 @@ def _run(
     )
 
 
-def _settle(
-    model: Autoencoder, started: Sequence[np.ndarray], course: Course, told: tf.data.Dataset
-) -> tuple[float, float]:
-    """Leaves the model where on the way from its start to its best epoch it is good enough: (loss, how far that is)."""
-    if course.best_epoch == 0 or course.start_loss is None:
+def _settle(model: Autoencoder, start: _Start, course: Course, told: tf.data.Dataset) -> tuple[float, float]:
+    """Leaves the model where on the way from its ridge map to its best weights it is good enough: (loss, how far)."""
+    if start.anchor_loss is None or course.best_loss >= start.anchor_loss:
         return course.best_loss, 0.0
     trained, losses = model.get_weights(), {}
     for share in _SHARES:
-        _go(model, started, trained, share)
+        _go(model, start.anchor, trained, share)
         losses[share] = _loss(model, told)
-    wanted = course.start_loss + _ENOUGH * (min(losses.values()) - course.start_loss)
+    wanted = start.anchor_loss + _ENOUGH * (min(losses.values()) - start.anchor_loss)
     chosen = next(share for share in _SHARES if losses[share] <= wanted)
-    _go(model, started, trained, chosen)
+    _go(model, start.anchor, trained, chosen)
     return losses[chosen], chosen
 
 
 def _go(model: Autoencoder, started: Sequence[np.ndarray], trained: Sequence[np.ndarray], share: float) -> None:
-    """Puts the model a part of the way from its start to where training led."""
+    """Puts the model a part of the way from its ridge map to where training led."""
     weights = [one + np.float32(share) * (two - one) for one, two in zip(started, trained, strict=True)]
     model.set_weights(trained if share == 1 else weights)
 
@@ -188,7 +258,7 @@ def _optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-def _fingerprint(spool: Spool, model: Autoencoder, config: TrainConfig, *more: int) -> str:
+def _fingerprint(spool: Spool, model: Autoencoder, config: TrainConfig, *more: int | str) -> str:
     versions = [keras.__version__, tf.__version__, np.__version__]
     told = [spool.fingerprint, spool.num_validation, model.layout.to_dict(), config.to_dict(), versions, *more]
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -22,14 +22,14 @@ class Moments:
       scale: [M] float64, the root of a modality's total variance (the sum over its columns), 1 where that is 0.
       counts: [M] int64, rows that have the modality.
       present: how many modalities a row has on average.
-      emphasis: [D] float64, what the columns are multiplied by before anything else; 1 where not told.
+      emphasis: [D] float64, what the columns are multiplied by before anything else.
     """
 
     mean: np.ndarray
     scale: np.ndarray
     counts: np.ndarray
     present: float
-    emphasis: np.ndarray | float = 1.0
+    emphasis: np.ndarray
 
     def divisors(self, layout: Layout) -> np.ndarray:
         """What a centred column is divided by to be standardised, [D] float64."""
@@ -37,9 +37,10 @@ class Moments:
         return divisors
 
 
-def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | float = 1.0) -> Moments:
+def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | None = None) -> Moments:
     """The moments of all training rows, in two passes (a single one loses the variance next to a large mean)."""
     membership = layout.membership.astype(np.float64)
+    emphasis = np.ones(layout.width) if emphasis is None else emphasis
     sums, counts = np.zeros(layout.width), np.zeros(len(layout.modalities))
     for fused, mask in _chunks(spool, layout):
         sums += _present_sums(fused, mask, layout)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model import warm_start
 from model.begin import Begun, begin
 from model.checkpoint import EpochReport
 from model.config import TrainConfig
@@ -20,8 +21,9 @@ from model.export import check_replaceable, export
 from model.fit import Fitted, fit, refit
 from model.layout import Layout
 from model.spool import Spool, open_local, write_spool
+from model.warm_start import Previous
 
-__all__ = ["EpochReport", "ModalityReport", "TrainConfig", "TrainReport", "train"]
+__all__ = ["EpochReport", "ModalityReport", "Previous", "TrainConfig", "TrainReport", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,9 @@ class TrainReport:
       trained_share: how far from the start to the best epoch the kept weights lie; 0 where the start was best.
       refitted: whether the model was then trained anew on all rows, those held out too, as long. What is measured is of
         the one before.
+      start_loss: of where training started, on the rows held out; None where nothing is told of them.
+      ridge_loss: of the ridge map, on the same rows.
+      why_cold: why training started from the ridge map (or principal components); "" where from earlier weights.
     """
 
     num_train: int
@@ -64,6 +69,9 @@ class TrainReport:
     seconds: float
     trained_share: float = 1.0
     refitted: bool = False
+    start_loss: float | None = None
+    ridge_loss: float | None = None
+    why_cold: str = ""
 
 
 def train(
@@ -74,11 +82,12 @@ def train(
     config: TrainConfig | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     open_file: Callable[[str], BinaryIO] = open_local,
+    previous: Previous | None = None,
 ) -> TrainReport:
     """Trains an autoencoder and exports it (see `model.export.export`).
 
-    The same rows and settings give the same model on the same machine, whatever shards they come in. Sets the seeds of
-    Keras, NumPy and Python, and TensorFlow's operations to deterministic, for the whole process.
+    The same rows, settings and earlier model give the same model on the same machine, whatever shards they come in.
+    Sets the seeds of Keras, NumPy and Python, and TensorFlow's operations to deterministic, for the whole process.
 
     Args:
       files: Parquet shards with post_id, fused and mask.
@@ -89,6 +98,7 @@ def train(
       config: the settings.
       on_epoch: called after every epoch.
       open_file: opens a path of `files`.
+      previous: an earlier model, to start from where it suits; see `model.warm_start`.
 
     Raises:
       ValueError: no row has a modality, a shard is not as it should be, or the loss is not finite.
@@ -104,17 +114,20 @@ def train(
     used = layout.narrowed(config.factors_used) if layout.stands_in and config.factors_used else layout
     spool = _spool(files, layout, used, work_dir, config.validation_fraction, open_file)
     logs = os.path.join(work_dir, "tensorboard")
+    warm = "there is no earlier model" if previous is None else warm_start.load(previous, used, config)
     begun = begin(spool, used, config)
-    fitted = fit(begun.model, spool, config, os.path.join(work_dir, _CHECKPOINT), logs, on_epoch)
-    report = _report(begun, spool, fitted)
+    fitted = fit(begun, spool, config, os.path.join(work_dir, _CHECKPOINT), logs, on_epoch, warm)
+    report, trained = _report(begun, spool, fitted), {warm_start.HELD_OUT: fitted.trained}
     if fitted.told and 0 < spool.num_train + spool.num_validation <= config.refit_rows:
         spool = _spool(files, layout, used, work_dir, 0.0, open_file)
         begun = begin(spool, used, config)
-        refit(begun.model, spool, config, fitted, os.path.join(work_dir, _REFIT), on_epoch)
+        refitted = refit(begun, spool, config, fitted, os.path.join(work_dir, _REFIT), on_epoch, warm)
+        trained[warm_start.ALL] = refitted
         report = dataclasses.replace(report, refitted=True)
     report = dataclasses.replace(report, seconds=round(time.monotonic() - began, 3))
     description = _description(layout, used, config, report, fitted, begun)
-    export(begun.model, output_dir, description, logs, layout.width)
+    later = warm_start.flat({whose: weights for whose, weights in trained.items() if weights is not None})
+    export(begun.model, output_dir, description, logs, layout.width, later)
     shutil.rmtree(spool.directory)
     for name in (_CHECKPOINT, _REFIT):
         if os.path.exists(os.path.join(work_dir, name)):
@@ -155,6 +168,9 @@ def _report(begun: Begun, spool: Spool, fitted: Fitted) -> TrainReport:
         modalities=modality_reports(begun.model, begun.components, begun.moments, rows, begun.start),
         seconds=0.0,
         trained_share=fitted.trained_share,
+        start_loss=course.start_loss,
+        ridge_loss=fitted.ridge_loss,
+        why_cold=fitted.why_cold,
     )
 
 

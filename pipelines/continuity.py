@@ -1,11 +1,11 @@
-"""Embeddings of consecutive runs: turned to lie where the last run's do, and how much alike they then are.
+"""Vectors of consecutive runs: how they are turned to lie where the last run's do, and how much alike they then are.
 
 Beside the item embeddings _continuity.json tells whose space they are in, and the mean cosine of the posts that both
 runs have; it stands in metrics.json too.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines import lineage, parts, runs, stage
 from pipelines.options import Options
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     Pairs = tuple[int, tuple[np.ndarray, np.ndarray]]
 
 FILE = "_continuity.json"
+
+
+class Side(NamedTuple):
+    """One of two tables whose vectors are compared: which columns of it are read, and what makes vectors of them."""
+
+    directory: str
+    columns: Sequence[str] | None
+    vectors: "Callable[[pa.RecordBatch], pa.RecordBatch] | None" = None
 
 
 def last_items(options: Options, places: Places) -> str:
@@ -49,8 +57,32 @@ def find_rotations(options: Options, places: Places, straight: "Space", before: 
     def multiply(pairs: "Pairs") -> "tuple[int, np.ndarray]":
         return align.cross_products(pairs, straight.widths)
 
-    products = _sum_over_pairs(options, places, places.input("fused"), before, embed, multiply)
+    sides = {align.NEW: Side(places.input("fused"), None, embed), align.OLD: Side(before, align.COLUMNS)}
+    products = _sum_over_pairs(options, places, sides, straight.width, multiply)
     return align.rotations(products, straight.widths)
+
+
+def find_factor_rotation(options: Options, places: Places, before: str, count: int) -> "np.ndarray":
+    """What turns the leading factors to where another run has them: [count, count] orthogonal.
+
+    It is that of factors times the roots of their singular values, as in a model's loss: what counts more lies nearer.
+
+    Args:
+      before: the collaborative/ of that run; it has as many factors or more.
+    """
+    from transforms import align, space
+    from transforms.vectors import Widths
+
+    widths = Widths(count, 0, 0)
+
+    def multiply(pairs: "Pairs") -> "tuple[int, np.ndarray]":
+        return align.cross_products(pairs, widths)
+
+    sides = {}
+    for name, directory in ((align.NEW, places.input("collaborative")), (align.OLD, before)):
+        values = space.read_singular_values(directory)[:count]
+        sides[name] = Side(directory, ("post_id", "factors"), align.WeighFactors(values))
+    return align.rotations(_sum_over_pairs(options, places, sides, count, multiply), widths)[0]
 
 
 def write(options: Options, places: Places, before: str) -> None:
@@ -59,13 +91,15 @@ def write(options: Options, places: Places, before: str) -> None:
     Args:
       before: those that they were turned to; "" where they were not.
     """
-    from transforms import align, files
+    from transforms import align, files, tables
 
     found = lineage.read(places.input("collaborative"))
     directory = places.output("item_embeddings")
     about: dict[str, Any] = {"space_since": found.since, "previous": found.previous, "why_new": found.why_new}
     if before:
-        sums = _sum_over_pairs(options, places, directory, before, None, align.cosines)
+        sides = {name: Side(at, align.COLUMNS) for name, at in ((align.NEW, directory), (align.OLD, before))}
+        width = tables.read_schema(before).field("embedding").type.list_size
+        sums = _sum_over_pairs(options, places, sides, width, align.cosines)
         about |= align.continuity(sums)._asdict()
     elif found.previous:
         about["why_new"] = "the blocks of the embeddings have other widths, or the last run is gone"
@@ -75,30 +109,27 @@ def write(options: Options, places: Places, before: str) -> None:
 def _sum_over_pairs(
     options: Options,
     places: Places,
-    new: str,
-    old: str,
-    embed: "Callable[[pa.RecordBatch], pa.RecordBatch] | None",
+    sides: dict[str, Side],
+    width: int,
     of_pairs: "Callable[[Pairs], tuple[int, np.ndarray]]",
 ) -> "np.ndarray":
-    """The sum of what `of_pairs` makes of the vectors of posts that two tables have."""
+    """The sum of what `of_pairs` makes of the vectors, `width` numbers each, of posts that two tables have."""
     import apache_beam as beam
 
     from transforms import align, arrays, tables
     from transforms.collaborative import SumInOrder
 
+    old = sides[align.OLD].directory
     share = align.share_of(tables.count_rows(old))
-    width = tables.read_schema(old).field("embedding").type.list_size
     num_parts = parts.choose_num_parts(options, old)
     path = join(places.scratch("pairs"), "sum.npy")
     with stage.new_pipeline(options) as root:
-        rows: dict[str, Any] = {
-            name: root
-            | f"Read {name}" >> tables.ReadBlocks(directory, None if name == align.NEW and embed else align.COLUMNS)
-            | f"Choose {name}" >> beam.Map(align.chosen, share)
-            for name, directory in ((align.NEW, new), (align.OLD, old))
-        }
-        if embed is not None:
-            rows[align.NEW] = rows[align.NEW] | "Embed" >> beam.Map(embed)
+        rows: dict[str, Any] = {}
+        for name, side in sides.items():
+            read = root | f"Read {name}" >> tables.ReadBlocks(side.directory, side.columns)
+            rows[name] = read | f"Choose {name}" >> beam.Map(align.chosen, share)
+            if side.vectors is not None:
+                rows[name] = rows[name] | f"Embed {name}" >> beam.Map(side.vectors)
         pairs = rows | align.MeetPosts(width, num_parts)
         _ = pairs | "OfPairs" >> beam.Map(of_pairs) | SumInOrder() | beam.Map(lambda total: arrays.save(path, total))
     total: np.ndarray = arrays.load(path)

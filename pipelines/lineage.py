@@ -7,6 +7,7 @@ can be compared; factors, model and embeddings are made anew from all the data. 
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines import erase, runs, stage
@@ -32,12 +33,14 @@ class Lineage:
       previous: the run that it is taken over from; "" where it begins.
       why_new: why it begins; "" where it does not.
       settings: what it depends on: the flags of OPTIONS and the widths of the features.
+      fitted_by: the execution of fuse (`Report.id`) in `previous` whose tables are taken over; "" where it begins.
     """
 
     since: str
     previous: str
     why_new: str
     settings: dict[str, Any]
+    fitted_by: str = ""
 
 
 def decide(options: Options, places: Places) -> Lineage:
@@ -50,7 +53,7 @@ def decide(options: Options, places: Places) -> Lineage:
     why = _why_new(options, places, name, settings)
     if why:
         return Lineage(options.run_name, "", why, settings)
-    return Lineage(read(collaborative_of(options, name)).since, name, "", settings)
+    return Lineage(read(collaborative_of(options, name)).since, name, "", settings, execution(options, name, "fuse"))
 
 
 def _why_new(options: Options, places: Places, name: str, settings: dict[str, Any]) -> str:
@@ -91,6 +94,28 @@ def _added(options: Options, places: Places, name: str) -> str:
         if count.startswith(prefix) and number >= fuse.MIN_PRESENT and modality not in known:
             return modality
     return ""
+
+
+def execution(options: Options, name: str, stage_name: str) -> str:
+    """Which execution of a stage left what a run has; "" where none tells."""
+    report = stage.read_report(runs.directory(options.output, name), stage_name)
+    return report.id if report is not None else ""
+
+
+def sources(options: Options, directory: str, tables: Sequence[str]) -> dict[str, str]:
+    """The stages of the run whose space a run goes on in that left some tables, with the ids of their executions.
+
+    Of a run that is gone there is nothing to tell: what was made from it still stands.
+
+    Args:
+      options: the flags.
+      directory: where the run is made that goes on.
+      tables: those that are read of the one before.
+    """
+    collaborative = join(directory, "collaborative")
+    name = read(collaborative).previous if stage.exists(join(collaborative, FILE)) else ""
+    reports = stage.read_reports(runs.directory(options.output, name)) if name else []
+    return {f"{report.stage} of {name}": report.id for report in reports if set(report.files) & set(tables)}
 
 
 def collaborative_of(options: Options, name: str) -> str:

@@ -15,6 +15,7 @@ from transforms import files
 # What stages leave besides tables and counts: its name in metrics.json, the stage, the file.
 MEASURES = (
     ("model", "train", "model/model.json"),
+    ("train", "train", "model/start.json"),
     ("continuity", "embed", "item_embeddings/_continuity.json"),
     ("statistics", "validate", "statistics/statistics.json"),
     ("evaluation", "evaluate", "evaluation/evaluation.json"),

@@ -129,7 +129,7 @@ def make_plan(
         elif again and each.name in by_name:
             plan[each.name] = f"{again} is done again"
         else:
-            now = dataclasses.replace(origins[each.name], stages=stage.sources(each, reports))
+            now = dataclasses.replace(origins[each.name], stages=stage.sources(each, reports, options, directory))
             plan[each.name] = resume.why_again(by_name.get(each.name), now, directory)
     return plan
 

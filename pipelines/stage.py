@@ -63,6 +63,7 @@ class Stage:
       options: the flags, and groups of flags, that what it writes depends on: with others it is done again.
       files: the flags that name files which it reads.
       reads_media: whether it reads what is below --media_root.
+      reads_before: tables that it reads of the run whose space this one goes on in, where there is one.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Stage:
     options: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     reads_media: bool = False
+    reads_before: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +142,8 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: "resume
     _check_inputs(stage, directory)
     read = read_reports(directory)
     resume.check_read(stage, read, directory)
-    origin = dataclasses.replace(origin or resume.origin(stage, options), stages=sources(stage, read))
+    made_from = sources(stage, read, options, directory)
+    origin = dataclasses.replace(origin or resume.origin(stage, options), stages=made_from)
     temporary = join(directory, f"_{stage.name}-{new_id()}")
     _make(temporary)
     if stage.tensorflow:
@@ -194,9 +197,19 @@ def local_prefix(output: str) -> str:
     return f"fusefeed-{slug(os.path.abspath(output) if files.is_local(output) else output)}-"
 
 
-def sources(stage: Stage, reports: Iterable[Report]) -> dict[str, str]:
-    """The stages whose tables a stage reads, with the id of the execution that left them."""
-    return {report.stage: report.id for report in reports if set(report.files) & set(stage.reads)}
+def sources(stage: Stage, reports: Iterable[Report], options: Options, directory: str) -> dict[str, str]:
+    """The stages whose tables a stage reads, with the id of the execution that left them.
+
+    Args:
+      stage: the stage.
+      reports: of the run.
+      options: the flags.
+      directory: where the run is made.
+    """
+    from pipelines import lineage
+
+    found = {report.stage: report.id for report in reports if set(report.files) & set(stage.reads)}
+    return found | (lineage.sources(options, directory, stage.reads_before) if stage.reads_before else {})
 
 
 def _check_inputs(stage: Stage, directory: str) -> None:

@@ -27,7 +27,7 @@ def text(options: Options, reports: Sequence[Report], directory: str, seconds: f
         list(_media(by_stage.get("extract", {}))),
         list(_rejects(rejected)),
         list(_stages(reports)),
-        list(_continuity(directory)),
+        [*_continuity(directory), *_training(directory)],
         list(_drift(directory)),
         list(_evaluation(options, directory)),
         list(_tables(directory, reports)),
@@ -88,6 +88,15 @@ def _drift(directory: str) -> Iterator[str]:
 
     if found := files.read_json(stage.join(directory, "metrics.json")).get("drift"):
         yield from drift.lines(found)
+
+
+def _training(directory: str) -> Iterator[str]:
+    from pipelines import train
+    from transforms import files
+
+    path = stage.join(directory, "model", train.START)
+    if stage.exists(path):
+        yield f"training started {train.tell_start(files.read_json(path))}"
 
 
 def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:

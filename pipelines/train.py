@@ -2,11 +2,14 @@
 
 Reads fused/ and collaborative/; writes model/. Runs in this process, not on Beam's workers: the fused vectors are
 streamed from Parquet.
-A training that was killed goes on from its last epoch when the same command is given again.
+A training that was killed goes on from its last epoch when the same command is given again. A run that goes on in the
+space of the last published one (see pipelines/lineage.py) starts from that one's model where it suits; model/start.json
+tells, and metrics.json (`train`).
 
     fusefeed train --output out --run_date 2026-01-31 --latent 64
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -14,15 +17,16 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines import console, stage
+from pipelines import console, continuity, erase, lineage, resume, runs, stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
 from transforms import files
 
 if TYPE_CHECKING:
-    from model.train import EpochReport
+    from model.train import EpochReport, Previous, TrainReport
 
 DESCRIPTION = "Fused vectors -> the multimodal autoencoder."
+START = "start.json"
 
 
 def run(options: Options, places: Places) -> None:
@@ -30,18 +34,19 @@ def run(options: Options, places: Places) -> None:
     from model.train import TrainConfig, train
     from transforms import tables
 
-    fused = places.input("fused")
+    fused, settings = places.input("fused"), factor_settings(places)
     config = TrainConfig(
         latent=options.latent,
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         seed=options.seed,
-        **factor_settings(places),
+        **settings,
     )
     local = os.path.join(places.local, "model")
     kept = work_dir(places)
-    train(
+    previous, why_cold = find_previous(options, places, settings.get("factors_used", 0))
+    report = train(
         files=tables.list_files(fused),
         layout=files.read_json(stage.join(fused, "_layout.json")),
         output_dir=local,
@@ -49,9 +54,57 @@ def run(options: Options, places: Places) -> None:
         config=config,
         on_epoch=show,
         open_file=tables.open_file,
+        previous=previous,
     )
+    started = describe_start(report, lineage.read(places.input("collaborative")).previous, why_cold)
+    logging.info("training started %s", tell_start(started))
+    files.write_json(os.path.join(local, START), started)
     stage.upload(local, places.output("model"))
     shutil.rmtree(kept)
+
+
+def find_previous(options: Options, places: Places, factors: int) -> "tuple[Previous | None, str]":
+    """The model of the run in whose space this one goes on, or why training cannot start from it.
+
+    Args:
+      factors: how many of them are learned.
+    """
+    from model.train import Previous
+    from transforms import space, transform_fn
+
+    found = lineage.read(places.input("collaborative"))
+    if not found.previous:
+        return None, found.why_new
+    directory = runs.directory(options.output, found.previous)
+    report = stage.read_report(directory, STAGE.name)
+    if report is None or resume.damage(report, directory):
+        return None, f"the model of {found.previous} is gone"
+    if lineage.execution(options, found.previous, "fuse") != found.fitted_by:
+        return None, f"{found.previous} was fused again since"
+    if erase.find_holders(options, [stage.join(directory, "interactions")]):
+        return None, f"{found.previous} was trained on interactions that --erase names"
+    before = lineage.collaborative_of(options, found.previous)
+    if not 0 < factors <= len(space.read_singular_values(before)):
+        return None, "there are no collaborative factors to tell, or the last run has fewer"
+    rotation = continuity.find_factor_rotation(options, places, before, factors)
+    model = stage.join(directory, "model")
+    if not files.is_local(model):
+        transform_fn.copy_directory(model, os.path.join(places.local, "previous"))
+        model = os.path.join(places.local, "previous")
+    return Previous(model, rotation), ""
+
+
+def describe_start(report: "TrainReport", previous: str, why_cold: str) -> dict[str, Any]:
+    """What metrics tell of where training started and how long it took."""
+    why = why_cold or report.why_cold
+    measured = ("ridge_loss", "start_loss", "validation_loss", "epochs", "best_epoch", "trained_share")
+    about = {"start": "cold" if why else "warm", "previous": "" if why else previous, "why_cold": why}
+    return about | {name: getattr(report, name) for name in measured}
+
+
+def tell_start(about: dict[str, Any]) -> str:
+    """`describe_start` in a few words."""
+    return f"cold: {about['why_cold']}" if about["why_cold"] else f"from the model of {about['previous']}"
 
 
 def factor_settings(places: Places) -> dict[str, Any]:
@@ -87,7 +140,14 @@ def show(epoch: "EpochReport") -> None:
     )
 
 
-STAGE = Stage("train", reads=("fused", "collaborative"), writes=("model",), run=run, options=("train",))
+STAGE = Stage(
+    "train",
+    reads=("fused", "collaborative"),
+    writes=("model",),
+    run=run,
+    options=("train",),
+    reads_before=("model", "collaborative"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -50,6 +50,22 @@ def chosen(block: pa.RecordBatch, share: float) -> pa.RecordBatch:
     return block.filter(pa.array(blocks.stable_hash(block.column("post_id")) < share * 2.0**64))
 
 
+@dataclasses.dataclass(frozen=True)
+class WeighFactors:
+    """Blocks of collaborative/ -> blocks with post_id and embedding: leading factors times the roots of some values.
+
+    Attributes:
+      values: [k] their singular values.
+    """
+
+    values: np.ndarray
+
+    def __call__(self, block: pa.RecordBatch) -> pa.RecordBatch:
+        factors = blocks.vectors_to_numpy(block.column("factors"))[:, : len(self.values)]
+        weighed = factors * np.sqrt(self.values).astype(np.float32)
+        return pa.RecordBatch.from_arrays([block.column("post_id"), blocks.numpy_to_vectors(weighed)], names=COLUMNS)
+
+
 @dataclasses.dataclass
 class MeetPosts(beam.PTransform):
     """{NEW, OLD: blocks with post_id and embedding} -> (part, (new [n, d], old [n, d])), the posts that both have."""

@@ -117,6 +117,11 @@ def read_space(fused_dir: str, collaborative_dir: str) -> Space:
     )
 
 
+def read_singular_values(collaborative_dir: str) -> np.ndarray:
+    """Of the factors in a collaborative/, falling: [F] float64."""
+    return np.array(read_json(FileSystems.join(collaborative_dir, FACTORS_FILE))["singular_values"], np.float64)
+
+
 Covariances = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 

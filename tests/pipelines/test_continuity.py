@@ -155,3 +155,28 @@ def test_a_run_that_is_gone_is_no_place_to_turn_to(output: Path, tmp_path: Path)
     options = Options(output=str(output), run_date=SECOND)
     assert continuity.last_items(options, stage.Places(str(tmp_path), "", "")) == ""
     assert space.read_widths(str(output / "runs" / FIRST / "item_embeddings")).own > 0
+
+
+def test_factors_are_turned_to_where_the_last_run_had_them(output: Path) -> None:
+    more = [act("somebody", f"football{i:02d}") for i in (4, 10, 14)]
+    second = make_run(output, "2024-06-04", INTERACTIONS + more)
+    first = output / "runs" / FIRST
+    options = Options(output=str(output), run_date="2024-06-04", **FLAGS)
+    places = stage.Places(str(second), str(second / "_scratch"), "")
+    rotation = continuity.find_factor_rotation(options, places, str(first / "collaborative"), 2)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(2), atol=1e-6)
+    old, new = (weighed_factors(directory, 2) for directory in (first, second))
+    both = sorted(old.keys() & new.keys())
+    before, after = (np.array([factors[post] for post in both]) for factors in (old, new))
+    assert np.linalg.norm(after @ rotation - before) < 0.2 * np.linalg.norm(before)
+    expected = np.linalg.svd(after.T @ before)
+    np.testing.assert_allclose(rotation, expected[0] @ expected[2], atol=1e-4)
+
+
+def weighed_factors(directory: Path, count: int) -> dict[str, np.ndarray]:
+    roots = np.sqrt(space.read_singular_values(str(directory / "collaborative"))[:count])
+    found = {}
+    for block in tables.read_blocks(str(directory / "collaborative"), 1000):
+        factors = blocks.vectors_to_numpy(block.column("factors")).astype(float)[:, :count] * roots
+        found |= dict(zip(block.column("post_id").to_pylist(), factors, strict=True))
+    return found

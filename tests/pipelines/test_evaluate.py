@@ -94,6 +94,11 @@ def test_new_posts_are_embedded_by_what_was_fitted_without_them(honest: tuple[Ba
     assert pc.max(listed.column("rank")).as_py() == 50
 
 
+def test_a_backtest_starts_from_no_model_that_knows_the_future(honest: tuple[Backtest, pa.Array]) -> None:
+    made, _ = honest
+    assert files.read_json(made.known.input("model") + "/start.json")["why_cold"] == "--cold_start"
+
+
 def poison(run_dir: str, target: Path, made: Backtest, what: set[str]) -> str:
     """A copy of a run whose future is absurd: every later interaction and post is another."""
     cut = cut_of(made)

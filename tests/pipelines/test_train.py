@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from model.train import EpochReport
-from pipelines import run, stage, train
+from pipelines import lineage, run, stage, train
 from pipelines.options import Options
 from transforms import files, tables
 from transforms.preprocessing import Modality
@@ -34,6 +34,7 @@ def write_fused(directory: str, seed: int) -> None:
     factors = {"singular_values": [], "num_posts": 0, "num_users": 0, "energy": 0.0}
     files.write_json(f"{directory}/collaborative/{FACTORS_FILE}", factors)
     files.write_json(f"{directory}/collaborative/{TUNING_FILE}", Tuning().to_dict())
+    lineage.write(lineage.Lineage("2026-01-31", "", "--cold_start", {}), f"{directory}/collaborative")
 
 
 class Killed(Exception):
