@@ -127,8 +127,11 @@ def _concat_by_name(
 def compact(block: pa.RecordBatch) -> pa.RecordBatch:
     """The block with its columns of few different strings (kinds, languages) as dictionaries: see `expand`.
 
-    The in-process runner holds what is shuffled up to five times; this makes interactions smaller by a sixth.
+    The in-process runner holds what is shuffled up to five times; this makes interactions smaller by a sixth. A small
+    block would become larger.
     """
+    if block.num_rows < _PROBED_ROWS:
+        return block
     for index, column in enumerate(block.columns):
         if pa.types.is_string(column.type) and len(pc.unique(column.slice(0, _PROBED_ROWS))) <= _FEW:
             encoded = column.dictionary_encode()
