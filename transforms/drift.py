@@ -6,7 +6,7 @@ serves all values:
 
 - shares (rows without a value, posts with a modality): Cohen's h, the difference of 2 asin sqrt(share), .2 is what
   Cohen (1988) calls small: .5 to .6, .9 to .95, .01 to 0.
-- numbers of rows and norms: the logarithm of the ratio.
+- numbers of rows and norms: the logarithm of the ratio, for the noise of rows the difference of their square roots.
 - features: the means of a modality, each number's difference in standard deviations (Cohen's d), the root of the mean
   square over all numbers; .5 is what Cohen (1988) calls medium. Their spread: the median ratio of the deviations.
 - values (languages, kinds): the population stability index; .25 is the usual limit of a major shift (Siddiqi 2006,
@@ -96,7 +96,7 @@ def _described(before: Statistics, now: Statistics, different: set[str], off: se
     """Compares rows, values and modalities, but for features made in another way and encoders that are off."""
     for table in TABLES:
         if table in before["rows"] and table in now["rows"] and table not in different:
-            yield _ratio(f"rows of {table}", before["rows"][table], now["rows"][table])
+            yield _rows(f"rows of {table}", before["rows"][table], now["rows"][table])
     for table, columns in now["values"].items():
         for column in sorted(columns.keys() & before["values"].get(table, {}).keys()):
             yield from _values(f"values of {table}.{column}", before["values"][table][column], columns[column])
@@ -128,12 +128,12 @@ def _share(name: str, before: int, of_before: int, now: int, of_now: int) -> Ite
     yield Comparison(name, old, new, low, high, abs(angles[1] - angles[0]) / limit)
 
 
-def _ratio(name: str, before: int, now: int) -> Comparison:
-    """Compares numbers of rows."""
-    old, new = max(before, 0.5), max(now, 0.5)
-    limit = max(ROWS, NOISE * _error(old, new))
-    size = abs(math.log(new / old)) / limit
-    return Comparison(name, before, now, old * math.exp(-limit), old * math.exp(limit), size)
+def _rows(name: str, before: int, now: int) -> Comparison:
+    """Compares numbers of rows, by their ratio and, for noise, as Poisson counts, whose square roots have error .5."""
+    root, noise = math.sqrt(before), NOISE * math.sqrt(0.5)
+    ratio = abs(math.log(max(now, 0.5) / max(before, 0.5)))
+    low, high = min(before / 2, max(root - noise, 0) ** 2), max(2 * before, (root + noise) ** 2)
+    return Comparison(name, before, now, low, high, min(ratio / ROWS, abs(math.sqrt(now) - root) / noise))
 
 
 def _norms(table: str, before: Mapping[str, float], now: Mapping[str, float]) -> Iterator[Comparison]:
@@ -202,6 +202,6 @@ def _values(name: str, before: Mapping[str, int], now: Mapping[str, int]) -> Ite
     yield Comparison(name, 0.0, index, 0.0, limit, index / limit, most)
 
 
-def _error(before: float, now: float) -> float:
+def _error(before: int, now: int) -> float:
     """The standard error of the difference of two means of so many rows with deviation 1."""
     return math.sqrt(1 / before + 1 / now)

@@ -122,10 +122,13 @@ def test_shares_of_no_rows_are_not_compared() -> None:
 
 @pytest.mark.parametrize(
     ("before", "now", "jumped"),
-    [(1000, 1900, False), (1000, 2100, True), (1000, 450, True), (4, 1, False), (0, 20, False), (0, 5000, True)],
+    [
+        *((1000, 1900, False), (1000, 2100, True), (1000, 450, True), (10, 30, False), (4, 1, False)),
+        *((5, 0, False), (100, 0, True), (0, 5, False), (0, 20, True), (0, 0, False)),
+    ],
 )
 def test_numbers_of_rows(before: int, now: int, jumped: bool) -> None:
-    one = drift._ratio("rows", before, now)
+    one = drift._rows("rows", before, now)
     assert (one.jumped, not one.low <= now <= one.high) == (jumped, jumped)
 
 
