@@ -7,6 +7,7 @@ Reads posts/, users/, history/, item_embeddings/, post_profiles/, user_embedding
 """
 
 import datetime
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from transforms.rerank import Preferences
     from transforms.space import Space
     from transforms.tiles import Eligibility
+
+# Of histories or lists of a part, some hundred bytes each.
+ROWS_HELD = 500_000
 
 DESCRIPTION = "Embeddings -> recommendations and similar posts."
 
@@ -66,7 +70,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
         table: root | f"Read {table}" >> tables.ReadBlocks(places.input(table))
         for table in ("user_embeddings", "user_scales", "history", "users")
     }
-    num_parts = parts.choose_num_parts(options, places.input("user_embeddings"), places.input("history"))
+    num_parts = _num_parts(options, places)
     lists = {
         "embeddings": read["user_embeddings"],
         "scales": read["user_scales"],
@@ -126,6 +130,17 @@ def eligibility(options: Options) -> "Eligibility":
         exclude_replies=options.exclude_replies,
         created_after=parts.end_of_run(options) - age if options.max_age_days else None,
     )
+
+
+def _num_parts(options: Options, places: Places) -> int:
+    """--num_parts, or as few as can be held: for each part the whole catalogue is read and scanned."""
+    from transforms import tables
+    from transforms.recommend import USER_ROWS
+
+    users, history = (tables.count_rows(places.input(name)) for name in ("user_embeddings", "history"))
+    # The hash does not make parts alike; of one that is a little larger than USER_ROWS there would be two scans.
+    full = math.ceil(users / (0.9 * USER_ROWS)), math.ceil(max(history, users * options.k) / ROWS_HELD)
+    return options.num_parts or max(1, *full)
 
 
 def _num_threads() -> int:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from transforms import schemas
 from transforms.kept import author_codes
 from transforms.rerank import SCORES_ALONE, Preferences, rerank
-from transforms.tiles import Catalogue, Eligibility, Exclusions, Tile, concat_tiles
+from transforms.tiles import VECTORS, Catalogue, Eligibility, Exclusions, Tile, concat_tiles
 from transforms.topk import Ranked, rank_by_order
 
 _READ_ROWS = 65_536
@@ -67,7 +67,7 @@ def popular(
 def _best_of_languages(catalogue: Catalogue, length: int, eligibility: Eligibility) -> pa.Table:
     """The `length` most popular posts of each language (and of none): _COLUMNS, by popularity, ties by id."""
     best, limit = _COLUMNS.empty_table(), 0
-    for block in catalogue.read_without_embedding(_READ_ROWS):
+    for block in catalogue.read(_READ_ROWS, without=VECTORS):
         kept = block.filter(pa.array(eligibility.mask(block))).select(_COLUMNS.names).cast(_COLUMNS)
         best = pa.concat_tables([best, pa.Table.from_batches([kept])])
         if best.num_rows > limit:

@@ -67,7 +67,7 @@ def similar_posts(posts: pa.RecordBatch, catalogue: Catalogue, config: FindSimil
     post_id = posts.column("post_id").filter(pa.array(asking))
     ranked = top_k(
         queries[asking],
-        catalogue.read(_READ_ROWS),
+        catalogue.read(_READ_ROWS, without=("profile",)),
         config.similar_k,
         eligibility=config.eligibility,
         exclusions=Exclusions(np.arange(len(post_id)), post_id, *nobody),

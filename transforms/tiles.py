@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -102,18 +102,19 @@ class Catalogue:
     def __init__(self, directory: str) -> None:
         self.directory = directory
 
-    def read(self, tile_rows: int) -> Iterator[pa.RecordBatch]:
-        """The candidates in blocks of at most `tile_rows`; a small catalogue is decoded once a process and kept."""
+    def read(self, tile_rows: int, without: Container[str] = ()) -> Iterator[pa.RecordBatch]:
+        """The candidates in blocks of at most `tile_rows`; a small catalogue is decoded once a process and kept.
+
+        Args:
+          without: columns that are not needed: VECTORS are nearly all of the bytes.
+        """
         schema = tables.read_schema(self.directory)
+        names = [name for name in schema.names if name not in without]
         width = sum(schema.field(name).type.list_size for name in VECTORS)
         if tables.count_rows(self.directory) * width * 4 > CACHED_BYTES:
-            return tables.read_blocks(self.directory, tile_rows)
-        return (piece for part in _cached(_files(self.directory)) for piece in blocks.split_rows(part, tile_rows))
-
-    def read_without_embedding(self, tile_rows: int) -> Iterator[pa.RecordBatch]:
-        """The candidates without the columns that are nearly all of their bytes."""
-        names = [name for name in tables.read_schema(self.directory).names if name not in VECTORS]
-        return tables.read_blocks(self.directory, tile_rows, names)
+            return tables.read_blocks(self.directory, tile_rows, names)
+        parts = (part.select(names) for part in _cached(_files(self.directory)))
+        return (piece for part in parts for piece in blocks.split_rows(part, tile_rows))
 
 
 def _files(directory: str) -> tuple[tuple[str, int, float], ...]:
