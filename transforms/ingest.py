@@ -70,14 +70,17 @@ class IngestTable(beam.PTransform):
             | "PlanSplits" >> beam.FlatMap(formats.plan_splits, block_bytes=self.block_bytes)
             | "SpreadSplits" >> beam.Reshuffle()
             | "ReadSplit"
-            >> beam.FlatMap(_read, table=table, block_bytes=self.block_bytes, limits=self.limits).with_outputs(
-                REJECTS, COUNTS, main="rows"
-            )
+            >> beam.FlatMap(_read, table=table, block_bytes=self.block_bytes, limits=self.limits)
+            .with_output_types(pa.RecordBatch)
+            .with_outputs(REJECTS, COUNTS, main="rows")
         )
         written = (
             found.rows
             | "ShuffleById" >> shuffle.GroupBlocks(table.key, self.num_parts)
-            | "Dedupe" >> beam.FlatMap(_dedupe, table=table).with_outputs(COUNTS, main="parts")
+            | "Dedupe"
+            >> beam.FlatMap(_dedupe, table=table)
+            .with_output_types(tuple[int, pa.RecordBatch])
+            .with_outputs(COUNTS, main="parts")
         )
         counts = (found[COUNTS], written[COUNTS]) | "AllCounts" >> beam.Flatten()
         return Ingested(written.parts, found[REJECTS], counts)
