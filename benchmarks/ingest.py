@@ -19,7 +19,7 @@ def prepare(folder: Path, scale: float) -> Mapping[str, int]:
 
 def ours(folder: Path) -> Run:
     """The stage, in this process."""
-    stages.warm_up()
+    stages.warm_up(tensorflow=False)
 
     def run() -> Facts:
         output = folder / "ours"

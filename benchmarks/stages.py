@@ -25,14 +25,15 @@ def execute(name: str, **flags: Any) -> "Report":
     return stage.execute(importlib.import_module(f"pipelines.{name}").STAGE, Options(**flags))
 
 
-def warm_up() -> None:
-    """Imports what every stage imports: start-up is not what these benchmarks measure."""
+def warm_up(tensorflow: bool = True) -> None:
+    """Imports what every stage imports, and TensorFlow for those that use it: start-up is not what is measured."""
     import apache_beam  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    from pipelines import console
+    if tensorflow:
+        from pipelines import console
 
-    console.import_tensorflow()
+        console.import_tensorflow()
 
 
 def timed(command: Sequence[str], code: int = 0) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import blocks
 from transforms.canonical import Table
 from transforms.read import SEQUENCE
 
@@ -15,9 +14,12 @@ def dedupe(table: Table, block: pa.RecordBatch) -> pa.RecordBatch:
     Of rows that are equal in `table.same` the one with the newest `created_at` stays (null is oldest), and of those the
     one that was read last (files in the order of their paths, then lines).
     """
-    kept = block.take(pa.array(last_of_same(table, block)))
-    ordered = blocks.sort(kept, *table.order)
-    return pa.RecordBatch.from_arrays([ordered.column(name) for name in table.schema.names], schema=table.schema)
+    kept = last_of_same(table, block)
+    # Only the columns of the order are taken twice.
+    keys = block.select(list(table.order)).take(pa.array(kept))
+    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in table.order]).to_numpy()
+    ordered = block.select(table.schema.names).take(pa.array(kept[order]))
+    return pa.RecordBatch.from_arrays(ordered.columns, schema=table.schema)
 
 
 def last_of_same(table: Table, block: pa.RecordBatch) -> np.ndarray:

@@ -92,6 +92,11 @@ def _never_none(files: list[tuple[str, int]], directory: str, schema: pa.Schema)
     return files or [_write_part((0, schemas.empty(schema)), directory, schema)]
 
 
+def write_empty(directory: str, schema: pa.Schema) -> None:
+    """Writes a table without rows, as `WriteParts` does."""
+    _never_none([], directory, schema)
+
+
 def part_path(directory: str, part: int) -> str:
     """Where a part of a table is written."""
     path: str = FileSystems.join(directory, f"part-{part:05d}.parquet")
