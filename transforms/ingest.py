@@ -18,6 +18,7 @@ from transforms.dedupe import dedupe
 from transforms.erasure import Erasure
 from transforms.formats import InputFile, Split
 from transforms.lines import Limits
+from transforms.threads import FlatMapInThreads
 
 BLOCK_BYTES = 16 << 20
 REJECTS, COUNTS = "rejects", "counts"
@@ -78,7 +79,7 @@ class IngestTable(beam.PTransform):
             found.rows
             | "ShuffleById" >> shuffle.GroupBlocks(table.key, self.num_parts)
             | "Dedupe"
-            >> beam.FlatMap(_dedupe, table=table)
+            >> beam.ParDo(FlatMapInThreads(_dedupe, table=table))
             .with_output_types(tuple[int, pa.RecordBatch])
             .with_outputs(COUNTS, main="parts")
         )

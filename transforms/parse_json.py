@@ -98,11 +98,11 @@ def _find_lines(chunk: Chunk, limits: Limits, utf8: bool) -> _Lines:
     object: after a "}" the next "{" can only begin another document.
     """
     data = chunk.data
-    if not utf8 or b"\0" in data or (b"Inf" in data and _INFINITE.search(data)):
+    characters = np.frombuffer(data, np.uint8)
+    if not utf8 or b"\0" in data or (_has_inf(characters) and _INFINITE.search(data)):
         raise _NotPlainError
     starts, ends = lines.line_bounds(data)
     filled = ends > starts
-    characters = np.frombuffer(data, np.uint8)
     last = characters[ends - 1]
     returns = filled & (last == 13) & (ends - starts > 1)
     last = np.where(returns, characters[np.maximum(ends - 2, 0)], last)
@@ -116,6 +116,12 @@ def _find_lines(chunk: Chunk, limits: Limits, utf8: bool) -> _Lines:
     found = _Lines(data, numbers, starts[filled], ends[filled])
     _check_sizes(found, characters, limits)
     return found
+
+
+def _has_inf(characters: np.ndarray) -> bool:
+    """Whether "Inf" stands somewhere; letter by letter, which takes a fraction of the time of a search in bytes."""
+    places = np.flatnonzero(characters[:-2] == ord("I"))
+    return bool(((characters[places + 1] == ord("n")) & (characters[places + 2] == ord("f"))).any())
 
 
 def _check_sizes(found: _Lines, characters: np.ndarray, limits: Limits) -> None:

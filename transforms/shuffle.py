@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import blocks, schemas
+from transforms.threads import FlatMapInThreads
 
 Piece = tuple[str, bytes]
 # What a part may be, and about what a column of strings can be: a worker holds parts, a few copies of each.
@@ -45,7 +46,7 @@ class GroupBlocks(beam.PTransform):
     def expand(self, rows: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
         return (
             rows
-            | "SplitByKey" >> beam.FlatMap(_pieces, tag="", key=self.key, num_parts=self.num_parts)
+            | "SplitByKey" >> _split("", self.key, self.num_parts)
             | "GroupByPart" >> beam.GroupByKey()
             | "Concat" >> beam.Map(_concat, key=self.key)
         )
@@ -72,7 +73,7 @@ class CoGroupBlocks(beam.PTransform):
         self, collections: Mapping[str, beam.PCollection[pa.RecordBatch]]
     ) -> beam.PCollection[tuple[int, dict[str, pa.RecordBatch]]]:
         pieces = [
-            rows | f"Split {name}" >> beam.FlatMap(_pieces, tag=name, key=self.keys[name], num_parts=self.num_parts)
+            rows | f"Split {name}" >> _split(name, self.keys[name], self.num_parts)
             for name, rows in collections.items()
         ]
         return (
@@ -87,6 +88,11 @@ def check_num_parts(num_parts: int) -> None:
     """Raises ValueError where `num_parts` is no number of parts."""
     if num_parts < 1:
         raise ValueError(f"num_parts must be at least 1, got {num_parts}")
+
+
+def _split(tag: str, key: str, num_parts: int) -> beam.PTransform:
+    split = beam.ParDo(FlatMapInThreads(_pieces, tag=tag, key=key, num_parts=num_parts))
+    return split.with_output_types(tuple[int, Piece])
 
 
 def _pieces(block: pa.RecordBatch, tag: str, key: str, num_parts: int) -> Iterator[tuple[int, Piece]]:
