@@ -57,7 +57,7 @@ class DecoderChild:
         self, command: Sequence[str], media: SharedMedia, limits: MediaLimits, wanted: Mapping[str, bool]
     ) -> None:
         self.num_answers = 0
-        self._limits = limits
+        self._limits, self._words = limits, b""
         self._errors, errors = os.pipe()
         os.set_blocking(self._errors, False)
         process = subprocess.Popen(
@@ -94,8 +94,8 @@ class DecoderChild:
                 self._allowed.release()
                 write_message(process.stdin, file._asdict())
             process.stdin.flush()
-        # What libraries have said about files that went well. It must not stand in the way of the last words.
-        _read_all(self._errors)
+        # What libraries say about files that go well must not stand in the way of the last words.
+        self._hear()
 
     def answer(self) -> Answer | None:
         """The next answer; None where the process has gone.
@@ -119,10 +119,14 @@ class DecoderChild:
             return "decoder_timeout", f"decoding takes more than {self._limits.max_decode_seconds:g} seconds"
         if code == -signal.SIGKILL:
             return "decoder_memory", "the system has ended the decoder (it does so when memory runs out)"
-        words = _read_all(self._errors)
-        if any(code == ended and name in words for ended, name in _NO_MEMORY):
+        self._hear()
+        if any(code == ended and name in self._words for ended, name in _NO_MEMORY):
             return "decoder_memory", NO_MEMORY
         return "decoder_crashed", f"the decoder has ended with {signal.Signals(-code).name if code < 0 else code}"
+
+    def _hear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._words = (self._words + os.read(self._errors, _LAST_WORDS))[-_LAST_WORDS:]
 
 
 def _listen(
@@ -139,13 +143,6 @@ def _listen(
             answers.put(None)
         except BadMessageError as error:
             answers.put(error)
-
-
-def _read_all(pipe: int) -> bytes:
-    try:
-        return os.read(pipe, _LAST_WORDS)
-    except BlockingIOError:
-        return b""
 
 
 def _max_answer(limits: MediaLimits, wanted: Mapping[str, bool]) -> int:

@@ -202,6 +202,6 @@ def _values(name: str, before: Mapping[str, int], now: Mapping[str, int]) -> Ite
     yield Comparison(name, 0.0, index, 0.0, limit, index / limit, most)
 
 
-def _error(before: int, now: int) -> float:
+def _error(before: float, now: float) -> float:
     """The standard error of the difference of two means of so many rows with deviation 1."""
     return math.sqrt(1 / before + 1 / now)

@@ -8,7 +8,7 @@ import numpy as np
 from transforms.demux import BROKEN, open_container
 from transforms.image_descriptors import WIDTH, image_features
 from transforms.image_header import ImageHeader, read_header, still_png
-from transforms.media import MediaError, MediaLimits
+from transforms.media import MediaError, MediaLimits, check_memory
 from transforms.media_formats import FORMATS
 from transforms.orientation import orient
 
@@ -60,8 +60,7 @@ def decode_image(data: bytes, limits: MediaLimits) -> np.ndarray:
     elif header.format in _BY_PYAV:
         picture, orientation = _decode_with_pyav(data, header, limits), header.orientation
     if picture is None:
-        # OpenCV does not tell why. Where there is no memory for the pixels, this raises MemoryError.
-        np.empty((header.height, header.width, 4), np.uint8)
+        check_memory(header.width, header.height)
         raise _undecoded(header)
     if header.format == "jpeg" and _ends_in_filler(picture) and not _is_whole_jpeg(data):
         raise MediaError("image_truncated", "the JPEG's data end before its picture does")

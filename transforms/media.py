@@ -12,6 +12,8 @@ import unicodedata
 import urllib.parse
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from transforms.media_formats import ENDINGS, sniff
 
 __all__ = ["MediaError", "MediaLimits", "kind_of", "read_media", "resolve_uri", "sniff"]
@@ -80,6 +82,18 @@ class MediaLimits:
                 raise ValueError(f"{field.name} must be a whole number of at least 1, got {value}")
         if self.max_frames_sampled > 256:
             raise ValueError(f"max_frames_sampled must be at most 256, got {self.max_frames_sampled}")
+
+
+def check_memory(width: int, height: int) -> None:
+    """Finds out whether there was room to decode a picture or a frame, where its decoder does not tell why it failed.
+
+    Decoders hold up to 12 bytes a pixel at once: 16 bits of four channels and what is made of them, or eight frames of
+    video.
+
+    Raises:
+      MemoryError: there was not.
+    """
+    np.empty((height, width, 12), np.uint8)
 
 
 def resolve_uri(uri: str, roots: Sequence[str]) -> str:

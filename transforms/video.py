@@ -9,7 +9,7 @@ import numpy as np
 from transforms import image_descriptors
 from transforms.demux import BROKEN, decoded_frames, each_stream, is_cover, load
 from transforms.image_descriptors import image_features
-from transforms.media import MediaError, MediaLimits
+from transforms.media import MediaError, MediaLimits, check_memory
 
 _SHORT_SIDE = 256  # Sampled frames are scaled down to this.
 _GLANCE = 32  # Every frame is glanced at with so many points a side, to see what moves.
@@ -72,6 +72,8 @@ def read_video(source: str | bytes, limits: MediaLimits) -> VideoSample:
         sample = sampler.sample()
         if sample.frames:
             return sample
+        if stream.codec_context is not None:
+            check_memory(stream.codec_context.width, stream.codec_context.height)
     raise MediaError("video_no_frames", "no video frame can be decoded")
 
 

@@ -1,5 +1,6 @@
 """A decoder process whose picture decoder does what a file's first word says, as broken files make real ones do."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -44,6 +45,13 @@ def decode(data: bytes, limits: MediaLimits) -> np.ndarray:
         socket.create_connection(("127.0.0.1", 9))
     elif word == "write":
         os.write(2, b"post content")
+    elif word in ("throw", "noise"):
+        os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n" if word == "throw" else data)
+        os.abort()
+    elif word == "chatty":
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(2, bytes(1 << 16))
     elif word == "wait":
         time.sleep(0.2)
     elif word not in ("frail", "fine"):

@@ -47,6 +47,8 @@ def rogue() -> Iterator[IsolatedDecoder]:
         ("hang", "decoder_timeout"),
         ("spin", "decoder_timeout"),
         ("eat", "decoder_memory"),
+        ("throw", "decoder_memory"),
+        ("noise", "decoder_crashed"),
     ],
 )
 def test_a_decoder_gone_wrong_costs_its_file_and_no_other(rogue: IsolatedDecoder, word: str, code: str) -> None:
@@ -63,6 +65,12 @@ def test_what_an_earlier_file_has_spoilt_is_not_held_against_a_later_one(rogue: 
     # 24 MiB each are too much together, not one by one.
     assert _outcomes(rogue, [b"leak"] * 12) == [4] * 12
     assert rogue.num_started > 2
+
+
+def test_what_libraries_say_holds_nobody_up_and_hides_no_last_words(rogue: IsolatedDecoder) -> None:
+    assert _outcomes(rogue, [b"chatty", b"fine"]) == [6, 4]
+    assert rogue.num_started == 1
+    assert _outcomes(rogue, [b"fine", b"throw", b"fine"]) == [4, "decoder_memory", 4]
 
 
 def test_the_process_opens_nothing_and_says_nothing(rogue: IsolatedDecoder, capfd: pytest.CaptureFixture[str]) -> None:
@@ -171,12 +179,23 @@ def test_isolated_results_are_those_of_the_worker_itself() -> None:
     assert [number for number, result in found.items() if isinstance(result, MediaError)] == [4]
 
 
-def test_a_picture_that_needs_more_memory_than_there_is_says_so() -> None:
-    data = made.encoded(np.zeros((6000, 8000, 3), np.uint8), ".png")
+@pytest.mark.parametrize("ending", [".png", ".ppm", ".webp"])
+def test_a_picture_that_needs_more_memory_than_there_is_says_so(ending: str) -> None:
+    data = made.encoded(np.zeros((4000, 5000, 3), np.uint8), ending)
     decoder = IsolatedDecoder({"image": True}, MediaLimits(max_decode_mib=64))
     ((_, result),) = decoder.decode([(0, Medium("image", data))])
     decoder.close()
     assert isinstance(result, MediaError) and result.code == "decoder_memory"
+
+
+def test_files_that_wait_do_not_count_against_the_limit_of_memory() -> None:
+    small = made.encoded(made.clouds(), ".bmp")
+    decoder = IsolatedDecoder({"image": True}, MediaLimits(max_decode_mib=24))
+    # BMP ignores what follows its picture.
+    found = list(decoder.decode((number, Medium("image", small + bytes(7 << 20))) for number in range(6)))
+    decoder.close()
+    assert decoder.num_started == 1
+    assert not [result for _, result in found if isinstance(result, MediaError)]
 
 
 def test_strips_come_out_no_longer_than_networks_need() -> None:
