@@ -174,12 +174,26 @@ def _read_bounded(path: str, max_bytes: int) -> Iterator[bytes]:
         return
     # O_NONBLOCK: a FIFO put in the file's place meanwhile must not hold the worker.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not _is_at(file.fileno(), path):
+            raise MediaError("media_outside_root", "a symbolic link has taken the place of the file or of its folder")
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise MediaError("media_uri_invalid", "not a regular file")
         if status.st_size > max_bytes:
             raise MediaError("media_too_large", f"the file has {status.st_size} bytes, the limit is {max_bytes}")
         yield file.read(max_bytes + 1)
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    """Whether an open file is the one that stood at a path without symbolic links when it was opened.
+
+    Between the look at a path and its opening a link may have been put there; what was opened is looked at again. Where
+    the system does not tell the path of an open file, the path is followed once more.
+    """
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)") == path
+    except OSError:
+        return os.path.realpath(path) == path and os.path.samestat(os.fstat(descriptor), os.lstat(path))
 
 
 def _path_of(uri: str, roots: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ same way. No cookies, credentials or proxies.
 import contextlib
 import http.client
 import ipaddress
+import queue
 import re
 import socket
 import ssl
@@ -106,7 +107,7 @@ def fetch(
         place = _parse(url)
         if not _is_allowed(place, hosts):
             raise MediaError("media_host_not_allowed", "the host is not among --allow_media_host")
-        found = _get(place, _addresses(place, resolve, is_public), limits.max_bytes, deadline)
+        found = _get(place, _addresses(place, resolve, is_public, deadline), limits.max_bytes, deadline)
         if isinstance(found, bytes):
             if not found:
                 raise MediaError("media_empty", "the file has no bytes")
@@ -119,6 +120,29 @@ def fetch(
 
 class _Redirect(NamedTuple):
     location: str
+
+
+def _by(deadline: float, find: Callable[[], Sequence[str]]) -> Sequence[str]:
+    """What a function gives that cannot be told how long it may take: the system's resolver.
+
+    A thread does it, that is left to itself when time is up; the resolver gives up on its own, later.
+    """
+    answers: queue.SimpleQueue[Sequence[str] | Exception] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put(find())
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        found = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+    except queue.Empty:
+        raise MediaError("media_timeout", "finding the host's addresses takes too long") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _parse(url: str) -> _Place:
@@ -146,10 +170,10 @@ def _is_allowed(place: _Place, hosts: Sequence[str]) -> bool:
     return False
 
 
-def _addresses(place: _Place, resolve: Resolve, is_public: Callable[[str], bool]) -> Sequence[str]:
+def _addresses(place: _Place, resolve: Resolve, is_public: Callable[[str], bool], deadline: float) -> Sequence[str]:
     """The host's addresses, all of which must be public: whoever mixes them in is up to no good."""
     try:
-        found = resolve(place.host, place.port)
+        found = _by(deadline, lambda: resolve(place.host, place.port))
     except (OSError, UnicodeError) as error:
         raise MediaError("media_http_failed", "the host's name leads nowhere") from error
     if not found:

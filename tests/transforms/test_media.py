@@ -122,6 +122,24 @@ def test_read_media_is_bounded(root: Path, tmp_path: Path) -> None:
         read_media(str(root / "pipe.jpg"), limits)
 
 
+@pytest.mark.parametrize("swapped", ["file", "folder"])
+def test_a_link_that_takes_a_files_place_after_the_look_leads_nowhere(tmp_path: Path, swapped: str) -> None:
+    root, secrets = tmp_path / "media", tmp_path / "secrets"
+    for folder, content in ((root / "sub", b"picture"), (secrets, b"secret")):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").write_bytes(content)
+    found = resolve_uri("sub/a.jpg", [str(root)])
+    assert read_media(found, MediaLimits()) == b"picture"
+    if swapped == "file":
+        (root / "sub" / "a.jpg").unlink()
+        (root / "sub" / "a.jpg").symlink_to(secrets / "a.jpg")
+    else:
+        (root / "sub").rename(root / "old")
+        (root / "sub").symlink_to(secrets)
+    with pytest.raises(MediaError, match="media_outside_root"):
+        read_media(found, MediaLimits())
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("max_bytes", 0), ("max_pixels", -1), ("max_seconds", 0.0), ("max_frames_sampled", 1000)]
 )

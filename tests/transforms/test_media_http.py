@@ -346,3 +346,16 @@ def test_entries_are_fetched_only_where_a_host_is_named() -> None:
         with pytest.raises(DecodeError) as caught:
             read_entry(entry, [], hosts, LIMITS, {"image"})
         assert (caught.value.code, caught.value.kind) == (code, "image")
+
+
+def test_a_resolver_that_does_not_answer_has_a_deadline() -> None:
+    answered = threading.Event()
+
+    def resolve(host: str, port: int) -> Sequence[str]:
+        answered.wait(30)
+        return ["192.0.2.1"]
+
+    limits = MediaLimits(max_fetch_seconds=0.2)
+    with pytest.raises(MediaError, match="media_timeout"):
+        fetch(f"http://{NAME}/bytes/3", [NAME], limits, resolve=resolve, is_public=lambda address: True)
+    answered.set()
