@@ -34,10 +34,13 @@ class Continuity(NamedTuple):
     Attributes:
       posts: how many that both have were looked at.
       cosine: the mean of their cosines, 0 where there is none.
+      cosine_without_trend: the same without the vectors' last number, which tells how much a post is liked lately. It
+        does not depend on the space, and may be most of a vector.
     """
 
     posts: int
     cosine: float
+    cosine_without_trend: float
 
 
 def share_of(num_posts: int) -> float:
@@ -118,16 +121,19 @@ def rotations(products: np.ndarray, widths: Widths) -> Rotations:
 
 
 def cosines(numbered: tuple[int, tuple[np.ndarray, np.ndarray]]) -> tuple[int, np.ndarray]:
-    """(part, [number of pairs in which both are something, sum of their cosines])."""
+    """(part, [number of pairs in which both are something, sum of their cosines; both without the last number])."""
     part, pair = numbered
     new, old = (vectors.astype(np.float64) for vectors in pair)
-    lengths = np.linalg.norm(new, axis=1) * np.linalg.norm(old, axis=1)
-    some = lengths > 0
-    products = np.einsum("ij,ij->i", new[some], old[some]) / lengths[some]
-    return part, np.array([some.sum(), products.sum()])
+    sums: list[float] = []
+    for width in (new.shape[1], new.shape[1] - 1):
+        products = np.einsum("ij,ij->i", new[:, :width], old[:, :width])
+        lengths = np.linalg.norm(new[:, :width], axis=1) * np.linalg.norm(old[:, :width], axis=1)
+        some = lengths > 0
+        sums += [some.sum(), (products[some] / lengths[some]).sum()]
+    return part, np.array(sums)
 
 
 def continuity(sums: np.ndarray) -> Continuity:
     """What the sums of `cosines` say."""
-    number, total = (float(value) for value in sums)
-    return Continuity(int(number), round(total / number, 6) if number else 0.0)
+    means = [round(float(total / number), 6) if number else 0.0 for number, total in (sums[:2], sums[2:])]
+    return Continuity(int(sums[0]), *means)

@@ -84,6 +84,10 @@ def test_the_next_run_goes_on_in_it(output: Path) -> None:
     both = [post for post in old if old[post].any() and new[post].any()]
     cosines = [old[p] @ new[p] / np.linalg.norm(old[p]) / np.linalg.norm(new[p]) for p in both]
     assert (found["posts"], found["cosine"]) == (len(both), pytest.approx(np.mean(cosines), abs=1e-5))
+    pairs = [(old[p][:-1], new[p][:-1]) for p in both if old[p][:-1].any() and new[p][:-1].any()]
+    cosines = [one @ two / np.linalg.norm(one) / np.linalg.norm(two) for one, two in pairs]
+    assert found["cosine_without_trend"] == pytest.approx(np.mean(cosines), abs=1e-5)
+    assert found["cosine_without_trend"] > 0.95
     for name in ("transform_fn/_layout.json", "collaborative/_tuning.json"):
         one, two = (json.loads((output / "runs" / run / name).read_text()) for run in (FIRST, SECOND))
         assert one == two

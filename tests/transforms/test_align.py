@@ -61,8 +61,9 @@ def test_cosines_leave_out_what_is_nothing() -> None:
     new = np.array([[1.0, 0], [0, 2], [0, 0], [3, 3]])
     old = np.array([[2.0, 0], [0, -1], [1, 1], [0, 5]])
     _, sums = align.cosines((0, (new, old)))
-    assert align.continuity(sums) == align.Continuity(3, pytest.approx((1 - 1 + 0.5**0.5) / 3, abs=1e-6))
-    assert align.continuity(align.cosines((0, (new[:0], old[:0])))[1]) == align.Continuity(0, 0.0)
+    # Without the last number there is only one pair in which both are something.
+    assert align.continuity(sums) == align.Continuity(3, pytest.approx((1 - 1 + 0.5**0.5) / 3, abs=1e-6), 1.0)
+    assert align.continuity(align.cosines((0, (new[:0], old[:0])))[1]) == align.Continuity(0, 0.0, 0.0)
 
 
 def test_blocks_without_numbers_have_rotations_without_numbers() -> None:
