@@ -79,7 +79,7 @@ def _continuity(directory: str) -> Iterator[str]:
         yield f"a new space of embeddings: {about['why_new']}"
     else:
         yield f"embeddings in the space of {about['space_since']}: mean cosine {about['cosine']:.3f} with those of"
-        yield f"{about['previous']} ({about['cosine_without_trend']:.3f} without the trend), "
+        yield f"{about['previous']} ({about['cosine_without_trend']:.3f} without the trend),"
         yield f"{about['posts']:,} posts that both have"
 
 
