@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from transforms.formats import Split, open_bytes
+from transforms.formats import Split, count_lines, open_bytes
 
 BOM = b"\xef\xbb\xbf"
 READ_BYTES = 256 << 10
@@ -149,7 +149,7 @@ def read_chunks(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Chun
             if cut:
                 data = held + piece[:cut]
                 yield Chunk(data, line)
-                line, held = line + data.count(b"\n"), b""
+                line, held = line + count_lines(data), b""
             held += piece[cut:]
             if len(held) > limits.max_line_bytes:
                 yield Chunk(b"", line, ("row_too_long", too_long(limits)))
