@@ -100,14 +100,14 @@ def test_done_again_the_run_gives_the_same(world: DemoWorld, plain: Path) -> Non
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_tables(world: DemoWorld, plain: Path, tmp_path: Path) -> None:
-    """Killed in fuse, then in a later stage or while it is published; the third time it is left alone."""
+    """Killed in fuse, then in a later stage; the third time it is left alone."""
     moments, output, scratch = random.Random(0), tmp_path / "out", tmp_path / "scratch"
     words = ["run", *_input(world), "--output", str(output)]
     done = []
-    for stage in ("[3/7]", moments.choice(["[4/7]", "[5/7]", "[6/7]", "[7/7]"])):
+    for stage in ("[3/7]", moments.choice(["[4/7]", "[5/7]", "[6/7]"])):
         process = command.Command(words, scratch)
         process.wait_for(stage)
-        process.sleep(moments.uniform(0, 2))
+        process.sleep(moments.uniform(0, 1))  # each of them takes longer
         done.append(process.kill())
         assert done[-1].code == -9 and not (output / "LATEST").exists()
     last = command.run(words, scratch)
