@@ -210,7 +210,7 @@ def _append_to_buckets(directory: str, records: np.ndarray, num_buckets: int) ->
     for index in np.flatnonzero(np.diff(bounds)).tolist():
         # Opened for each piece: some systems allow no more than 256 open files.
         with open(os.path.join(directory, f"{_bucket_file(index)}.unsorted"), "ab") as out:
-            records[by_bucket[bounds[index] : bounds[index + 1]]].tofile(out)
+            out.write(records[by_bucket[bounds[index] : bounds[index + 1]]].tobytes())
 
 
 def _sort_buckets(
@@ -228,8 +228,9 @@ def _sort_buckets(
             records = records[np.lexsort((records["tie"], records["order"]))]
             digest.update(records.tobytes())
             below = records["split"] < np.uint64(threshold)
-            records["row"][below].tofile(held_out)
-            records["row"][~below].tofile(path)
+            held_out.write(records["row"][below].tobytes())
+            with open(path, "wb") as bucket:
+                bucket.write(records["row"][~below].tobytes())
             bucket_rows.append(int((~below).sum()))
             num_validation += int(below.sum())
     return tuple(bucket_rows), num_validation, digest.hexdigest()

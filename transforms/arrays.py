@@ -15,7 +15,10 @@ def save(path: str, array: np.ndarray) -> None:
     temporary = FileSystems.join(directory, f"_{name}.{uuid.uuid4().hex}")
     files.make_directory(directory)
     with FileSystems.create(temporary, "application/octet-stream", compression_type="uncompressed") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        contiguous = np.ascontiguousarray(array)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(contiguous))
+        # Not `tofile`, which does not say that it is the disk that is full.
+        file.write(contiguous.reshape(-1).view(np.uint8).data)
     FileSystems.rename([temporary], [path])
 
 

@@ -1,4 +1,6 @@
+import errno
 import io
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +43,15 @@ def test_deleting_what_is_gone_is_no_error(tmp_path: Path) -> None:
     arrays.delete(str(tmp_path / "a.npy"))
     arrays.delete(str(tmp_path / "a.npy"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_the_system_tells_it(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as failed:
+            arrays.save(str(tmp_path / "large.npy"), np.zeros(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert failed.value.errno == errno.EFBIG
+    assert not (tmp_path / "large.npy").exists()
