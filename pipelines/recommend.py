@@ -70,13 +70,13 @@ def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
         table: root | f"Read {table}" >> tables.ReadBlocks(places.input(table))
         for table in ("user_embeddings", "user_scales", "history", "users")
     }
-    num_parts = _num_parts(options, places)
+    parts_of_lists = num_parts(options, places)
     lists = {
         "embeddings": read["user_embeddings"],
         "scales": read["user_scales"],
         "history": read["history"],
         "users": read["users"],
-    } | recommend.Recommend(candidates, found.width, num_parts, config(options, found))
+    } | recommend.Recommend(candidates, found.width, parts_of_lists, config(options, found))
     _ = lists | "WriteLists" >> tables.WriteParts(places.output("recommendations"), schemas.RECOMMENDATIONS)
     posts = root | "ReadCandidates" >> tables.ReadParts(candidates)
     if options.similar_k:
@@ -132,7 +132,7 @@ def eligibility(options: Options) -> "Eligibility":
     )
 
 
-def _num_parts(options: Options, places: Places) -> int:
+def num_parts(options: Options, places: Places) -> int:
     """--num_parts, or as few as can be held: for each part the whole catalogue is read and scanned."""
     from transforms import tables
     from transforms.recommend import USER_ROWS

@@ -246,6 +246,19 @@ def test_tables_do_not_depend_on_the_number_of_parts(fused_run: Path) -> None:
         ]
 
 
+def test_a_part_is_one_scan_of_the_catalogue_unless_its_lists_are_long(tmp_path: Path) -> None:
+    for name in ("user_embeddings", "history"):
+        (tmp_path / name).mkdir()
+    users = pa.record_batch({"user_id": pa.array([f"u{i}" for i in range(9000)])})
+    tables.write_file(str(tmp_path / "user_embeddings" / "part-0.parquet"), users, users.schema)
+    history = schemas.empty(schemas.HISTORY)
+    tables.write_file(str(tmp_path / "history" / "part-0.parquet"), history, schemas.HISTORY)
+    places = stage.Places(str(tmp_path), str(tmp_path), str(tmp_path))
+    assert recommend.num_parts(Options(k=50), places) == 2
+    assert recommend.num_parts(Options(k=1000), places) == 18
+    assert recommend.num_parts(Options(k=50, num_parts=7), places) == 7
+
+
 def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("user_id", "post_id", "rank", "neighbor_id") if name in row)
 
