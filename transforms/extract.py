@@ -205,13 +205,15 @@ class Extractor:
             fresh = pc.and_(fresh, place.is_null())
         unread = posts.filter(fresh)
         rows = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
+        # Before the files are read: one that changes meanwhile has another key the next time, and is read again.
+        keys = self.keys(unread)
         outcomes: list[list[Outcome]] = [[] for _ in rows]
         for place, result in self.decoder.decode(self._read_entries(unread, pools.keys())):
             outcomes[place.row].append(_outcome(place, result))
             if isinstance(result, dict) and place.error is None:
                 for modality, sample in result.items():
                     pools[modality].add(int(rows[place.row]), sample)
-        made = media_outcomes.outcome_block(unread.column("post_id"), self.keys(unread), outcomes)
+        made = media_outcomes.outcome_block(unread.column("post_id"), keys, outcomes)
         return blocks.concat([*known, made])
 
     def _read_entries(self, posts: pa.RecordBatch, wanted: Collection[str]) -> "Iterator[tuple[_Place, Medium | None]]":
