@@ -93,9 +93,11 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
     holders = erase.other_holders(options, directory) if options.erase else []
     verdict, directory = publish.publish(options, reports, directory)
     print(summary.text(options, reports, directory, time.monotonic() - began))
-    holders = [name for name in holders if runs.directory(options.output, name) != directory]
-    if holders := [name for name in holders if stage.exists(runs.directory(options.output, name))]:
-        print(f"fusefeed run: {erase.advice(options, holders)}", file=sys.stderr)
+    left = [
+        name for name in holders if (path := runs.directory(options.output, name)) != directory and stage.exists(path)
+    ]
+    if left:
+        print(f"fusefeed run: {erase.advice(options, left)}", file=sys.stderr)
     if verdict.reason:
         print(f"fusefeed run: {verdict.reason}", file=sys.stderr)
     return console.DONE if verdict.passed else console.REFUSED
