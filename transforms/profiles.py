@@ -146,11 +146,7 @@ def _make_part(numbered: tuple[int, dict[str, pa.RecordBatch]], posts: str, conf
     made = [(schemas.empty(schemas.user_embeddings(config.space.width)), schemas.empty(schemas.user_scales(3)))]
     for start in range(0, len(ids), USERS_AT_ONCE):
         some = ids.slice(start, USERS_AT_ONCE)
-        users, history = met["users"], met["history"]
-        if len(ids) > USERS_AT_ONCE:
-            users, history = (
-                rows.filter(pc.is_in(rows.column("user_id"), value_set=some)) for rows in (users, history)
-            )
+        users, history = (_of_users(met[name], some, len(ids)) for name in ("users", "history"))
         sums, counts = history_sums(some, history, read_profiles(posts), config.space)
         made += mix_users(some, users, totals(history), sums, config)
         for count in counts.items():

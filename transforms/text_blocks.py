@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import text
+from transforms import blocks, text
 from transforms.sparse import sorted_codes
 
 # What is worked on together.
@@ -81,7 +81,7 @@ def _blocks(posts: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 def _strings(posts: _Posts) -> tuple[_Values, _Values, _Values]:
     """Texts, hashtags and alts."""
-    rows = np.flatnonzero(posts.texts.is_valid().to_numpy(zero_copy_only=False))
+    rows = np.flatnonzero(blocks.valid(posts.texts))
     return _Values(rows, posts.texts.drop_null()), _flatten(posts.hashtags), _flatten(posts.alts)
 
 
@@ -89,7 +89,7 @@ def _flatten(lists: pa.ListArray) -> _Values:
     sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     rows, values = np.repeat(np.arange(len(lists)), sizes), lists.flatten()
     if values.null_count:
-        rows, values = rows[values.is_valid().to_numpy(zero_copy_only=False)], values.drop_null()
+        rows, values = rows[blocks.valid(values)], values.drop_null()
     return _Values(rows, values)
 
 
