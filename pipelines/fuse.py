@@ -27,6 +27,7 @@ from transforms import (
     sample,
     schemas,
     tables,
+    text_fit,
     transform_fn,
     trend,
     tuning,
@@ -76,17 +77,14 @@ def fit(options: Options, places: Places) -> transform_fn.Layout:
         widths |= {post_time.TIME: post_time.WIDTH}
     else:
         del present[post_time.TIME]
-    block = vocabulary.read_table(places.scratch("vocabulary"))
-    text = fit_text(options, places, present[preprocessing.TEXT], block)
+    text = fit_text(options, places, present[preprocessing.TEXT])
     layout = fuse.plan(present, widths, text, options.pca_width)
     for name in fuse.left_out(present, layout):
         logging.warning("modality %s is left out: %d of the posts have it, too few to fit on", name, present[name])
     known = [name for name in layout.dense if name != post_time.TIME]
     with new_pipeline(options) as root, fuse.tft_context(places.scratch("tft")):
-        parts = read_features(root, places, (*TEXT_COLUMNS, *known), edges)
-        _ = parts | fuse.FitTransform(directory, layout, text, block if text is not None else block.slice(0, 0))
-    if text is not None:
-        fuse.check_vocabulary(directory, block)
+        parts = read_features(root, places, known, edges)
+        _ = parts | fuse.FitTransform(directory, layout, text)
     transform_fn.write_layout(layout, directory)
     post_time.write_edges(edges, directory)
     return layout
@@ -115,18 +113,17 @@ def survey(options: Options, places: Places, widths: dict[str, int]) -> dict[str
     return {name: found.get(f"present.{name}", 0) for name in (preprocessing.TEXT, post_time.TIME, *widths)}
 
 
-def fit_text(options: Options, places: Places, num_texts: int, block: pa.RecordBatch) -> fuse.TextFit | None:
+def fit_text(options: Options, places: Places, num_texts: int) -> text_fit.TextFit | None:
     """The singular vectors of the posts' TF-IDF; None where there are no texts or none has a term with another."""
-    if num_texts < fuse.MIN_PRESENT or block.num_rows == 0:
+    num_terms = tables.count_rows(places.scratch("vocabulary"))
+    if num_texts < fuse.MIN_PRESENT or num_terms == 0:
         return None
-    path = join(places.scratch("svd"), "text.npz")
-    features, terms = places.input("features"), places.scratch("vocabulary")
+    features, terms, written = places.input("features"), places.scratch("vocabulary"), places.scratch("text")
     with new_pipeline(options) as root:
-        found = root | "FitText" >> fuse.FitText(
-            features, terms, places.scratch("svd"), num_texts, block.num_rows, options.text_width, options.seed
+        _ = root | "FitText" >> text_fit.FitText(
+            features, terms, places.scratch("svd"), num_texts, num_terms, options.text_width, written, options.seed
         )
-        _ = found | "WriteText" >> beam.Map(fuse.write_text, path, terms, num_texts)
-    return fuse.text_fit(path)
+    return text_fit.open_fit(written)
 
 
 def fuse_content(options: Options, places: Places) -> transform_fn.Layout:

@@ -2,11 +2,12 @@
 
 Text: terms -> places in the vocabulary -> TF-IDF -> the singular vectors -> length 1 -> less the mean post. (The mean
 is what all posts share, stop words of any language first of all; without this step recall on cold MovieLens posts falls
-from .24 to .16.) Dense modalities: z-score a dimension, then PCA where they are wide. Every block is then divided by
-one number so that the mean squared length of its present rows is 1 (but for what clipping takes): blocks can be
-compared. That number is derived from what the earlier steps fitted and not fitted in a further pass: analyses that
-depend on each other must not be more than two deep, or Beam's in-process runner stands still ("watermark-pending
-bundles did not execute", apache/beam#26190).
+from .24 to .16.) All of it was fitted before: tft analyses dense modalities only, and need not read a text. Dense
+modalities: z-score a dimension, then PCA where they are wide. Every block is then divided by one number so that the
+mean squared length of its present rows is 1 (but for what clipping takes): blocks can be compared. That number is
+derived from what the earlier steps fitted and not fitted in a further pass: analyses that depend on each other must not
+be more than two deep, or Beam's in-process runner stands still ("watermark-pending bundles did not execute",
+apache/beam#26190).
 
 Whatever is fitted is rounded, at once, to a grid far coarser than float64's own error and far finer than what matters,
 and PCA's sums are exact (see `_GRID`): the fit does not depend on how posts are cut into parts. The arithmetic of the
@@ -16,55 +17,21 @@ TensorFlow and tft are imported where they are used: this module is looked at by
 """
 
 import dataclasses
-import functools
-import io
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
+
+from transforms.text_fit import LEAST_LENGTH, TextFit
 
 TEXT = "text"
-VOCABULARY_FILE = "vocabulary"
 # z-scores enter PCA's sums as multiples of 2^-10 up to 10 in size: products add up exactly in float64 for 2^26 posts.
 _GRID = 1024.0
 _MOST = 10.0
-# Binary places that fitted means (of text), and significant bits that scales keep.
-_MEAN_UNIT = 65_536.0
+# Significant bits that fitted scales keep.
 _SCALE_BITS = 4096.0
-
-
-class TextFit(NamedTuple):
-    """Where the fitted text stands. The graph's function is pickled (and packed by bz2, at 1 MB a second) many times
-    over, so it carries a path and not the arrays.
-
-    Attributes:
-      path: a file of `write_text`.
-      num_terms: terms of the vocabulary.
-      width: singular vectors.
-    """
-
-    path: str
-    num_terms: int
-    width: int
-
-
-def write_text(components: np.ndarray, idf: np.ndarray, path: str) -> TextFit:
-    """Writes the singular vectors [num_terms, width] and idf [num_terms], as float32."""
-    buffer = io.BytesIO()
-    np.savez(buffer, components=components.astype(np.float32), idf=idf.astype(np.float32))
-    with FileSystems.create(path, compression_type="uncompressed") as file:
-        file.write(buffer.getvalue())
-    return TextFit(path, *components.shape)
-
-
-@functools.lru_cache(maxsize=1)
-def read_text(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """What `write_text` wrote: components and idf. Kept in the process: the graph is traced several times."""
-    with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
-        return saved["components"], saved["idf"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,17 +52,8 @@ class Modality:
 
 
 def input_schema(dense: Mapping[str, int]) -> pa.Schema:
-    """The record batches that the graph reads: the text's terms, the vocabulary's, and per dense modality two columns.
-
-    A post's row has an empty vocabulary; the vocabulary travels in rows of its own, many terms a row.
-    """
-    fields = [
-        ("text_terms", pa.list_(pa.string())),
-        ("text_counts", pa.list_(pa.int64())),
-        ("is_post", pa.list_(pa.int64())),
-        ("vocabulary_terms", pa.list_(pa.string())),
-        ("vocabulary_posts", pa.list_(pa.float32())),
-    ]
+    """The record batches that the graph reads: the text's terms, and per dense modality two columns."""
+    fields = [("text_terms", pa.list_(pa.string())), ("text_counts", pa.list_(pa.int64()))]
     for name in dense:
         fields += [(dense_input(name), pa.list_(pa.float32())), (present_input(name), pa.list_(pa.int64()))]
     return pa.schema(fields)
@@ -127,8 +85,7 @@ def tensor_adapter_config(dense: Mapping[str, int]) -> Any:
         representation.dense_tensor.shape.dim.extend(schema_pb2.FixedShape.Dim(size=size) for size in shape)
         return representation
 
-    names = ("text_terms", "text_counts", "vocabulary_terms", "vocabulary_posts")
-    representations = {name: sparse(name) for name in names} | {"is_post": fixed("is_post", ())}
+    representations = {name: sparse(name) for name in ("text_terms", "text_counts")}
     for name, width in dense.items():
         representations[dense_input(name)] = fixed(dense_input(name), (width,))
         representations[present_input(name)] = fixed(present_input(name), ())
@@ -156,51 +113,52 @@ def preprocessing_fn(modalities: tuple[Modality, ...], text: TextFit | None) -> 
 
 
 def _encode_text(inputs: Mapping[str, Any], text: TextFit) -> tuple[Any, Any]:
-    """Text rows, [n, width] float64, and where a post has a term of the vocabulary, [n] bool."""
-    import tensorflow as tf
-    import tensorflow_transform as tft
+    """Text rows, [n, width] float64, and where a post has a term of the vocabulary, [n] bool.
 
-    components, idf = read_text(text.path)
-    indices = _lookup(inputs)
+    The arrays are variables of the graph: as constants they were copied with it, several times a trace.
+    """
+    import tensorflow as tf
+
+    fitted = text.numbers()
+    components, idf = (_track(name, getattr(fitted, name)) for name in ("components", "idf"))
     terms, counts = inputs["text_terms"], inputs["text_counts"]
-    known = (indices >= 0) & (indices < text.num_terms)
+    indices = _lookup(terms.values, text)
+    known = indices >= 0
     rows = tf.boolean_mask(terms.indices[:, 0], known)
     columns = tf.boolean_mask(indices, known)
     frequencies = tf.math.log(tf.cast(tf.boolean_mask(counts.values, known), tf.float64)) + 1
-    values = frequencies * tf.gather(tf.constant(idf, tf.float64), columns)
+    values = frequencies * tf.cast(tf.gather(idf, columns), tf.float64)
     num_rows = terms.dense_shape[0]
     matrix = tf.SparseTensor(tf.stack([rows, columns], axis=1), tf.cast(values, tf.float32), (num_rows, text.num_terms))
     # The length of the TF-IDF row does not matter: the projected row is brought to length 1.
-    projected = tf.cast(tf.sparse.sparse_dense_matmul(matrix, tf.constant(components)), tf.float64)
+    projected = tf.cast(tf.sparse.sparse_dense_matmul(matrix, components), tf.float64)
     length = tf.norm(projected, axis=1, keepdims=True)
-    present = length[:, 0] > 1e-9
-    unit = tf.math.divide_no_nan(projected, tf.where(length > 1e-9, length, 0))
-    rows = tf.boolean_mask(unit, present)
-    mean = _round_to(tft.mean(rows, reduce_instance_dims=False, output_dtype=tf.float64), _MEAN_UNIT)
+    present = length[:, 0] > LEAST_LENGTH
+    unit = tf.math.divide_no_nan(projected, tf.where(length > LEAST_LENGTH, length, 0))
+    mean = tf.constant(fitted.mean)
     # The mean squared distance of unit vectors from their mean.
     return _over_root(unit - mean, 1 - tf.reduce_sum(tf.square(mean))), present
 
 
-def _lookup(inputs: Mapping[str, Any]) -> Any:
-    """The places of the posts' terms in the vocabulary's file, -1 for a term that is not in it: [terms] int64."""
+def _track(name: str, values: np.ndarray) -> Any:
+    """An array as a variable that is saved with the graph."""
     import tensorflow as tf
     import tensorflow_transform as tft
-    from tensorflow_transform import tf_utils
 
-    def table(path: Any) -> Any:
-        # Lines are "POSTS TERM", and no term has a space.
+    return tft.make_and_track_object(lambda: tf.Variable(values, trainable=False, name=name), name=name)
+
+
+def _lookup(terms: Any, text: TextFit) -> Any:
+    """The places of terms in the vocabulary's file, -1 for a term that is not in it: [terms] int64."""
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    def table() -> Any:
         key, value = 1, tf.lookup.TextFileIndex.LINE_NUMBER
-        initializer = tf.lookup.TextFileInitializer(path, tf.string, key, tf.int64, value, delimiter=" ")
-        return tf.lookup.StaticHashTable(initializer, default_value=-1)
+        lines = tf.lookup.TextFileInitializer(text.vocabulary, tf.string, key, tf.int64, value, delimiter=" ")
+        return tf.lookup.StaticHashTable(lines, default_value=-1)
 
-    file = tft.vocabulary(
-        inputs["vocabulary_terms"].values,
-        weights=inputs["vocabulary_posts"].values,
-        vocab_filename=VOCABULARY_FILE,
-        store_frequency=True,
-    )
-    found, _ = tf_utils.construct_and_lookup_table(table, file, inputs["text_terms"].values)
-    return found
+    return tft.make_and_track_object(table, name="vocabulary").lookup(terms)
 
 
 def _encode_dense(values: Any, present: Any, modality: Modality) -> Any:

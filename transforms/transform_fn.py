@@ -3,7 +3,7 @@
 import functools
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,9 +109,6 @@ class TransformApplier:
         tensors = {
             "text_terms": _sparse(batch.column("text_terms"), num_rows, tf.string),
             "text_counts": _sparse(batch.column("text_counts"), num_rows, tf.int64),
-            "is_post": _padded(batch.column("is_post"), num_rows, ()),
-            "vocabulary_terms": _sparse(batch.column("vocabulary_terms"), num_rows, tf.string),
-            "vocabulary_posts": _sparse(batch.column("vocabulary_posts"), num_rows, tf.float32),
         }
         for name, width in self.layout.dense.items():
             dense, present = preprocessing.dense_input(name), preprocessing.present_input(name)
@@ -146,12 +143,10 @@ def graph_inputs(block: pa.RecordBatch, dense: Mapping[str, int]) -> pa.RecordBa
     schema = preprocessing.input_schema(dense)
     num_rows = block.num_rows
     names = block.schema.names
-    columns: dict[str, pa.Array] = {"is_post": _single(np.ones(num_rows, np.int64))}
+    columns: dict[str, pa.Array] = {}
     for name in ("text_terms", "text_counts"):
         kind = schema.field(name).type
         columns[name] = _no_nulls(block.column(name).cast(kind)) if name in names else _empty_lists(num_rows, kind)
-    for name in ("vocabulary_terms", "vocabulary_posts"):
-        columns[name] = _empty_lists(num_rows, schema.field(name).type)
     for name, width in dense.items():
         values, present = np.zeros((num_rows, width), np.float32), np.zeros(num_rows, bool)
         if name in names:
@@ -163,28 +158,8 @@ def graph_inputs(block: pa.RecordBatch, dense: Mapping[str, int]) -> pa.RecordBa
     return pa.RecordBatch.from_arrays([columns[field.name] for field in schema], schema=schema)
 
 
-def vocabulary_inputs(
-    block: pa.RecordBatch, dense: Mapping[str, int], max_terms: int = 4096
-) -> Iterator[pa.RecordBatch]:
-    """A block of vocabulary.SCHEMA as the graph reads it: rows with `max_terms` terms each and nothing else."""
-    schema = preprocessing.input_schema(dense)
-    for piece in blocks.split_rows(block, max_terms):
-        row = {field.name: _empty_lists(1, field.type) for field in schema}
-        row["is_post"] = _single(np.zeros(1, np.int64))
-        row["vocabulary_terms"] = _one_list(piece.column("term"))
-        row["vocabulary_posts"] = _one_list(piece.column("posts").cast(pa.float32()))
-        for name, width in dense.items():
-            row[preprocessing.dense_input(name)] = blocks.numpy_to_optional(np.zeros((1, width)), np.ones(1, bool))
-            row[preprocessing.present_input(name)] = _single(np.zeros(1, np.int64))
-        yield pa.RecordBatch.from_arrays([row[field.name] for field in schema], schema=schema)
-
-
 def _single(values: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.arange(len(values) + 1, dtype=np.int32)), pa.array(values))
-
-
-def _one_list(values: pa.Array) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
 
 
 def _empty_lists(num_rows: int, kind: pa.DataType) -> pa.ListArray:
