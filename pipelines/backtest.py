@@ -296,8 +296,7 @@ def _fuse_new(made: Backtest) -> None:
     for table in ("history", "collaborative", *train.STAGE.writes):
         link(known.input(table), everything.input(table))
     factors = factorize.read_factors(everything.input("collaborative"))
-    with stage.new_pipeline(options) as root:
-        fuse.build_appended(root, options, everything, layout, factors)
+    fuse.append_factors(options, everything, layout, factors)
 
 
 def _keep_users(directory: str, users: "pa.Array") -> None:

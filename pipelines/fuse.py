@@ -36,7 +36,7 @@ from transforms import (
 from transforms.append_factors import AppendFactors
 from transforms.interaction_weights import parse_kind_weights
 from transforms.space import COLLABORATIVE, TUNING_FILE
-from transforms.tuned import Tuning
+from transforms.tuned import Trend, Tuning
 
 CONTENT = "content"
 # Of what counts terms, however few posts there are.
@@ -141,25 +141,47 @@ def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
     return layout
 
 
+def append_factors(options: Options, places: Places, layout: transform_fn.Layout, factors: factorize.Factors) -> None:
+    """Writes fused/: the vectors of content with the collaborative factors, as the tuning that was found wants it."""
+    lately = Tuning.from_dict(files.read_json(join(places.output("collaborative"), TUNING_FILE))).trend
+    whole = with_factors(layout, len(factors.singular_values))
+    if whole == layout and lately is None:
+        # Nothing to append: the files are not read, shuffled and written once more.
+        stage.move(places.scratch(CONTENT), places.output("fused"))
+        with new_pipeline(options) as root:
+            _count(root | tables.ReadParts(places.output("fused"), ("mask",)), places, layout)
+    else:
+        with new_pipeline(options) as root:
+            build_appended(root, options, places, layout, factors, lately)
+    transform_fn.write_layout(whole, places.output("fused"))
+
+
 def build_appended(
-    root: beam.Pipeline, options: Options, places: Places, layout: transform_fn.Layout, factors: factorize.Factors
+    root: beam.Pipeline,
+    options: Options,
+    places: Places,
+    layout: transform_fn.Layout,
+    factors: factorize.Factors,
+    lately: Trend | None,
 ) -> None:
-    """Appends the collaborative factors to the fused vectors of content, as the tuning that was found wants it."""
+    """Appends the collaborative factors to the fused vectors of content, and tells what is liked lately."""
     rank = len(factors.singular_values)
     num_parts = parts.choose_num_parts(options, places.scratch(CONTENT))
     read = {
         name: root | f"Read {name}" >> tables.ReadBlocks(directory)
         for name, directory in (("fused", places.scratch(CONTENT)), ("factors", places.output("collaborative")))
     }
-    lately = Tuning.from_dict(files.read_json(join(places.output("collaborative"), TUNING_FILE))).trend
     if lately is not None:
         read["history"] = root | "Read history" >> tables.ReadBlocks(places.output("history"), trend.COLUMNS)
     sizes = (rank, factors.num_posts, factors.num_users)
     appended = read | AppendFactors(layout.width, len(layout.modalities), *sizes, num_parts, lately)
     whole = with_factors(layout, rank)
     _ = appended | "WriteFused" >> tables.WriteParts(places.output("fused"), whole.schema())
-    _ = appended | "CountPosts" >> beam.FlatMap(fuse.count_fused, whole) | counts.WriteCounts(places.output("fused"))
-    transform_fn.write_layout(whole, places.output("fused"))
+    _count(appended, places, whole)
+
+
+def _count(fused: beam.PCollection[tuple[int, pa.RecordBatch]], places: Places, layout: transform_fn.Layout) -> None:
+    _ = fused | "CountPosts" >> beam.FlatMap(fuse.count_fused, layout) | counts.WriteCounts(places.output("fused"))
 
 
 def with_factors(layout: transform_fn.Layout, rank: int) -> transform_fn.Layout:
@@ -201,8 +223,7 @@ def run(options: Options, places: Places) -> None:
     factors = factorize.factorize(options, places, options.factors)
     find_tuning(options, places, before)
     lineage.write(space, places.output("collaborative"))
-    with new_pipeline(options) as root:
-        build_appended(root, options, places, layout, factors)
+    append_factors(options, places, layout, factors)
 
 
 def check_kind_weights(options: Options) -> None:
