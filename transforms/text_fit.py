@@ -163,8 +163,8 @@ def _sum_units(part: tuple[int, int], directory: str, rows_of: Callable[..., Ite
 
 def unit_sum(rows: sp.csr_array, components: np.ndarray) -> _Units:
     """The sum of the rows [n, num_terms] times the components, each brought to length 1; exact, in any order."""
-    projected = (rows.astype(np.float32) @ components).astype(np.float64)
-    length = np.linalg.norm(projected, axis=1)
+    projected = rows.astype(np.float32) @ components
+    length = np.sqrt(np.einsum("ij,ij->i", projected, projected, dtype=np.float64))
     present = length > LEAST_LENGTH
     units = projected[present] / length[present, None]
     return _Units(len(units), svd.rounded(units, _UNIT_BITS).sum(axis=0))
