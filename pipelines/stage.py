@@ -241,21 +241,27 @@ def read_reports(directory: str) -> list[Report]:
 def new_pipeline(options: Options) -> "Iterator[beam.Pipeline]":
     """A Beam pipeline with the runner of the options, run when the block ends, its steps counted.
 
-    The local runner is named explicitly: the default DirectRunner tries Prism first, a binary that it downloads, and
-    which of its runners is used in the end depends on the graph.
+    What the local runner shuffles lies on the local disk meanwhile. It is named explicitly: the default DirectRunner
+    tries Prism first, a binary that it downloads, and which of its runners is used in the end depends on the graph.
     """
     import apache_beam as beam
     from apache_beam.runners.portability import fn_api_runner
 
-    from transforms import step_metrics
+    from transforms import spill, step_metrics
 
     beam_options = beam_pipeline_options(options.beam_args)
-    named = any(word.split("=")[0] == RUNNER_FLAG for word in options.beam_args)
-    pipeline = beam.Pipeline(runner=None if named else fn_api_runner.FnApiRunner(), options=beam_options)
-    yield pipeline
-    step_metrics.meter(pipeline)
-    result = pipeline.run()
-    result.wait_until_finish()
+    flags = {word.split("=")[0] for word in options.beam_args}
+    runner = None if RUNNER_FLAG in flags else fn_api_runner.FnApiRunner()
+    pipeline = beam.Pipeline(runner=runner, options=beam_options)
+    with contextlib.ExitStack() as stack:
+        # Workers in containers do not see this machine's files.
+        if runner is not None and "--environment_type" not in flags:
+            prefix = f"{local_prefix(options.output)}shuffle-"
+            stack.enter_context(spill.into(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))))
+        yield pipeline
+        step_metrics.meter(pipeline)
+        result = pipeline.run()
+        result.wait_until_finish()
     step_counters.add(result)
 
 

@@ -54,7 +54,7 @@ def to_ipc(block: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def from_ipc(data: bytes) -> pa.RecordBatch:
+def from_ipc(data: bytes | pa.Buffer) -> pa.RecordBatch:
     """The block that `to_ipc` wrote."""
     with pa.ipc.open_stream(data) as reader:
         return reader.read_next_batch()

@@ -12,10 +12,9 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import blocks, schemas
+from transforms import blocks, schemas, spill
 from transforms.threads import FlatMapInThreads
 
-Piece = tuple[str, bytes]
 # What a part may be, and about what a column of strings can be: a worker holds parts, a few copies of each.
 MAX_PART_BYTES = 2 << 30
 # A column of strings crosses the shuffle as numbers of one byte where its first rows have so few values, and all of it
@@ -91,40 +90,42 @@ def check_num_parts(num_parts: int) -> None:
 
 
 def _split(tag: str, key: str, num_parts: int) -> beam.PTransform:
-    split = beam.ParDo(FlatMapInThreads(_pieces, tag=tag, key=key, num_parts=num_parts))
-    return split.with_output_types(tuple[int, Piece])
+    split = FlatMapInThreads(_pieces, tag=tag, key=key, num_parts=num_parts, directory=spill.directory())
+    return beam.ParDo(split).with_output_types(tuple[int, spill.PIECE])
 
 
-def _pieces(block: pa.RecordBatch, tag: str, key: str, num_parts: int) -> Iterator[tuple[int, Piece]]:
-    for part, rows in blocks.partition(compact(block), key, num_parts):
-        yield part, (tag, blocks.to_ipc(rows))
+def _pieces(
+    block: pa.RecordBatch, tag: str, key: str, num_parts: int, directory: str
+) -> Iterator[tuple[int, spill.Piece]]:
+    parts = blocks.partition(compact(block), key, num_parts)
+    return spill.pieces(tag, parts, directory if block.nbytes >= spill.MIN_BYTES else "")
 
 
-def _within_limit(pieces: Iterable[Piece], keys: Iterable[str]) -> Iterator[Piece]:
+def _within_limit(pieces: Iterable[spill.PIECE], keys: Iterable[str]) -> Iterator[spill.Piece]:
     """The pieces of a part, as long as a worker is meant to hold them."""
     size = 0
-    for name, data in pieces:
-        size += len(data)
+    for piece in map(spill.Piece._make, pieces):
+        size += piece.num_bytes
         if size > MAX_PART_BYTES:
             raise PartTooLarge(
                 f"a part of the shuffle by {' and '.join(sorted(set(keys)))} has more than {MAX_PART_BYTES:,} bytes: "
                 "give more --num_parts, or leave out the id that has so many rows"
             )
-        yield name, data
+        yield piece
 
 
-def _concat(grouped: tuple[int, Iterable[Piece]], key: str) -> tuple[int, pa.RecordBatch]:
+def _concat(grouped: tuple[int, Iterable[spill.PIECE]], key: str) -> tuple[int, pa.RecordBatch]:
     part, pieces = grouped
-    return part, blocks.concat([expand(blocks.from_ipc(data)) for _, data in _within_limit(pieces, [key])])
+    return part, blocks.concat([expand(piece.read()) for piece in _within_limit(pieces, [key])])
 
 
 def _concat_by_name(
-    grouped: tuple[int, Iterable[Piece]], keys: Mapping[str, str], table_schemas: Mapping[str, pa.Schema]
+    grouped: tuple[int, Iterable[spill.PIECE]], keys: Mapping[str, str], table_schemas: Mapping[str, pa.Schema]
 ) -> tuple[int, dict[str, pa.RecordBatch]]:
     part, pieces = grouped
     found: dict[str, list[pa.RecordBatch]] = {name: [] for name in table_schemas}
-    for name, data in _within_limit(pieces, keys.values()):
-        found[name].append(expand(blocks.from_ipc(data)))
+    for piece in _within_limit(pieces, keys.values()):
+        found[piece.name].append(expand(piece.read()))
     return part, {
         name: blocks.concat(rows) if rows else schemas.empty(table_schemas[name]) for name, rows in found.items()
     }
@@ -133,8 +134,7 @@ def _concat_by_name(
 def compact(block: pa.RecordBatch) -> pa.RecordBatch:
     """The block with its columns of few different strings (kinds, languages) as dictionaries: see `expand`.
 
-    The in-process runner holds what is shuffled up to five times; this makes interactions smaller by a sixth. A small
-    block would become larger.
+    This makes interactions smaller by a sixth. A small block would become larger.
     """
     if block.num_rows < _PROBED_ROWS:
         return block

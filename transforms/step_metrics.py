@@ -17,6 +17,8 @@ from apache_beam.runners.common import DoFnSignature
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.core import _MultiParDo
 
+from transforms.spill import Piece
+
 NAMESPACE = "fusefeed"
 # Elements are blocks, mostly. Time is that of the step itself, without the steps that its output goes to.
 COUNTERS = ("elements_in", "rows_in", "bytes_in", "elements_out", "rows_out", "bytes_out", "rejects", "milliseconds")
@@ -55,6 +57,8 @@ def size(element: Any) -> tuple[int, int]:
         return 0, element.nbytes
     if isinstance(element, bytes | str):
         return 0, len(element)
+    if isinstance(element, Piece):
+        return 0, element.num_bytes
     if isinstance(element, Mapping):
         element = element.values()
     elif not isinstance(element, tuple | list):

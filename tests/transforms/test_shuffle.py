@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -6,7 +7,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that
 
-from transforms import blocks, schemas, shuffle
+from transforms import blocks, schemas, shuffle, spill
 
 NewPipeline = Callable[[], beam.Pipeline]
 
@@ -75,8 +76,9 @@ def test_num_parts_is_checked_when_built() -> None:
 
 def test_a_part_that_no_worker_holds_is_told(new_pipeline: NewPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     block = pa.RecordBatch.from_pydict({"post_id": ["hot"] * 100 + ["x"], "user_id": ["u"] * 101})
-    piece = "", blocks.to_ipc(block)
-    monkeypatch.setattr(shuffle, "MAX_PART_BYTES", 4 * len(piece[1]))
+    data = blocks.to_ipc(block)
+    piece = "", data, "", 0, len(data)
+    monkeypatch.setattr(shuffle, "MAX_PART_BYTES", 4 * len(data))
     assert shuffle._concat((0, [piece] * 4), "post_id")[1].num_rows == 404
     with pytest.raises(shuffle.PartTooLarge, match="a part of the shuffle by post_id has more than 6"):
         shuffle._concat((0, [piece] * 5), "post_id")
@@ -84,6 +86,41 @@ def test_a_part_that_no_worker_holds_is_told(new_pipeline: NewPipeline, monkeypa
         rows = pipeline | beam.Create([block] * 5)
         keys, kinds = dict.fromkeys("ab", "post_id"), dict.fromkeys("ab", block.schema)
         _ = {"a": rows, "b": rows} | shuffle.CoGroupBlocks(keys, kinds, 2)
+
+
+def test_what_is_spilled_comes_back(new_pipeline: NewPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spill, "MIN_BYTES", 5_000)
+    rng = np.random.default_rng(0)
+    large, small = (
+        pa.RecordBatch.from_pydict(
+            {"user_id": [f"u{n}" for n in rng.integers(0, 99, size)], "number": rng.random(size)}
+        )
+        for size in (1_000, 50)
+    )
+
+    whole = blocks.concat([large, small, large.slice(10, 500)])
+    expected = {
+        part: blocks.sort(rows, "user_id", "number").to_pylist() for part, rows in blocks.partition(whole, "user_id", 7)
+    }
+
+    def check(parts: list[tuple[int, pa.RecordBatch]]) -> None:
+        assert {part: blocks.sort(rows, "user_id", "number").to_pylist() for part, rows in parts} == expected
+
+    for directory, num_files in (("", 0), (str(tmp_path), 2)):  # a file for each large block
+        with spill.into(directory), new_pipeline() as pipeline:
+            rows = pipeline | beam.Create([large, small, large.slice(10, 500)])
+            assert_that(rows | shuffle.GroupBlocks("user_id", 7), check)
+        assert len(list(tmp_path.iterdir())) == num_files
+    assert spill.directory() == ""
+
+
+def test_a_spilled_piece_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    block = pa.RecordBatch.from_pydict({"id": ["a"]})
+    ((_, piece),) = spill.pieces("", [(0, block)], str(tmp_path))
+    assert piece.read() == block
+    (tmp_path / piece.path).unlink()
+    with pytest.raises(OSError, match="No such file"):
+        piece.read()
 
 
 def test_columns_of_few_strings_are_compact_and_come_back() -> None:
