@@ -29,11 +29,12 @@ def prepare(folder: Path, scale: float) -> Mapping[str, int]:
 
 
 def ours(folder: Path) -> Run:
-    """GroupBlocks on the in-process runner, then pyarrow's group_by inside each part."""
+    """GroupBlocks in a pipeline as the stages make it, then pyarrow's group_by inside each part."""
     import apache_beam as beam
     import pyarrow as pa
-    from apache_beam.runners.portability import fn_api_runner
 
+    from pipelines import stage
+    from pipelines.options import Options
     from pipelines.parts import ROWS_PER_PART
     from transforms import shuffle
 
@@ -43,7 +44,7 @@ def ours(folder: Path) -> Run:
 
     def run() -> Facts:
         _totals.clear()
-        with beam.Pipeline(runner=fn_api_runner.FnApiRunner()) as root:
+        with stage.new_pipeline(Options(output=str(folder))) as root:
             _ = (
                 root
                 | beam.Create(range(len(_blocks)))

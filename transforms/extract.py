@@ -1,7 +1,7 @@
 """Features of posts: one row a post, one nullable column a modality."""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -13,16 +13,15 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms import blocks, media_outcomes, progress, ready_made, schemas, tables
 from transforms.decode import MEDIA_KINDS, DecodeError, Medium, read_entry
-from transforms.encoders import Encoder, make_encoder
-from transforms.isolated_decoder import Decoded, IsolatedDecoder
-from transforms.media import MediaError, MediaLimits
-from transforms.media_outcomes import Outcome
+from transforms.decoded_rows import Place, Pool, Rows
+from transforms.encoders import make_encoder
+from transforms.isolated_decoder import IsolatedDecoder
+from transforms.media import MediaLimits
 from transforms.reuse import MediaKeys
 from transforms.text_blocks import text_terms
 
 # Posts without media cost little: in blocks of as many as those with them, most of the time of a post was the block's.
 _MOST_BLOCKS = 16
-_ENCODE_AT_ONCE = 32  # Decoded samples that wait for their encoder: what bounds the memory of decoded media.
 
 
 class Extracted(NamedTuple):
@@ -143,21 +142,42 @@ class Extractor:
           posts: of schemas.POSTS.
           reused: what an earlier run made of those whose media have not changed, a block of `reuse.reusable_schema`.
         """
-        empty = (self.schema, schemas.MEDIA, schemas.REJECTS)
-        made = [tuple(schemas.empty(schema) for schema in empty)]
-        counts: dict[str, int] = {}
         alts = media_alts(posts.column("media"))
         terms = text_terms(posts.column("text"), posts.column("hashtags"), alts)
-        for start, num_rows in self._split(posts):
-            rows = posts.slice(start, num_rows)
-            *tables_made, tallies = self._extract_rows(
-                rows, [column.slice(start, num_rows) for column in terms], reused
-            )
-            made.append(tuple(tables_made))
-            for name, number in tallies.items():
+        made: list[Made | None] = []
+        being_read: dict[int, Rows] = {}
+
+        def finish(number: int) -> None:
+            rows = being_read.pop(number)
+            made[number] = self._finish(rows, [column.slice(rows.start, rows.posts.num_rows) for column in terms])
+            progress.advance(rows.posts.num_rows)
+
+        def read() -> Iterator[tuple[Place, Medium | None]]:
+            for number, (start, num_rows) in enumerate(self._split(posts)):
+                made.append(None)
+                rows = being_read[number] = self._begin(posts.slice(start, num_rows), start, reused)
+                yield from self._read_entries(number, rows.unread)
+                if not rows.unread.num_rows:
+                    finish(number)
+
+        # The media of the next rows are read while those of the last ones are decoded.
+        for place, result in self.decoder.decode(read()):
+            for number in [number for number in being_read if number < place.rows]:
+                finish(number)
+            being_read[place.rows].take(place, result)
+        for number in list(being_read):
+            finish(number)
+        return self._together([each for each in made if each is not None])
+
+    def _together(self, made: Sequence[Made]) -> Made:
+        empty = Made(schemas.empty(self.schema), schemas.empty(schemas.MEDIA), schemas.empty(schemas.REJECTS), {})
+        features, media, rejects = (
+            blocks.concat([getattr(each, name) for each in (empty, *made)]) for name in ("features", "media", "rejects")
+        )
+        counts: dict[str, int] = {}
+        for each in made:
+            for name, number in each.counts.items():
                 counts[name] = counts.get(name, 0) + number
-            progress.advance(rows.num_rows)
-        features, media, rejects = (blocks.concat(pieces) for pieces in zip(*made, strict=True))
         return Made(features, blocks.sort(media, "post_id"), rejects, counts)
 
     def _split(self, posts: pa.RecordBatch) -> Iterator[tuple[int, int]]:
@@ -171,17 +191,60 @@ class Extractor:
             yield start, num_rows
             start += num_rows
 
-    def _extract_rows(self, posts: pa.RecordBatch, terms: Sequence[pa.Array], reused: pa.RecordBatch | None) -> Made:
+    def _begin(self, posts: pa.RecordBatch, start: int, reused: pa.RecordBatch | None) -> Rows:
+        """Rows with what is reused of them; their media are still to be read."""
+        pools = {kind: Pool(encoder, posts.num_rows) for kind, encoder in self.encoders.items()}
+        ids, known = posts.column("post_id"), schemas.empty(schemas.MEDIA)
+        fresh = pc.greater(pc.fill_null(pc.list_value_length(posts.column("media")), 0), 0)
+        num_reused = 0
+        if reused is not None:
+            place = pc.index_in(ids, value_set=reused.column("post_id"))
+            rows, found = np.flatnonzero(blocks.valid(place)), reused.take(place.drop_null())
+            for kind, pool in pools.items():
+                pool.take_over(rows, found.column(kind))
+            known = found.select(schemas.MEDIA.names)
+            fresh = pc.and_(fresh, place.is_null())
+            num_reused = len(rows)
+        unread = posts.filter(fresh)
+        # Before the files are read: one that changes meanwhile has another key the next time, and is read again.
+        keys = self.keys(unread)
+        return Rows(
+            start,
+            posts,
+            pools,
+            known,
+            None if reused is None else num_reused,
+            unread,
+            np.flatnonzero(fresh.to_numpy(zero_copy_only=False)),
+            keys,
+            [[] for _ in range(unread.num_rows)],
+        )
+
+    def _read_entries(self, number: int, posts: pa.RecordBatch) -> Iterator[tuple[Place, Medium | None]]:
+        """The bytes of every entry; none of one that cannot be had or that nobody wants."""
+        for row, index, entry in media_entries(posts.column("media")):
+            uri = entry["uri"]
+            try:
+                if index >= self.max_media_per_post:
+                    raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
+                medium = read_entry(entry, self.keys.roots, self.hosts, self.limits, self.encoders)
+                yield Place(number, row, index, uri, medium.kind), medium
+            except DecodeError as error:
+                yield Place(number, row, index, uri, error.kind or "unknown", error), None
+
+    def _finish(self, rows: Rows, terms: Sequence[pa.Array]) -> Made:
+        """What is made of rows whose media have all been decoded."""
+        posts = rows.posts
         columns = {name: posts.column(name) for name in ("post_id", "author_id", "created_at")}
         columns |= dict(zip(("text_terms", "text_counts"), terms, strict=True))
-        pools = {kind: Pool(encoder, posts.num_rows) for kind, encoder in self.encoders.items()}
-        media = self._media(posts, pools, reused)
-        columns |= {kind: pool.column() for kind, pool in pools.items()}
+        columns |= {kind: pool.column() for kind, pool in rows.pools.items()}
         vectors, wrong = ready_made.vector_columns(posts, self.vector_widths)
         columns |= vectors
+        read = media_outcomes.outcome_block(rows.unread.column("post_id"), rows.keys, rows.outcomes)
+        media = blocks.concat([rows.known, read])
         counts = media_outcomes.counts_of(media)
-        if reused is not None:
-            counts["media.reused_posts"] = _number_in(posts.column("post_id"), reused.column("post_id"))
+        if rows.num_reused is not None:
+            counts["media.reused_posts"] = rows.num_reused
         for name, column in columns.items():
             if name not in ("post_id", "author_id", "created_at", "text_counts"):
                 counts[f"features.{name.removesuffix('_terms')}"] = len(column) - column.null_count
@@ -189,100 +252,6 @@ class Extractor:
         for code, number in _count_values(rejects.column("code")):
             counts[f"rejects.{code}"] = number
         return Made(schemas.conform(pa.RecordBatch.from_pydict(columns), self.schema), media, rejects, counts)
-
-    def _media(
-        self, posts: pa.RecordBatch, pools: "Mapping[str, Pool]", reused: pa.RecordBatch | None
-    ) -> pa.RecordBatch:
-        """Fills the pools, from what is reused and from files, and tells what became of every entry."""
-        ids, known = posts.column("post_id"), [schemas.empty(schemas.MEDIA)]
-        fresh = pc.greater(pc.fill_null(pc.list_value_length(posts.column("media")), 0), 0)
-        if reused is not None:
-            place = pc.index_in(ids, value_set=reused.column("post_id"))
-            rows, found = np.flatnonzero(blocks.valid(place)), reused.take(place.drop_null())
-            for kind, pool in pools.items():
-                pool.take_over(rows, found.column(kind))
-            known.append(found.select(schemas.MEDIA.names))
-            fresh = pc.and_(fresh, place.is_null())
-        unread = posts.filter(fresh)
-        rows = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
-        # Before the files are read: one that changes meanwhile has another key the next time, and is read again.
-        keys = self.keys(unread)
-        outcomes: list[list[Outcome]] = [[] for _ in rows]
-        for place, result in self.decoder.decode(self._read_entries(unread, pools.keys())):
-            outcomes[place.row].append(_outcome(place, result))
-            if isinstance(result, dict) and place.error is None:
-                for modality, sample in result.items():
-                    pools[modality].add(int(rows[place.row]), sample)
-        made = media_outcomes.outcome_block(unread.column("post_id"), keys, outcomes)
-        return blocks.concat([*known, made])
-
-    def _read_entries(self, posts: pa.RecordBatch, wanted: Collection[str]) -> "Iterator[tuple[_Place, Medium | None]]":
-        """The bytes of every entry; none of one that cannot be had or that nobody wants."""
-        for row, index, entry in media_entries(posts.column("media")):
-            uri = entry["uri"]
-            try:
-                if index >= self.max_media_per_post:
-                    raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
-                medium = read_entry(entry, self.keys.roots, self.hosts, self.limits, wanted)
-                yield _Place(row, index, uri, medium.kind), medium
-            except DecodeError as error:
-                yield _Place(row, index, uri, error.kind or "unknown", error), None
-
-
-class _Place(NamedTuple):
-    """A media entry: where it stands, the kind it claims, and why it could not be read."""
-
-    row: int
-    position: int
-    uri: str | None
-    kind: str
-    error: DecodeError | None = None
-
-
-def _outcome(place: _Place, result: "Decoded | MediaError") -> Outcome:
-    error = place.error or result
-    if isinstance(error, DecodeError | MediaError):
-        outcome = media_outcomes.MISSING if error.code == "media_missing" else media_outcomes.REJECTED
-        return Outcome(place.position, place.kind, outcome, place.uri, error.code, error.message)
-    return Outcome(place.position, place.kind, media_outcomes.FEATURES if result else media_outcomes.IGNORED)
-
-
-class Pool:
-    """The mean vector of each post's samples of one modality; encodes some samples at a time."""
-
-    def __init__(self, encoder: Encoder, num_rows: int) -> None:
-        self.encoder = encoder
-        self.sums = np.zeros((num_rows, encoder.width), np.float64)
-        self.sizes = np.zeros(num_rows, np.int64)
-        self.waiting: list[tuple[int, np.ndarray]] = []
-
-    def add(self, row: int, sample: np.ndarray) -> None:
-        """Takes one decoded sample of a row's post, or its vector where the encoder is one of `in_decoder`."""
-        self.waiting.append((row, sample))
-        if len(self.waiting) >= _ENCODE_AT_ONCE:
-            self._encode()
-
-    def take_over(self, rows: np.ndarray, vectors: pa.Array) -> None:
-        """Takes the mean vectors of some rows' posts as they are: list<float32>, null where there is none."""
-        values, present = blocks.optional_to_numpy(vectors, self.encoder.width)
-        self.sums[rows[present]] = values[present]
-        self.sizes[rows[present]] = 1
-
-    def column(self) -> pa.Array:
-        """The mean vectors, null where a post has no sample: list<float32> of the encoder's width."""
-        self._encode()
-        means = self.sums / np.maximum(self.sizes, 1)[:, None]
-        return blocks.numpy_to_optional(means, self.sizes > 0)
-
-    def _encode(self) -> None:
-        if not self.waiting:
-            return
-        rows = np.array([row for row, _ in self.waiting])
-        samples = [sample for _, sample in self.waiting]
-        vectors = np.stack(samples) if self.encoder.in_decoder else self.encoder.encode(samples)
-        np.add.at(self.sums, rows, vectors.astype(np.float64))
-        np.add.at(self.sizes, rows, 1)
-        self.waiting = []
 
 
 def feature_schema(encoders: Mapping[str, str], vector_widths: Mapping[str, int]) -> pa.Schema:
@@ -307,11 +276,6 @@ def media_alts(media: pa.ListArray) -> pa.ListArray:
     lengths = pc.fill_null(pc.list_value_length(media), 0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), alts)
-
-
-def _number_in(ids: pa.Array, among: pa.Array) -> int:
-    number: int = pc.sum(pc.is_in(ids, value_set=among)).as_py()
-    return number or 0
 
 
 def _count_values(column: pa.Array) -> Iterator[tuple[str, int]]:

@@ -32,6 +32,7 @@ _MODULES = (
         "audio_decode",
         "audio_statistics",
         "decode",
+        "decoded_rows",
         "decoder_process",
         "demux",
         "encoders",

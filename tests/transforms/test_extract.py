@@ -10,7 +10,8 @@ import pytest
 from apache_beam.testing.util import assert_that
 
 from transforms import blocks, ready_made, schemas
-from transforms.extract import ExtractFeatures, Extractor, Pool, feature_schema, media_alts, media_entries
+from transforms.decoded_rows import Pool
+from transforms.extract import ExtractFeatures, Extractor, feature_schema, media_alts, media_entries
 from transforms.image import OpenCvImageEncoder, decode_image
 from transforms.media import MediaLimits
 from transforms.reuse import MediaKeys
