@@ -7,12 +7,13 @@ and rounded to float32. So neither the sizes of tiles and blocks nor the library
 
 import concurrent.futures
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 
-from transforms import blas, blocks, selection
+from transforms import blas, blocks, pruning, selection
 from transforms.kept import Kept, author_codes
 from transforms.tiles import Eligibility, Exclusions, Tile, TileExclusions
 
@@ -22,6 +23,9 @@ _QUERY_ROWS = 512
 _COLUMNS = 512
 # Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
 _MERGE_SHARE = 0.5
+# Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.
+_PRUNED_QUERIES = 1024
+_CHOOSE_AGAIN = 4
 # So that what is gathered for a product in float64 stays in the processor's cache.
 _RESCORED_AT_ONCE = 512
 
@@ -108,16 +112,20 @@ class _Search:
     def __init__(self, queries: np.ndarray, k: int, exclusions: Exclusions, cap: int | None) -> None:
         starts = range(0, len(queries), _QUERY_ROWS)
         self._rows = [_Rows(queries[start : start + _QUERY_ROWS], start, k, cap) for start in starts]
-        self._exclusions = exclusions
+        self._queries, self._exclusions = queries, exclusions
         self._kept = Kept()
         self._max_norm = 0.0
         self._num_scanned = 0
+        self._basis: pruning.Basis | None = None
+        self._choose_at = 1 if cap is None and len(queries) >= _PRUNED_QUERIES else math.inf
 
     def scan(self, tile: Tile, pool: concurrent.futures.Executor) -> None:
         """Takes the best of a tile in."""
         if not len(tile.post_id):
             return
-        prepared = _PreparedTile(tile, self._exclusions.in_tile(tile), self._num_scanned)
+        if self._num_scanned >= self._choose_at:
+            self._choose_basis(tile, pool)
+        prepared = _PreparedTile(tile, self._exclusions.in_tile(tile), self._num_scanned, self._basis)
         self._max_norm = max(self._max_norm, prepared.max_norm)
         found = np.zeros(len(tile.post_id), bool)
         for columns in pool.map(lambda rows: rows.scan(prepared, self._max_norm), self._rows):
@@ -127,6 +135,18 @@ class _Search:
         for _ in pool.map(lambda rows: rows.merge_if_due(self._kept), self._rows):
             pass
         self._kept.forget_losers(lambda: pool.map(lambda rows: self._kept.places(rows.numbers()), self._rows))
+
+    def _choose_basis(self, tile: Tile, pool: concurrent.futures.Executor) -> None:
+        """Finds out what bounds the scores of posts like these with least work, now that there are scores to beat."""
+        for _ in pool.map(lambda rows: rows.merge(self._kept), self._rows):
+            pass
+        self._choose_at = _CHOOSE_AGAIN * self._num_scanned
+        kth = np.concatenate([rows.kth for rows in self._rows])
+        if np.isneginf(kth).any():
+            return
+        self._basis = pruning.choose(self._queries, kth, tile.vectors)
+        for _ in pool.map(lambda rows: rows.use(self._basis), self._rows):
+            pass
 
     def finish(self, pool: concurrent.futures.Executor) -> Ranked:
         """What is left when all tiles have been scanned."""
@@ -141,10 +161,13 @@ class _Search:
 class _PreparedTile:
     """A tile with what all rows of queries need of it, computed once."""
 
-    def __init__(self, tile: Tile, exclusions: TileExclusions, first: int) -> None:
+    def __init__(self, tile: Tile, exclusions: TileExclusions, first: int, basis: pruning.Basis | None) -> None:
         self.first, self.exclusions, self.vectors = first, exclusions, tile.vectors
         self.num_posts, self.width = tile.vectors.shape
-        self.transposed = np.ascontiguousarray(tile.vectors.T)
+        self.basis = basis
+        self.bounded = pruning.bound_posts(tile.vectors, basis) if basis is not None else None
+        multiplied = tile.vectors if self.bounded is None else self.bounded.vectors
+        self.transposed = np.ascontiguousarray(multiplied.T)
         self.max_norm = float(np.linalg.norm(tile.vectors.astype(np.float64), axis=1).max())
         self.authors = author_codes(tile.author_id)
 
@@ -161,11 +184,25 @@ class _Rows:
         self._number = np.full((len(queries), k), -1, np.int64)
         self._kth = np.full(len(queries), -np.inf, np.float32)
         self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._bounded: pruning.Bounded | None = None
+
+    @property
+    def kth(self) -> np.ndarray:
+        """The k-th scores so far: [n] float32, -inf where there are fewer."""
+        return self._kth
+
+    def use(self, basis: pruning.Basis | None) -> None:
+        """From now on bounds are looked at instead of scores; None for scores again."""
+        self._bounded = pruning.bound_queries(self._queries, basis) if basis is not None else None
 
     def scan(self, tile: _PreparedTile, max_norm: float) -> np.ndarray:
         """Puts what can win in a tile on the pending list and gives its columns."""
         error = selection.score_error(tile.width, self._norms, max_norm)
-        found = list(self._survivors(tile, error))
+        if self._bounded is not None and tile.bounded is not None and tile.basis is not None:
+            queries, slack = self._bounded.vectors, pruning.error(tile.basis, self._bounded, tile.bounded)
+        else:
+            queries, slack = self._queries, 2 * error
+        found = list(self._survivors(tile, queries, slack, error))
         row, column, score = (np.concatenate([entry[i] for entry in found]) for i in range(3))
         if self._cap is not None and len(row) > 4 * self._k * len(self._queries):
             keep = selection.within_cap(row, tile.authors[column], score, self._cap, 2 * error)
@@ -176,9 +213,11 @@ class _Rows:
         self._pending.append((row, score, column + tile.first))
         return column
 
-    def _survivors(self, tile: _PreparedTile, error: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Entries that are not clearly below the k-th score: ([m] row, [m] column, [m] float32 score)."""
-        bound = self._kth - 2 * error
+    def _survivors(
+        self, tile: _PreparedTile, queries: np.ndarray, slack: np.ndarray, error: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Entries that are not clearly below the k-th score: ([m] row, [m] column, [m] float32 score or bound)."""
+        bound = self._kth - slack
         unbound = np.flatnonzero(np.isneginf(self._kth))
         # Rows without a k-th score take it from the tile, so that they have to see all of it at once.
         step = tile.num_posts if len(unbound) else _COLUMNS
@@ -186,7 +225,7 @@ class _Rows:
         order = np.argsort(excluded_column, kind="stable")
         excluded_row, excluded_column = excluded_row[order], excluded_column[order]
         for start in range(0, tile.num_posts, step):
-            scores = self._queries @ tile.transposed[:, start : start + step]
+            scores = queries @ tile.transposed[:, start : start + step]
             low, high = np.searchsorted(excluded_column, [start, start + step])
             scores[excluded_row[low:high], excluded_column[low:high] - start] = -np.inf
             if len(unbound):

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-import bounded_run
+from tests.pipelines import bounded_run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc, and RLIMIT_DATA of Linux")
 

@@ -1,0 +1,126 @@
+"""Upper bounds of inner products from few numbers, so that an exact top-K looks closely at few pairs only.
+
+Queries and posts are written in a basis in which their leading numbers say most of a score (their two covariances are
+the same diagonal one: balanced truncation), and the rest is bounded by the product of its lengths (Cauchy-Schwarz), as
+one more number each. So one narrow matrix product bounds all scores of a tile from above, and who is below the k-th
+score is out. Bounds of this kind are those of Teflioudi and Gemulla 2016 ("Exact and approximate maximum inner product
+search with LEMP") and Li et al. 2017 ("FEXIPRO", by the singular vectors of the posts alone).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from transforms import selection
+
+# Leading numbers that are tried, what a pair that survives costs in numbers of a product, and what must be saved.
+_WIDTHS = (16, 32, 48, 64, 96, 128, 192)
+_PAIR_COST = 12_000
+_WORTHWHILE = 0.7
+# Directions in which queries hardly point; far above what rounding leaves of none.
+_FLOOR = 1e-9
+_SAMPLED_QUERIES, _TRIED_QUERIES, _SAMPLED_POSTS = 4096, 128, 4096
+
+
+class Basis(NamedTuple):
+    """A change of variables: (q @ to_query) . ((x - mean) @ to_post) is q . (x - mean) up to `residual` |q| |x - mean|.
+
+    Attributes:
+      to_query: [d, d] float64.
+      to_post: [d, d] float64.
+      mean: [d] float64.
+      residual: how far to_query @ to_post.T is from one.
+      width: the leading numbers that are multiplied; the others count by their length.
+    """
+
+    to_query: np.ndarray
+    to_post: np.ndarray
+    mean: np.ndarray
+    residual: float
+    width: int
+
+
+class Bounded(NamedTuple):
+    """Vectors whose inner products bound scores from above: [n, width + 2] float32, their norms, and those of what they
+    stand for, [n] float64."""
+
+    vectors: np.ndarray
+    norms: np.ndarray
+    original_norms: np.ndarray
+
+
+def bound_queries(queries: np.ndarray, basis: Basis) -> Bounded:
+    """Queries, [n, d] float32, with what the posts' mean gives them as the last number."""
+    exact = queries.astype(np.float64)
+    return _bounded(exact @ basis.to_query, exact @ basis.mean, exact, basis.width)
+
+
+def bound_posts(posts: np.ndarray, basis: Basis) -> Bounded:
+    """Posts, [n, d] float32."""
+    centred = posts.astype(np.float64) - basis.mean
+    return _bounded(centred @ basis.to_post, np.ones(len(posts)), centred, basis.width)
+
+
+def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, width: int) -> Bounded:
+    rest = np.linalg.norm(turned[:, width:], axis=1)
+    vectors = np.concatenate([turned[:, :width], rest[:, None], last[:, None]], axis=1)
+    return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), np.linalg.norm(original, axis=1))
+
+
+def error(basis: Basis, queries: Bounded, posts: Bounded) -> np.ndarray:
+    """How far a bound can be below the score, by rounding: [num_queries] float64."""
+    # Both sides were rounded to float32 before they are multiplied.
+    rounding = selection.score_error(basis.width + 4, queries.norms, posts.norms.max(initial=0))
+    return rounding + basis.residual * queries.original_norms * posts.original_norms.max(initial=0)
+
+
+def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | None:
+    """The basis that saves most, judged by a sample; None where none saves much.
+
+    Args:
+      queries: [n, d] float32.
+      kth: [n] float32, the k-th scores that are to be beaten.
+      posts: [m, d] float32, some posts that are like those to come.
+    """
+    every = max(1, len(queries) // _SAMPLED_QUERIES)
+    queries, kth = queries[::every].astype(np.float64), kth[::every]
+    posts = posts[:: max(1, len(posts) // _SAMPLED_POSTS)]
+    basis = _balance(queries, posts.astype(np.float64))
+    if basis is None:
+        return None
+    tried = queries[:: max(1, len(queries) // _TRIED_QUERIES)], kth[:: max(1, len(queries) // _TRIED_QUERIES)]
+    centred = posts - basis.mean
+    turned_queries, turned_posts = tried[0] @ basis.to_query, centred @ basis.to_post
+    wanted = (tried[1] - tried[0] @ basis.mean)[:, None]
+    best, width = queries.shape[1] + _PAIR_COST * np.mean(turned_queries @ turned_posts.T >= wanted), 0
+    best *= _WORTHWHILE
+    for tried_width in _WIDTHS:
+        if tried_width < queries.shape[1]:
+            bounds = turned_queries[:, :tried_width] @ turned_posts[:, :tried_width].T
+            rest = (np.linalg.norm(turned[:, tried_width:], axis=1) for turned in (turned_queries, turned_posts))
+            bounds += np.outer(*rest)
+            cost = tried_width + 2 + _PAIR_COST * np.mean(bounds >= wanted)
+            if cost < best:
+                best, width = cost, tried_width
+    return basis._replace(width=width) if width else None
+
+
+def _balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
+    """The basis in which both covariances are the same diagonal one, its largest entries first; no width yet."""
+    mean = posts.mean(axis=0)
+    lengths = np.linalg.norm(queries, axis=1)
+    if not lengths.any():
+        return None
+    directions = queries[lengths > 0] / lengths[lengths > 0, None]
+    energy, axes = np.linalg.eigh(directions.T @ directions / len(directions))
+    roots = np.sqrt(energy.clip(0) + _FLOOR * energy.mean())
+    post_side, query_side = axes * roots, axes / roots
+    centred = (posts - mean) @ post_side
+    spread, turn = np.linalg.eigh(centred.T @ centred / len(centred))
+    if spread[-1] <= 0:
+        return None
+    spread, turn = spread[::-1], turn[:, ::-1]
+    scale = spread.clip(_FLOOR * spread[0]) ** 0.25
+    to_query, to_post = query_side @ turn * scale, post_side @ turn / scale
+    residual = float(np.linalg.norm(to_query @ to_post.T - np.eye(len(mean))))
+    return Basis(to_query, to_post, mean, residual, 0)
