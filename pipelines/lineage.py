@@ -32,7 +32,7 @@ class Lineage:
       since: the run that began it.
       previous: the run that it is taken over from; "" where it begins.
       why_new: why it begins; "" where it does not.
-      settings: what it depends on: the flags of OPTIONS and the widths of the features.
+      settings: what it depends on: the flags of OPTIONS, the widths of the features and the version of the graph.
       fitted_by: the execution of fuse (`Report.id`) in `previous` whose tables are taken over; "" where it begins.
     """
 
@@ -45,9 +45,10 @@ class Lineage:
 
 def decide(options: Options, places: Places) -> Lineage:
     """The lineage of the run whose features/ are there."""
-    from transforms import schemas, tables
+    from transforms import schemas, tables, transform_fn
 
     settings: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS}
+    settings["graph"] = transform_fn.GRAPH_VERSION
     settings["widths"] = dict(schemas.widths_of(tables.read_schema(places.input("features"))))
     name = "" if options.cold_start else runs.last_before(options.output, options.run_name)
     why = _why_new(options, places, name, settings)
@@ -68,6 +69,8 @@ def _why_new(options: Options, places: Places, name: str, settings: dict[str, An
     if erase.find_holders(options, [join(runs.directory(options.output, name), "posts")]):
         return f"{name} was fitted on posts that --erase names"
     before = read(collaborative_of(options, name))
+    if before.settings.get("graph") != settings["graph"]:
+        return f"the transform_fn of {name} is another version's"
     for flag in OPTIONS:
         if before.settings.get(flag) != settings[flag]:
             return f"--{flag} is {settings[flag]!r}, was {before.settings.get(flag)!r}"

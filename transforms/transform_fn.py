@@ -16,6 +16,8 @@ from transforms.files import make_directory, read_json, write_json
 from transforms.preprocessing import TEXT, Modality
 
 LAYOUT_FILE = "_layout.json"
+# What the saved graph asks for and gives: another number where one of the other version cannot be used any more.
+GRAPH_VERSION = 2
 # Rows that go through the graph at a time, always so many (padded): a matrix product may round a row differently when
 # there are more or fewer rows beside it.
 BATCH_ROWS = 1024

@@ -19,7 +19,7 @@ from tests.pipelines.test_embed_recommend import (
     write_features,
     write_ridge,
 )
-from transforms import blocks, files, schemas, space, tables
+from transforms import blocks, files, schemas, space, tables, transform_fn
 from transforms.fuse import MIN_PRESENT
 
 FIRST, SECOND = "2024-05-31", "2024-06-01"
@@ -124,6 +124,15 @@ def test_why_a_space_begins(output: Path, flags: dict[str, Any], why: str) -> No
     places = stage.Places(str(output / "runs" / FIRST), "", "")
     found = lineage.decide(options, places)
     assert (found.why_new, found.previous, found.since) == (why, "", options.run_date)
+
+
+def test_a_graph_of_another_version_is_not_taken_over(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(output=str(output), run_date=SECOND, **FLAGS)
+    places = stage.Places(str(output / "runs" / FIRST), "", "")
+    assert lineage.decide(options, places).why_new == ""
+    monkeypatch.setattr(transform_fn, "GRAPH_VERSION", transform_fn.GRAPH_VERSION + 1)
+    found = lineage.decide(options, places)
+    assert (found.why_new, found.previous) == (f"the transform_fn of {FIRST} is another version's", "")
 
 
 @pytest.mark.parametrize(
