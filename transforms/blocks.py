@@ -49,9 +49,14 @@ coders.registry.register_coder(pa.RecordBatch, BlockCoder)
 def to_ipc(block: pa.RecordBatch) -> bytes:
     """The block as an Arrow IPC stream; a slice is written without the rest of its buffers."""
     sink = pa.BufferOutputStream()
+    write_ipc(block, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def write_ipc(block: pa.RecordBatch, sink: pa.NativeFile) -> None:
+    """Writes what `to_ipc` gives."""
     with pa.ipc.new_stream(sink, block.schema) as writer:
         writer.write_batch(block)
-    return sink.getvalue().to_pybytes()
 
 
 def from_ipc(data: bytes | pa.Buffer) -> pa.RecordBatch:

@@ -80,22 +80,20 @@ class Rows:
     """Posts that are worked on together.
 
     Attributes:
-      start: the first one's row in the part.
       posts: of schemas.POSTS.
+      terms: of `text_blocks.text_terms`, of these posts.
       pools: of each kind of media.
-      known: schemas.MEDIA of those that are reused.
-      num_reused: how many these are; None where nothing can be.
+      known: schemas.MEDIA of those that are reused; None where nothing can be.
       unread: the posts whose media are read.
       places: the rows of these in `posts`.
       keys: of these.
       outcomes: of these, what has become of every medium so far.
     """
 
-    start: int
     posts: pa.RecordBatch
+    terms: Sequence[pa.Array]
     pools: Mapping[str, Pool]
-    known: pa.RecordBatch
-    num_reused: int | None
+    known: pa.RecordBatch | None
     unread: pa.RecordBatch
     places: np.ndarray
     keys: pa.Array

@@ -66,13 +66,13 @@ def confine(max_mib: int, errors: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     if sys.platform == "linux":
-        most = _data_bytes() + max_mib * _MIB
+        most = data_bytes() + max_mib * _MIB
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, 3)):
         resource.setrlimit(limit, (most, most))
 
 
-def _data_bytes() -> int:
+def data_bytes() -> int:
     """What counts against RLIMIT_DATA by now."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData:"))

@@ -144,18 +144,18 @@ class Extractor:
         """
         alts = media_alts(posts.column("media"))
         terms = text_terms(posts.column("text"), posts.column("hashtags"), alts)
-        made: list[Made | None] = []
+        made: dict[int, Made] = {}
         being_read: dict[int, Rows] = {}
 
         def finish(number: int) -> None:
             rows = being_read.pop(number)
-            made[number] = self._finish(rows, [column.slice(rows.start, rows.posts.num_rows) for column in terms])
+            made[number] = self._finish(rows)
             progress.advance(rows.posts.num_rows)
 
         def read() -> Iterator[tuple[Place, Medium | None]]:
             for number, (start, num_rows) in enumerate(self._split(posts)):
-                made.append(None)
-                rows = being_read[number] = self._begin(posts.slice(start, num_rows), start, reused)
+                own_terms = [column.slice(start, num_rows) for column in terms]
+                rows = being_read[number] = self._begin(posts.slice(start, num_rows), own_terms, reused)
                 yield from self._read_entries(number, rows.unread)
                 if not rows.unread.num_rows:
                     finish(number)
@@ -167,7 +167,8 @@ class Extractor:
             being_read[place.rows].take(place, result)
         for number in list(being_read):
             finish(number)
-        return self._together([each for each in made if each is not None])
+        # Rows without media are finished before those whose media are still decoded.
+        return self._together([made[number] for number in sorted(made)])
 
     def _together(self, made: Sequence[Made]) -> Made:
         empty = Made(schemas.empty(self.schema), schemas.empty(schemas.MEDIA), schemas.empty(schemas.REJECTS), {})
@@ -191,34 +192,23 @@ class Extractor:
             yield start, num_rows
             start += num_rows
 
-    def _begin(self, posts: pa.RecordBatch, start: int, reused: pa.RecordBatch | None) -> Rows:
+    def _begin(self, posts: pa.RecordBatch, terms: Sequence[pa.Array], reused: pa.RecordBatch | None) -> Rows:
         """Rows with what is reused of them; their media are still to be read."""
         pools = {kind: Pool(encoder, posts.num_rows) for kind, encoder in self.encoders.items()}
-        ids, known = posts.column("post_id"), schemas.empty(schemas.MEDIA)
+        known = None
         fresh = pc.greater(pc.fill_null(pc.list_value_length(posts.column("media")), 0), 0)
-        num_reused = 0
         if reused is not None:
-            place = pc.index_in(ids, value_set=reused.column("post_id"))
+            place = pc.index_in(posts.column("post_id"), value_set=reused.column("post_id"))
             rows, found = np.flatnonzero(blocks.valid(place)), reused.take(place.drop_null())
             for kind, pool in pools.items():
                 pool.take_over(rows, found.column(kind))
             known = found.select(schemas.MEDIA.names)
             fresh = pc.and_(fresh, place.is_null())
-            num_reused = len(rows)
         unread = posts.filter(fresh)
         # Before the files are read: one that changes meanwhile has another key the next time, and is read again.
         keys = self.keys(unread)
-        return Rows(
-            start,
-            posts,
-            pools,
-            known,
-            None if reused is None else num_reused,
-            unread,
-            np.flatnonzero(fresh.to_numpy(zero_copy_only=False)),
-            keys,
-            [[] for _ in range(unread.num_rows)],
-        )
+        places = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
+        return Rows(posts, terms, pools, known, unread, places, keys, [[] for _ in places])
 
     def _read_entries(self, number: int, posts: pa.RecordBatch) -> Iterator[tuple[Place, Medium | None]]:
         """The bytes of every entry; none of one that cannot be had or that nobody wants."""
@@ -232,19 +222,20 @@ class Extractor:
             except DecodeError as error:
                 yield Place(number, row, index, uri, error.kind or "unknown", error), None
 
-    def _finish(self, rows: Rows, terms: Sequence[pa.Array]) -> Made:
+    def _finish(self, rows: Rows) -> Made:
         """What is made of rows whose media have all been decoded."""
         posts = rows.posts
         columns = {name: posts.column(name) for name in ("post_id", "author_id", "created_at")}
-        columns |= dict(zip(("text_terms", "text_counts"), terms, strict=True))
+        columns |= dict(zip(("text_terms", "text_counts"), rows.terms, strict=True))
         columns |= {kind: pool.column() for kind, pool in rows.pools.items()}
         vectors, wrong = ready_made.vector_columns(posts, self.vector_widths)
         columns |= vectors
-        read = media_outcomes.outcome_block(rows.unread.column("post_id"), rows.keys, rows.outcomes)
-        media = blocks.concat([rows.known, read])
+        media = media_outcomes.outcome_block(rows.unread.column("post_id"), rows.keys, rows.outcomes)
+        if rows.known is not None:
+            media = blocks.concat([rows.known, media])
         counts = media_outcomes.counts_of(media)
-        if rows.num_reused is not None:
-            counts["media.reused_posts"] = rows.num_reused
+        if rows.known is not None:
+            counts["media.reused_posts"] = rows.known.num_rows
         for name, column in columns.items():
             if name not in ("post_id", "author_id", "created_at", "text_counts"):
                 counts[f"features.{name.removesuffix('_terms')}"] = len(column) - column.null_count

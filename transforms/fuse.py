@@ -16,14 +16,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms import (
-    blocks,
-    post_time,
-    preprocessing,
-    progress,
-    schemas,
-    transform_fn,
-)
+from transforms import blocks, post_time, preprocessing, progress, schemas, transform_fn
 from transforms.preprocessing import TEXT, Modality
 from transforms.text_fit import TextFit
 from transforms.transform_fn import BATCH_ROWS, Layout
@@ -55,7 +48,7 @@ def _count_present(part: Part, dense: tuple[str, ...]) -> Iterator[tuple[str, in
 
 
 def check_text_size(vocabulary_size: int, text_width: int) -> None:
-    """Raises ValueError where the singular vectors would not fit into a graph."""
+    """Raises ValueError where the singular vectors would be more than a worker is meant to hold."""
     if vocabulary_size * text_width > MAX_TEXT_NUMBERS:
         raise ValueError(
             f"vocabulary_size x text_width must be at most {MAX_TEXT_NUMBERS:,}, got {vocabulary_size * text_width:,}"

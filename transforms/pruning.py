@@ -41,37 +41,48 @@ class Basis(NamedTuple):
 
 
 class Bounded(NamedTuple):
-    """Vectors whose inner products bound scores from above: [n, width + 2] float32, their norms, and those of what they
-    stand for, [n] float64."""
+    """Vectors whose inner products bound scores from above.
+
+    Attributes:
+      vectors: [n, width + 2] float32.
+      norms: theirs, [n] float64.
+      original_norms: of what they stand for, [n] float64.
+      basis: in which they are written.
+    """
 
     vectors: np.ndarray
     norms: np.ndarray
     original_norms: np.ndarray
+    basis: Basis
 
 
 def bound_queries(queries: np.ndarray, basis: Basis) -> Bounded:
     """Queries, [n, d] float32, with what the posts' mean gives them as the last number."""
     exact = queries.astype(np.float64)
-    return _bounded(exact @ basis.to_query, exact @ basis.mean, exact, basis.width)
+    return _bounded(exact @ basis.to_query, exact @ basis.mean, exact, basis)
 
 
 def bound_posts(posts: np.ndarray, basis: Basis) -> Bounded:
     """Posts, [n, d] float32."""
     centred = posts.astype(np.float64) - basis.mean
-    return _bounded(centred @ basis.to_post, np.ones(len(posts)), centred, basis.width)
+    return _bounded(centred @ basis.to_post, np.ones(len(posts)), centred, basis)
 
 
-def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, width: int) -> Bounded:
-    rest = np.linalg.norm(turned[:, width:], axis=1)
-    vectors = np.concatenate([turned[:, :width], rest[:, None], last[:, None]], axis=1)
-    return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), np.linalg.norm(original, axis=1))
+def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: Basis) -> Bounded:
+    vectors = _leading(turned, last, basis.width)
+    return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), np.linalg.norm(original, axis=1), basis)
 
 
-def error(basis: Basis, queries: Bounded, posts: Bounded) -> np.ndarray:
+def _leading(turned: np.ndarray, last: np.ndarray, width: int) -> np.ndarray:
+    """The leading numbers, the length of the others, and the last number: [n, width + 2]."""
+    return np.column_stack([turned[:, :width], np.linalg.norm(turned[:, width:], axis=1), last])
+
+
+def error(queries: Bounded, posts: Bounded) -> np.ndarray:
     """How far a bound can be below the score, by rounding: [num_queries] float64."""
     # Both sides were rounded to float32 before they are multiplied.
-    rounding = selection.score_error(basis.width + 4, queries.norms, posts.norms.max(initial=0))
-    return rounding + basis.residual * queries.original_norms * posts.original_norms.max(initial=0)
+    rounding = selection.score_error(posts.basis.width + 4, queries.norms, posts.norms.max(initial=0))
+    return rounding + posts.basis.residual * queries.original_norms * posts.original_norms.max(initial=0)
 
 
 def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | None:
@@ -82,27 +93,27 @@ def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | N
       kth: [n] float32, the k-th scores that are to be beaten.
       posts: [m, d] float32, some posts that are like those to come.
     """
-    every = max(1, len(queries) // _SAMPLED_QUERIES)
-    queries, kth = queries[::every].astype(np.float64), kth[::every]
-    posts = posts[:: max(1, len(posts) // _SAMPLED_POSTS)]
-    basis = _balance(queries, posts.astype(np.float64))
+    sampled = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)].astype(np.float64)
+    posts = posts[:: max(1, len(posts) // _SAMPLED_POSTS)].astype(np.float64)
+    basis = _balance(sampled, posts)
     if basis is None:
         return None
-    tried = queries[:: max(1, len(queries) // _TRIED_QUERIES)], kth[:: max(1, len(queries) // _TRIED_QUERIES)]
-    centred = posts - basis.mean
-    turned_queries, turned_posts = tried[0] @ basis.to_query, centred @ basis.to_post
-    wanted = (tried[1] - tried[0] @ basis.mean)[:, None]
-    best, width = queries.shape[1] + _PAIR_COST * np.mean(turned_queries @ turned_posts.T >= wanted), 0
-    best *= _WORTHWHILE
-    for tried_width in _WIDTHS:
-        if tried_width < queries.shape[1]:
-            bounds = turned_queries[:, :tried_width] @ turned_posts[:, :tried_width].T
-            rest = (np.linalg.norm(turned[:, tried_width:], axis=1) for turned in (turned_queries, turned_posts))
-            bounds += np.outer(*rest)
-            cost = tried_width + 2 + _PAIR_COST * np.mean(bounds >= wanted)
-            if cost < best:
-                best, width = cost, tried_width
-    return basis._replace(width=width) if width else None
+    every = max(1, len(queries) // _TRIED_QUERIES)
+    queries, wanted = queries[::every].astype(np.float64), kth[::every, None]
+    turned_queries, from_mean = queries @ basis.to_query, queries @ basis.mean
+    turned_posts, ones = (posts - basis.mean) @ basis.to_post, np.ones(len(posts))
+    best = _WORTHWHILE * _cost(queries, posts, wanted)
+    for width in _WIDTHS:
+        if width < queries.shape[1]:
+            narrow = _leading(turned_queries, from_mean, width), _leading(turned_posts, ones, width)
+            if (cost := _cost(*narrow, wanted)) < best:
+                best, basis = cost, basis._replace(width=width)
+    return basis if basis.width else None
+
+
+def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray) -> float:
+    """What multiplying these costs a pair, and looking at the share that reaches what is wanted, [num_queries, 1]."""
+    return queries.shape[1] + _PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
 
 
 def _balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:

@@ -6,6 +6,7 @@ there pieces travel as bytes.
 """
 
 import contextlib
+import contextvars
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from transforms import blocks
 
 # The pieces of a smaller block travel as bytes: a file would cost more than it saves.
 MIN_BYTES = 1 << 18
-_directory = ""
+_directory: contextvars.ContextVar[str] = contextvars.ContextVar("directory", default="")
 
 
 class Piece(NamedTuple):
@@ -57,17 +58,16 @@ PIECE = tuple[str, bytes, str, int, int]
 @contextlib.contextmanager
 def into(directory: str) -> Iterator[None]:
     """Shuffles that are wired inside spill into a local directory, which has to be there until they have run."""
-    global _directory
-    outer, _directory = _directory, directory
+    token = _directory.set(directory)
     try:
         yield
     finally:
-        _directory = outer
+        _directory.reset(token)
 
 
 def directory() -> str:
     """Where shuffles that are wired now spill into; "" where they do not."""
-    return _directory
+    return _directory.get()
 
 
 def pieces(name: str, parts: Iterable[tuple[int, pa.RecordBatch]], directory: str) -> Iterator[tuple[int, Piece]]:
@@ -90,6 +90,5 @@ def pieces(name: str, parts: Iterable[tuple[int, pa.RecordBatch]], directory: st
     with pa.OSFile(path, "wb") as file:
         for part, rows in parts:
             start = file.tell()
-            with pa.ipc.new_stream(file, rows.schema) as writer:
-                writer.write_batch(rows)
+            blocks.write_ipc(rows, file)
             yield part, Piece(name, b"", path, start, file.tell() - start)

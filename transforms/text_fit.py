@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -17,8 +16,7 @@ from transforms import arrays, files, svd, tables, tiled_matrix, vocabulary
 SPARSE_BLOCK_ROWS = 65_536
 # Its lines are "POSTS TERM", in the order of the singular vectors' rows; no term has a space.
 VOCABULARY_FILE = "vocabulary"
-_NUMBERS_FILE = "numbers.npz"
-_MEAN_FILE = "mean.npy"
+_COMPONENTS_FILE, _IDF_FILE, _MEAN_FILE = "components.npy", "idf.npy", "mean.npy"
 # Binary places of a unit vector's numbers: so many sums of them are exact, up to 2^29 posts.
 _UNIT_BITS = 24
 # Binary places that the mean keeps: whatever order it was summed in.
@@ -147,16 +145,13 @@ def _write_numbers(found: svd.Svd, directory: str, terms: str, num_posts: int) -
     known = vocabulary.read_vocabulary(terms, num_posts)
     lines = zip(known.posts.tolist(), known.terms.to_pylist(), strict=True)
     files.write_text(FileSystems.join(directory, VOCABULARY_FILE), "".join(f"{n} {term}\n" for n, term in lines))
-    buffer = io.BytesIO()
-    np.savez(buffer, components=found.components.astype(np.float32), idf=known.idf().astype(np.float32))
-    path = FileSystems.join(directory, _NUMBERS_FILE)
-    with FileSystems.create(path, compression_type="uncompressed") as file:
-        file.write(buffer.getvalue())
+    for name, values in ((_COMPONENTS_FILE, found.components), (_IDF_FILE, known.idf())):
+        arrays.save(FileSystems.join(directory, name), values.astype(np.float32))
     return directory
 
 
 def _sum_units(part: tuple[int, int], directory: str, rows_of: Callable[..., Iterator[sp.csr_array]]) -> _Units:
-    components = _read_arrays(directory)[0]
+    components = _read(directory, _COMPONENTS_FILE)
     found = [unit_sum(rows, components) for rows in rows_of(part)]
     return _add([_Units(0, np.zeros(components.shape[1])), *found])
 
@@ -187,13 +182,12 @@ def open_fit(directory: str) -> TextFit | None:
     return TextFit(directory, *components.shape) if components.shape[1] else None
 
 
-@functools.lru_cache(maxsize=1)
-def _read_arrays(directory: str) -> tuple[np.ndarray, np.ndarray]:
-    path = FileSystems.join(directory, _NUMBERS_FILE)
-    with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
-        return saved["components"], saved["idf"]
+@functools.lru_cache(maxsize=3)
+def _read(directory: str, name: str) -> np.ndarray:
+    """An array of `FitText`, kept in the process: the graph is traced several times."""
+    return arrays.load(FileSystems.join(directory, name))
 
 
 def read_numbers(directory: str) -> Numbers:
-    """What `FitText` wrote. The large arrays are kept in the process: the graph is traced several times."""
-    return Numbers(*_read_arrays(directory), np.array(arrays.load(FileSystems.join(directory, _MEAN_FILE))))
+    """What `FitText` wrote."""
+    return Numbers(*(_read(directory, name) for name in (_COMPONENTS_FILE, _IDF_FILE, _MEAN_FILE)))

@@ -164,7 +164,6 @@ class _PreparedTile:
     def __init__(self, tile: Tile, exclusions: TileExclusions, first: int, basis: pruning.Basis | None) -> None:
         self.first, self.exclusions, self.vectors = first, exclusions, tile.vectors
         self.num_posts, self.width = tile.vectors.shape
-        self.basis = basis
         self.bounded = pruning.bound_posts(tile.vectors, basis) if basis is not None else None
         multiplied = tile.vectors if self.bounded is None else self.bounded.vectors
         self.transposed = np.ascontiguousarray(multiplied.T)
@@ -198,8 +197,8 @@ class _Rows:
     def scan(self, tile: _PreparedTile, max_norm: float) -> np.ndarray:
         """Puts what can win in a tile on the pending list and gives its columns."""
         error = selection.score_error(tile.width, self._norms, max_norm)
-        if self._bounded is not None and tile.bounded is not None and tile.basis is not None:
-            queries, slack = self._bounded.vectors, pruning.error(tile.basis, self._bounded, tile.bounded)
+        if self._bounded is not None and tile.bounded is not None:
+            queries, slack = self._bounded.vectors, pruning.error(self._bounded, tile.bounded)
         else:
             queries, slack = self._queries, 2 * error
         found = list(self._survivors(tile, queries, slack, error))

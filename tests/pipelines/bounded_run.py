@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transforms.decoder_process import data_bytes
+
 RUN_DATE = "2026-01-31"
 SMALL, LARGE = 2_000, 32_000
 WIDTH = 512
@@ -104,12 +106,6 @@ def hoard(function: str) -> None:
     setattr(module, name, keep)
 
 
-def private_bytes() -> int:
-    """What RLIMIT_DATA counts."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:"))
-
-
 class Peak:
     """The most private memory while it is watched."""
 
@@ -121,7 +117,7 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
-            self.bytes = max(self.bytes, private_bytes())
+            self.bytes = max(self.bytes, data_bytes())
 
     def end(self) -> int:
         self._stop.set()
@@ -148,7 +144,7 @@ def main(worlds: str, *words: str) -> None:
     for name in words:
         if name.startswith("hoard="):
             hoard(name.removeprefix("hoard="))
-    before = private_bytes()
+    before = data_bytes()
     if "limit=none" not in words:
         resource.setrlimit(resource.RLIMIT_DATA, (before + ALLOWED_BYTES, resource.RLIM_INFINITY))
     for name in stages:

@@ -23,7 +23,7 @@ def test_bounds_are_never_below_the_scores(offset: float) -> None:
     for some in (posts, other_posts):
         bounded_queries, bounded_posts = pruning.bound_queries(queries, basis), pruning.bound_posts(some, basis)
         bounds = bounded_queries.vectors @ bounded_posts.vectors.T
-        slack = pruning.error(basis, bounded_queries, bounded_posts)
+        slack = pruning.error(bounded_queries, bounded_posts)
         scores = queries.astype(np.float64) @ some.astype(np.float64).T
         assert (bounds + slack[:, None] >= scores).all()
         if some is posts:
