@@ -33,10 +33,14 @@ DESCRIPTION = "Embeddings -> recommendations and similar posts."
 
 def build_candidates(root: "beam.Pipeline", options: Options, places: Places) -> None:
     """Wires the first pipeline: the catalogue, which the second one scans."""
-    from transforms import candidates, schemas, tables
+    import apache_beam as beam
+
+    from transforms import candidates, cells, regions, schemas, tables
+    from transforms.topk import TILE_ROWS
 
     found = _space(places)
     width, profile_width = found.width, sum(found.widths)
+    num_parts = parts.choose_num_parts(options, places.input("posts"))
     wanted = {
         "posts": candidates.COLUMNS,
         "item_embeddings": None,
@@ -52,9 +56,19 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
         "items": read["item_embeddings"],
         "profiles": read["post_profiles"],
         "history": read["history"],
-    } | candidates.MakeCandidates(width, profile_width, parts.choose_num_parts(options, places.input("posts")))
-    schema = schemas.candidates(width, profile_width)
-    _ = made | "WriteCandidates" >> tables.WriteParts(places.output("candidates"), schema)
+    } | candidates.MakeCandidates(width, profile_width, num_parts)
+    schema, directory = schemas.candidates(width, profile_width), places.output("candidates")
+    if num_cells := cells.choose_num_cells(tables.count_rows(places.input("item_embeddings"))):
+        fitted = (
+            root
+            | beam.Create([places.input("item_embeddings")])
+            | "FitCells"
+            >> beam.Map(cells.fit, places.input("user_embeddings"), num_cells, stage.join(directory, regions.CELLS_DIR))
+        )
+        ordered = made | cells.OrderByCell(fitted, num_parts)
+        made, in_regions = ordered.parts, stage.join(directory, regions.REGIONS_DIR)
+        _ = ordered.regions | "WriteRegions" >> tables.WriteParts(in_regions, schemas.regions(width))
+    _ = made | "WriteCandidates" >> tables.WriteParts(directory, schema, TILE_ROWS)
 
 
 def build(root: "beam.Pipeline", options: Options, places: Places) -> None:

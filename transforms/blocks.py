@@ -159,7 +159,10 @@ def string_buffers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def partition(block: pa.RecordBatch, key: str, num_parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Splits a block by a hash of its key column: (part, rows of that part, in their order), empty parts left out."""
+    """Splits a block by its key column: (part, rows of that part, in their order), empty parts left out.
+
+    Strings are hashed; numbers, a column of int32, are those of the parts.
+    """
     if block.num_rows == 0:
         return
     if num_parts == 1:
@@ -167,7 +170,11 @@ def partition(block: pa.RecordBatch, key: str, num_parts: int) -> Iterator[tuple
         return
     # Numbers of 16 bits are sorted in linear time (numpy's radix sort).
     kind = np.uint16 if num_parts <= 1 << 16 else np.int64
-    parts = (stable_hash(block.column(key)) % np.uint64(num_parts)).astype(kind)
+    column = block.column(key)
+    if pa.types.is_int32(column.type):
+        parts = column.to_numpy().astype(kind)
+    else:
+        parts = (stable_hash(column) % np.uint64(num_parts)).astype(kind)
     order = np.argsort(parts, kind="stable")
     ordered = block.take(pa.array(order))
     bounds = np.searchsorted(parts[order], np.arange(num_parts + 1))

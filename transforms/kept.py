@@ -1,5 +1,6 @@
 """The posts that a running top-K still has to know: ids, authors and vectors, without those that have lost."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -13,7 +14,8 @@ from transforms.tiles import Tile, concat_tiles
 class Kept:
     """The posts that are, or were, among somebody's best; numbers count the scanned posts from 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_vectors: bool = True) -> None:
+        self._with_vectors = with_vectors
         self._numbers = np.empty(0, np.int64)
         self._tiles: list[Tile] = []
         self._authors: np.ndarray | None = None
@@ -21,6 +23,8 @@ class Kept:
 
     def add(self, tile: Tile, columns: np.ndarray, first: int) -> None:
         """Takes these columns of a tile in, whose first post has the number `first`."""
+        if not self._with_vectors:
+            tile = dataclasses.replace(tile, vectors=tile.vectors[:, :0])
         self._numbers = np.concatenate([self._numbers, columns + first])
         self._tiles.append(tile.take(columns))
         self._authors = None

@@ -145,11 +145,7 @@ def _first_allowed(
     for start in range(0, len(users), _ROWS_AT_ONCE):
         part = users[start : start + _ROWS_AT_ONCE]
         allowed = np.ones((len(part), len(authors)), bool)
-        first = int(part[0])
-        row, column = met.pairs(first, int(part[-1]) + 1)
-        place = np.searchsorted(part, row + first)
-        mine = part[place] == row + first
-        allowed[place[mine], column[mine]] = False
+        allowed[met.pairs(part, slice(0, len(authors)))] = False
         if cap is not None:
             _cap_authors(allowed, authors, cap)
         allowed &= np.cumsum(allowed, axis=1) <= k

@@ -69,11 +69,11 @@ def bound_posts(posts: np.ndarray, basis: Basis) -> Bounded:
 
 
 def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: Basis) -> Bounded:
-    vectors = _leading(turned, last, basis.width)
+    vectors = leading(turned, last, basis.width)
     return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), np.linalg.norm(original, axis=1), basis)
 
 
-def _leading(turned: np.ndarray, last: np.ndarray, width: int) -> np.ndarray:
+def leading(turned: np.ndarray, last: np.ndarray, width: int) -> np.ndarray:
     """The leading numbers, the length of the others, and the last number: [n, width + 2]."""
     return np.column_stack([turned[:, :width], np.linalg.norm(turned[:, width:], axis=1), last])
 
@@ -95,7 +95,7 @@ def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | N
     """
     sampled = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)].astype(np.float64)
     posts = posts[:: max(1, len(posts) // _SAMPLED_POSTS)].astype(np.float64)
-    basis = _balance(sampled, posts)
+    basis = balance(sampled, posts)
     if basis is None:
         return None
     every = max(1, len(queries) // _TRIED_QUERIES)
@@ -105,7 +105,7 @@ def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | N
     best = _WORTHWHILE * _cost(queries, posts, wanted)
     for width in _WIDTHS:
         if width < queries.shape[1]:
-            narrow = _leading(turned_queries, from_mean, width), _leading(turned_posts, ones, width)
+            narrow = leading(turned_queries, from_mean, width), leading(turned_posts, ones, width)
             if (cost := _cost(*narrow, wanted)) < best:
                 best, basis = cost, basis._replace(width=width)
     return basis if basis.width else None
@@ -116,12 +116,15 @@ def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray) -> float:
     return queries.shape[1] + _PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
 
 
-def _balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
-    """The basis in which both covariances are the same diagonal one, its largest entries first; no width yet."""
-    mean = posts.mean(axis=0)
+def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
+    """The basis in which both covariances are the same diagonal one, its largest entries first; no width yet.
+
+    None where no query or no post says anything. Queries and posts are [n, d] and [m, d] float64.
+    """
     lengths = np.linalg.norm(queries, axis=1)
-    if not lengths.any():
+    if not lengths.any() or not len(posts):
         return None
+    mean = posts.mean(axis=0)
     directions = queries[lengths > 0] / lengths[lengths > 0, None]
     energy, axes = np.linalg.eigh(directions.T @ directions / len(directions))
     roots = np.sqrt(energy.clip(0) + _FLOOR * energy.mean())
@@ -132,6 +135,15 @@ def _balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
         return None
     spread, turn = spread[::-1], turn[:, ::-1]
     scale = spread.clip(_FLOOR * spread[0]) ** 0.25
-    to_query, to_post = query_side @ turn * scale, post_side @ turn / scale
+    return basis_of(query_side @ turn * scale, post_side @ turn / scale, mean)
+
+
+def basis_of(to_query: np.ndarray, to_post: np.ndarray, mean: np.ndarray) -> Basis:
+    """The basis of these matrices; no width yet."""
     residual = float(np.linalg.norm(to_query @ to_post.T - np.eye(len(mean))))
     return Basis(to_query, to_post, mean, residual, 0)
+
+
+def unchanged(width: int) -> Basis:
+    """The basis in which vectors are what they are."""
+    return basis_of(np.eye(width), np.eye(width), np.zeros(width))

@@ -1,7 +1,7 @@
 """Why a post is recommended: the user's history or interests, and which post of the history speaks most for it."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,43 +66,38 @@ def strongest(user_id: pa.Array, history: pa.RecordBatch, half_lives: tuple[floa
 
 
 class GatheredVectors:
-    """Vectors of some posts, picked up as the candidates stream by.
+    """Vectors of some posts, gathered from the candidates.
 
     Args:
       post_id: [m] string, the posts that are wanted; `codes` [m] numbers their distinct ids.
-      column: the candidates' column of vectors.
+      candidates: blocks, read once.
+      columns: those of vectors that are wanted.
     """
 
-    def __init__(self, post_id: pa.Array, column: str = "profile") -> None:
-        self._column = column
+    def __init__(self, post_id: pa.Array, candidates: Iterable[pa.RecordBatch], columns: Sequence[str]) -> None:
         encoded = post_id.dictionary_encode()
         self._ids, self.codes = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
-        self._vectors: np.ndarray | None = None
-
-    def watch(self, candidates: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The same blocks."""
+        self._vectors: dict[str, np.ndarray] = {}
         for block in candidates:
-            vectors = blocks.vectors_to_numpy(block.column(self._column))
-            if self._vectors is None:
-                self._vectors = np.zeros((len(self._ids), vectors.shape[1]), np.float32)
             found = pc.index_in(self._ids, value_set=block.column("post_id"))
-            self._vectors[blocks.valid(found)] = vectors[found.drop_null().to_numpy()]
-            yield block
+            for column in columns:
+                vectors = blocks.vectors_to_numpy(block.column(column))
+                distinct = self._vectors.setdefault(column, np.zeros((len(self._ids), vectors.shape[1]), np.float32))
+                distinct[blocks.valid(found)] = vectors[found.drop_null().to_numpy()]
 
     def codes_of(self, post_id: pa.Array) -> np.ndarray:
         """The number of each post among those that are wanted: [n] int64, -1 where it is not."""
         return pc.fill_null(pc.index_in(post_id, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
 
-    @property
-    def distinct(self) -> np.ndarray:
+    def distinct(self, column: str) -> np.ndarray:
         """The vectors in the order of their numbers: [p, d] float32, zeros for those that have not been met."""
-        if self._vectors is None:
+        if column not in self._vectors:
             raise ValueError("no candidates have been read")
-        return self._vectors
+        return self._vectors[column]
 
-    def of(self, places: np.ndarray) -> np.ndarray:
+    def of(self, places: np.ndarray, column: str) -> np.ndarray:
         """The vectors of `post_id[places]`: [..., d] float32."""
-        vectors: np.ndarray = self.distinct[self.codes[places]]
+        vectors: np.ndarray = self.distinct(column)[self.codes[places]]
         return vectors
 
 
@@ -143,7 +138,7 @@ def explain(
         if len(rows) and len(entries):
             users = queries[start : starts[i + 1]].astype(np.float64)
             item = ranked.item[rows]
-            scaled = vectors.of(entries) * scales[liked.user[entries]]
+            scaled = vectors.of(entries, "profile") * scales[liked.user[entries]]
             counted = np.repeat(liked.weights[entries], (own_width, scaled.shape[1] - own_width), axis=1)
             speech = _Speech(liked.user[entries] - start, counted * scaled, len(users))
             by_liked[rows], spoke = speech.judge(

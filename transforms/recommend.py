@@ -14,11 +14,11 @@ from transforms.popular import popular
 from transforms.reasons import GatheredVectors, Reasons, explain, strongest
 from transforms.rerank import SCORES_ALONE, Preferences, rerank
 from transforms.tastes import find_tastes, likeness_vectors
-from transforms.tiles import Catalogue, Eligibility, Exclusions
-from transforms.topk import Ranked, top_k
+from transforms.tiles import VECTORS, Catalogue, Eligibility, Exclusions
+from transforms.topk import Ranked, top_k_of
 
 # Users whose lists are held at a time; each such block scans the catalogue once.
-USER_ROWS = 8192
+USER_ROWS = 1 << 14
 # Rows of the catalogue that are read at a time.
 READ_ROWS = 65_536
 # What users say that bears on what they may get.
@@ -155,24 +155,25 @@ def _own_lists(
     config: RecommendConfig,
 ) -> tuple[Ranked, Reasons]:
     liked = strongest(users.column("user_id"), history, config.half_lives)
-    vectors, places = GatheredVectors(liked.post_id), GatheredVectors(liked.post_id, "embedding")
-    candidates = vectors.watch(catalogue.read(READ_ROWS))
     prefers = config.preferences
     queries = blocks.vectors_to_numpy(users.column("embedding"))
-    ranked = top_k(
+    ranked = top_k_of(
         queries,
-        places.watch(candidates) if prefers.taste_share else candidates,
+        catalogue,
         prefers.pool(config.k),
         eligibility=config.eligibility,
         exclusions=exclusions,
         max_per_author=config.max_per_author,
         num_threads=config.num_threads,
     )
+    wanted = VECTORS if prefers.taste_share else ("profile",)
+    unwanted = set(VECTORS) - set(wanted)
+    vectors = GatheredVectors(liked.post_id, catalogue.read(READ_ROWS, without=unwanted), wanted)
     # Of a pool that holds at most so many posts of an author no list can hold more.
     tastes = None
     if prefers.taste_share and len(ranked.query):
-        like = likeness_vectors(places.distinct, prefers.content)
-        tastes = find_tastes(liked.user, places.codes, like, liked.weights[:, 0], len(queries))
+        like = likeness_vectors(vectors.distinct("embedding"), prefers.content)
+        tastes = find_tastes(liked.user, vectors.codes, like, liked.weights[:, 0], len(queries))
     ranked = rerank(ranked, config.k, prefers, tastes)
     own_scales = scales.take(pc.index_in(users.column("user_id"), value_set=scales.column("user_id")))
     spread = np.repeat(blocks.vectors_to_numpy(own_scales.column("scales")), config.block_widths, axis=1)

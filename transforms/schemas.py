@@ -241,6 +241,24 @@ def candidates(width: int, profile_width: int) -> pa.Schema:
     )
 
 
+def regions(width: int) -> pa.Schema:
+    """Runs of candidates of one cell in a part of the catalogue, in a basis of `pruning`: see `transforms.regions`.
+
+    `start` counts rows of the part's file from 0. `radius` is the longest distance from `centre`, and `spread` that of
+    an embedding from the mean of all, in the plain vectors.
+    """
+    return pa.schema(
+        [
+            pa.field("start", pa.int64(), nullable=False),
+            pa.field("num_rows", pa.int64(), nullable=False),
+            pa.field("cell", pa.int32(), nullable=False),
+            pa.field("centre", vector(width), nullable=False),
+            pa.field("radius", pa.float64(), nullable=False),
+            pa.field("spread", pa.float64(), nullable=False),
+        ]
+    )
+
+
 def empty(schema: pa.Schema) -> pa.RecordBatch:
     """A block of the schema without rows."""
     return pa.RecordBatch.from_pylist([], schema=schema)

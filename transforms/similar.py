@@ -9,11 +9,10 @@ import pyarrow as pa
 from transforms import blocks, schemas, vectors
 from transforms.space import Covariances, Space
 from transforms.tiles import Catalogue, Eligibility, Exclusions
-from transforms.topk import top_k
+from transforms.topk import top_k_of
 
 # Posts whose neighbours are looked for at a time; each such block scans the catalogue once.
-POST_ROWS = 8192
-_READ_ROWS = 65_536
+POST_ROWS = 1 << 16
 
 
 @dataclasses.dataclass
@@ -52,9 +51,11 @@ def _rank_part(
     numbered: tuple[int, pa.RecordBatch], catalogue: Catalogue, config: FindSimilar
 ) -> tuple[int, pa.RecordBatch]:
     part, candidates = numbered
-    posts = blocks.sort(candidates.filter(pa.array(config.eligibility.mask(candidates))), "post_id")
+    # In the order in which they lie: posts that are alike look at the same regions.
+    posts = candidates.filter(pa.array(config.eligibility.mask(candidates)))
     made = [similar_posts(piece, catalogue, config) for piece in blocks.split_rows(posts, POST_ROWS)]
-    return part, blocks.concat(made) if made else schemas.empty(schemas.SIMILAR_POSTS)
+    together = blocks.concat(made) if made else schemas.empty(schemas.SIMILAR_POSTS)
+    return part, blocks.sort(together, "post_id", "rank")
 
 
 def similar_posts(posts: pa.RecordBatch, catalogue: Catalogue, config: FindSimilar) -> pa.RecordBatch:
@@ -65,12 +66,13 @@ def similar_posts(posts: pa.RecordBatch, catalogue: Catalogue, config: FindSimil
     queries = vectors.user_vectors(profiles, config.covariances, tuning.content_weight, tuning.mix)
     asking = queries.any(axis=1)
     post_id = posts.column("post_id").filter(pa.array(asking))
-    ranked = top_k(
+    ranked = top_k_of(
         queries[asking],
-        catalogue.read(_READ_ROWS, without=("profile",)),
+        catalogue,
         config.similar_k,
         eligibility=config.eligibility,
         exclusions=Exclusions(np.arange(len(post_id)), post_id, *nobody),
+        with_vectors=False,
         num_threads=config.num_threads,
     )
     arrays = [post_id.take(pa.array(ranked.query)), pa.array(ranked.rank), ranked.post_id, pa.array(ranked.score)]

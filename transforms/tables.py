@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
@@ -67,13 +68,16 @@ class WriteParts(beam.PTransform):
     reader always finds the schema.
     """
 
-    def __init__(self, directory: str, schema: pa.Schema) -> None:
+    def __init__(self, directory: str, schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS) -> None:
         super().__init__()
         self.directory = directory
         self.schema = schema
+        self.row_group_rows = row_group_rows
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[tuple[str, int]]:
-        write = FlatMapInThreads(_write_part, directory=self.directory, schema=self.schema)
+        write = FlatMapInThreads(
+            _write_part, directory=self.directory, schema=self.schema, row_group_rows=self.row_group_rows
+        )
         files = (
             parts
             | "DropEmpty" >> beam.Filter(lambda part: part[1].num_rows > 0)
@@ -86,10 +90,12 @@ class WriteParts(beam.PTransform):
         )
 
 
-def _write_part(numbered: tuple[int, pa.RecordBatch], directory: str, schema: pa.Schema) -> list[tuple[str, int]]:
+def _write_part(
+    numbered: tuple[int, pa.RecordBatch], directory: str, schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS
+) -> list[tuple[str, int]]:
     part, block = numbered
     path = part_path(directory, part)
-    write_file(path, block, schema)
+    write_file(path, block, schema, row_group_rows)
     return [(path, block.num_rows)]
 
 
@@ -136,6 +142,20 @@ def read_file(path: str, columns: Sequence[str] | None = None) -> pa.RecordBatch
             raise ValueError(f"{path} has no column {sorted(missing)[0]}")
         table = file.read(columns=list(columns) if columns is not None else None, use_threads=False)
     return to_block(table)
+
+
+def read_row_groups(
+    path: str, starts: np.ndarray, stops: np.ndarray, columns: Sequence[str]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The row groups of a file that have rows in any of the ranges [starts, stops), each with its first row."""
+    with open_file(path) as source:
+        file = pq.ParquetFile(source, pre_buffer=False)
+        start = 0
+        for number in range(file.metadata.num_row_groups):
+            stop = start + file.metadata.row_group(number).num_rows
+            if ((starts < stop) & (stops > start)).any():
+                yield start, to_block(file.read_row_group(number, columns=list(columns), use_threads=False))
+            start = stop
 
 
 def to_block(table: pa.Table) -> pa.RecordBatch:
@@ -187,7 +207,7 @@ def read_schema(directory: str) -> pa.Schema:
         return pq.ParquetFile(source).schema_arrow
 
 
-def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema) -> None:
+def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema, row_group_rows: int = ROW_GROUP_ROWS) -> None:
     """Writes a block as one Parquet file (zstd) in exactly the given schema.
 
     It is written under a temporary name and renamed: whoever lists the directory never meets half a file, and of a
@@ -202,7 +222,7 @@ def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema) -> None:
             table,
             file,
             compression="zstd",
-            row_group_size=ROW_GROUP_ROWS,
+            row_group_size=row_group_rows,
             dictionary_pagesize_limit=DICTIONARY_BYTES,
         )
     FileSystems.rename([temporary], [path])

@@ -4,7 +4,7 @@ import collections
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import apache_beam as beam
 from apache_beam import pvalue
@@ -13,6 +13,17 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 NUM_THREADS = min(2, os.cpu_count() or 1)
+_T = TypeVar("_T")
+
+
+def ahead(source: Iterator[_T]) -> Iterator[_T]:
+    """The same; each is made in a thread while the one before is worked on, so that two are held."""
+    end = object()
+    with futures.ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, source, end)
+        while (made := coming.result()) is not end:
+            coming = pool.submit(next, source, end)
+            yield cast(_T, made)
 
 
 class FlatMapInThreads(beam.DoFn):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, schemas, tables
+from transforms import blocks, regions, schemas, tables
 
 # Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalogue that is small is decoded once a process.
 CACHED_BYTES = 128 << 20
@@ -116,11 +116,20 @@ class Catalogue:
         parts = (part.select(names) for part in _cached(_files(self.directory)))
         return (piece for part in parts for piece in blocks.split_rows(part, tile_rows))
 
+    def regions(self) -> regions.Regions | None:
+        """Where alike candidates lie together; None where they do not, which is so in a small catalogue."""
+        return _regions(self.directory, _files(FileSystems.join(self.directory, regions.REGIONS_DIR)))
+
 
 def _files(directory: str) -> tuple[tuple[str, int, float], ...]:
     """The files with their sizes and times, so that one that is written anew is not taken for the old one."""
     found = FileSystems.match(tables.list_files(directory))
     return tuple((f.path, f.size_in_bytes, f.last_updated_in_seconds) for match in found for f in match.metadata_list)
+
+
+@functools.lru_cache(maxsize=1)
+def _regions(directory: str, files: tuple[tuple[str, int, float], ...]) -> regions.Regions | None:
+    return regions.read(directory) if files else None
 
 
 @functools.lru_cache(maxsize=1)
@@ -177,18 +186,28 @@ class TileExclusions:
     by_author: np.ndarray
     starts: np.ndarray
 
-    def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """What is excluded for the queries start..stop: ([m] row from 0, [m] column of the tile)."""
+    def pairs(self, rows: np.ndarray, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+        """What is excluded for these queries ([n] int64, ascending) of these columns of the tile.
+
+        Returns ([m] place in `rows`, [m] column of the tile), by column.
+        """
+        start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         low, high = np.searchsorted(self.post_query, [start, stop])
-        rows, columns = self.post_query[low:high], self.post_column[low:high]
+        query, column = self.post_query[low:high], self.post_column[low:high]
         low, high = np.searchsorted(self.author_query, [start, stop])
         codes = self.author_code[low:high]
         if len(codes):
             sizes = self.starts[codes + 1] - self.starts[codes]
             firsts = np.repeat(self.starts[codes] - (np.cumsum(sizes) - sizes), sizes)
-            rows = np.concatenate([rows, np.repeat(self.author_query[low:high], sizes)])
-            columns = np.concatenate([columns, self.by_author[firsts + np.arange(len(firsts))]])
-        return rows - start, columns
+            query = np.concatenate([query, np.repeat(self.author_query[low:high], sizes)])
+            column = np.concatenate([column, self.by_author[firsts + np.arange(len(firsts))]])
+        inside = (column >= columns.start) & (column < columns.stop)
+        query, column = query[inside], column[inside]
+        place = np.searchsorted(rows, query)
+        asked = rows[place] == query
+        place, column = place[asked], column[asked]
+        order = np.argsort(column, kind="stable")
+        return place[order], column[order]
 
 
 def _encode_pairs(query: np.ndarray, ids: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:

@@ -8,26 +8,23 @@ and rounded to float32. So neither the sizes of tiles and blocks nor the library
 import concurrent.futures
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from transforms import blas, blocks, pruning, selection
-from transforms.kept import Kept, author_codes
-from transforms.tiles import Eligibility, Exclusions, Tile, TileExclusions
+from transforms import blas, blocks, pruning, schemas, threads
+from transforms.best import Best, PreparedTile, in_blocks
+from transforms.floors import Floors, best_of
+from transforms.kept import Kept
+from transforms.regions import Regions, Visits
+from transforms.tiles import Catalogue, Eligibility, Exclusions, Tile
 
 TILE_ROWS = 8192
-_QUERY_ROWS = 512
-# The scores of so many posts at once stay in the processor's cache until they have been looked through.
-_COLUMNS = 512
-# Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
-_MERGE_SHARE = 0.5
 # Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.
 _PRUNED_QUERIES = 1024
 _CHOOSE_AGAIN = 4
-# So that what is gathered for a product in float64 stays in the processor's cache.
-_RESCORED_AT_ONCE = 512
+_COLUMNS = [name for name in schemas.candidates(1, 1).names if name != "profile"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,32 +88,93 @@ def top_k(
     Raises:
       ValueError: k or max_per_author is less than 1.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    if max_per_author is not None and max_per_author < 1:
-        raise ValueError(f"max_per_author must be at least 1, got {max_per_author}")
-    search = _Search(queries, k, exclusions or Exclusions.none(), max_per_author)
+    search = _Search(queries, k, exclusions, max_per_author)
     # The threads here share the work: those of BLAS would wait for each other.
     with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for block in candidates:
-            eligible = eligibility.mask(block)
-            kept = block if eligible.all() else block.filter(pa.array(eligible))
-            for piece in blocks.split_rows(kept, TILE_ROWS):
+            for piece in blocks.split_rows(_eligible(block, eligibility), TILE_ROWS):
                 search.scan(Tile.of(piece, column), pool)
         return search.finish(pool)
+
+
+def top_k_of(
+    queries: np.ndarray,
+    catalogue: Catalogue,
+    k: int,
+    *,
+    eligibility: Eligibility,
+    exclusions: Exclusions | None = None,
+    max_per_author: int | None = None,
+    with_vectors: bool = True,
+    num_threads: int = 1,
+) -> Ranked:
+    """What `top_k` gives of a catalogue's embeddings; where it has regions, only of those that can matter it is read.
+
+    Args:
+      with_vectors: whether `items` has the posts' vectors, which are most of what is held.
+
+    The other arguments are those of `top_k`.
+    """
+    regions = catalogue.regions() if eligibility.needs_embedding else None
+    search = _Search(queries, k, exclusions, max_per_author, with_vectors)
+    with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        if regions is None or not len(queries):
+            for block in threads.ahead(catalogue.read(TILE_ROWS, without=("profile",))):
+                search.scan(Tile.of(_eligible(block, eligibility)), pool)
+        else:
+            # First a look where most can be expected, to know what there is to beat.
+            search.look(regions.nearest(queries, k, pool), regions, eligibility, pool)
+            search.use(regions.basis)
+            search.visit(regions.reaching(queries, search.floor, pool), regions, eligibility, pool)
+        return search.finish(pool)
+
+
+# Rows of queries and columns of a tile that they look at.
+_Pair = tuple[np.ndarray, slice]
+# Rows of queries, lower bounds of their best scores [m, c], and the columns of these.
+_Look = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _tiles(visits: Visits, regions: Regions, eligibility: Eligibility) -> Iterator[tuple[int, Tile, list[_Pair]]]:
+    """What is looked at, a row group at a time: (number of its first post, tile of the eligible, who looks where)."""
+    for first, block, pieces in threads.ahead(regions.read(visits.regions, _COLUMNS)):
+        eligible = eligibility.mask(block)
+        place = np.append(0, np.cumsum(eligible))
+        pairs = []
+        for region, rows in pieces:
+            columns = slice(int(place[rows.start]), int(place[rows.stop]))
+            if columns.start < columns.stop:
+                pairs += [(some, columns) for some in in_blocks(visits.queries(region))]
+        if pairs:
+            yield first, Tile.of(block.filter(pa.array(eligible))), pairs
+
+
+def _author_hashes(tile: Tile) -> np.ndarray:
+    """A number for each author, and one of its own where there is none: [num_posts] uint64."""
+    known = blocks.valid(tile.author_id)
+    return np.where(known, blocks.stable_hash(tile.author_id), blocks.stable_hash(tile.post_id, seed=1))
+
+
+def _eligible(block: pa.RecordBatch, eligibility: Eligibility) -> pa.RecordBatch:
+    eligible = eligibility.mask(block)
+    return block if eligible.all() else block.filter(pa.array(eligible))
 
 
 class _Search:
     """The running result of a block of queries."""
 
-    def __init__(self, queries: np.ndarray, k: int, exclusions: Exclusions, cap: int | None) -> None:
-        starts = range(0, len(queries), _QUERY_ROWS)
-        self._rows = [_Rows(queries[start : start + _QUERY_ROWS], start, k, cap) for start in starts]
-        self._queries, self._exclusions = queries, exclusions
-        self._kept = Kept()
+    def __init__(
+        self, queries: np.ndarray, k: int, exclusions: Exclusions | None, cap: int | None, with_vectors: bool = True
+    ) -> None:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if cap is not None and cap < 1:
+            raise ValueError(f"max_per_author must be at least 1, got {cap}")
+        self._best, self._k, self._cap = Best(queries, k, cap), k, cap
+        self._exclusions = exclusions or Exclusions.none()
+        self._kept = Kept(with_vectors)
         self._max_norm = 0.0
         self._num_scanned = 0
-        self._basis: pruning.Basis | None = None
         self._choose_at = 1 if cap is None and len(queries) >= _PRUNED_QUERIES else math.inf
 
     def scan(self, tile: Tile, pool: concurrent.futures.Executor) -> None:
@@ -125,195 +183,70 @@ class _Search:
             return
         if self._num_scanned >= self._choose_at:
             self._choose_basis(tile, pool)
-        prepared = _PreparedTile(tile, self._exclusions.in_tile(tile), self._num_scanned, self._basis)
-        self._max_norm = max(self._max_norm, prepared.max_norm)
-        found = np.zeros(len(tile.post_id), bool)
-        for columns in pool.map(lambda rows: rows.scan(prepared, self._max_norm), self._rows):
-            found[columns] = True
-        self._kept.add(tile, np.flatnonzero(found), self._num_scanned)
+        everything = slice(0, len(tile.post_id))
+        self._take(
+            tile, self._num_scanned, [(rows, everything) for rows in in_blocks(np.arange(self._best.num_queries))], pool
+        )
         self._num_scanned += len(tile.post_id)
-        for _ in pool.map(lambda rows: rows.merge_if_due(self._kept), self._rows):
-            pass
-        self._kept.forget_losers(lambda: pool.map(lambda rows: self._kept.places(rows.numbers()), self._rows))
+
+    @property
+    def floor(self) -> np.ndarray:
+        """What k posts of each query are known to reach: [n] float32, -inf where so many are not known."""
+        return self._best.floor
+
+    def look(
+        self, visits: Visits, regions: Regions, eligibility: Eligibility, pool: concurrent.futures.Executor
+    ) -> None:
+        """Lets queries look at regions for what k posts reach there, and no more."""
+        floors = Floors(self._best.num_queries, self._k, self._cap)
+        for _, tile, pairs in _tiles(visits, regions, eligibility):
+            prepared = self._prepare(tile)
+            authors = _author_hashes(tile) if self._cap is not None else np.zeros(len(tile.post_id), np.uint64)
+
+            def look_at(pair: _Pair, prepared: PreparedTile = prepared) -> _Look:
+                rows, columns = pair
+                ((start, scores),) = prepared.products(rows, columns, columns.stop - columns.start)
+                best = best_of(scores, self._k)
+                return rows, prepared.at_least(np.take_along_axis(scores, best, 1), rows), best + start
+
+            for rows, scores, columns in pool.map(look_at, pairs):
+                floors.raise_by(rows, scores, authors[columns])
+        self._best.expect(floors.kth)
+
+    def use(self, basis: pruning.Basis) -> None:
+        """From now on bounds in this basis are looked at, if it is known of all queries what there is to beat."""
+        self._best.use(basis if np.isfinite(self._best.floor).all() else None)
+
+    def visit(
+        self, visits: Visits, regions: Regions, eligibility: Eligibility, pool: concurrent.futures.Executor
+    ) -> None:
+        """Lets queries take the best of regions in."""
+        for first, tile, pairs in _tiles(visits, regions, eligibility):
+            self._take(tile, first, pairs, pool)
+
+    def _take(self, tile: Tile, first: int, pairs: Sequence[_Pair], pool: concurrent.futures.Executor) -> None:
+        """Takes the best of pairs of rows and columns of a tile, whose first post has the number `first`."""
+        prepared = self._prepare(tile)
+        found = np.zeros(len(tile.post_id), bool)
+        for entries in pool.map(lambda pair: self._best.scan(prepared, *pair), pairs):
+            found[entries.column] = True
+            self._best.add(entries, first)
+        self._kept.add(tile, np.flatnonzero(found), first)
+        self._best.merge_if_due(self._kept, pool)
+        self._kept.forget_losers(lambda: map(self._kept.places, self._best.numbers()))
+
+    def _prepare(self, tile: Tile) -> PreparedTile:
+        self._max_norm = max(self._max_norm, float(np.linalg.norm(tile.vectors.astype(np.float64), axis=1).max()))
+        return PreparedTile(tile, self._exclusions.in_tile(tile), self._best, self._max_norm)
 
     def _choose_basis(self, tile: Tile, pool: concurrent.futures.Executor) -> None:
         """Finds out what bounds the scores of posts like these with least work, now that there are scores to beat."""
-        for _ in pool.map(lambda rows: rows.merge(self._kept), self._rows):
-            pass
+        self._best.merge(self._kept, pool)
         self._choose_at = _CHOOSE_AGAIN * self._num_scanned
-        kth = np.concatenate([rows.kth for rows in self._rows])
-        if np.isneginf(kth).any():
-            return
-        self._basis = pruning.choose(self._queries, kth, tile.vectors)
-        for _ in pool.map(lambda rows: rows.use(self._basis), self._rows):
-            pass
+        if np.isfinite(self._best.floor).all():
+            self._best.use(pruning.choose(self._best.queries, self._best.floor, tile.vectors))
 
     def finish(self, pool: concurrent.futures.Executor) -> Ranked:
         """What is left when all tiles have been scanned."""
-        ends = list(pool.map(lambda rows: rows.ranked(self._kept), self._rows))
-        query, rank, score, place = (
-            np.concatenate([end[i] for end in ends]) if ends else np.empty(0, kind)
-            for i, kind in enumerate((np.int64, np.int32, np.float32, np.int64))
-        )
+        query, rank, score, place = self._best.ranked(self._kept, pool)
         return Ranked(query, rank, score, place, self._kept.tile())
-
-
-class _PreparedTile:
-    """A tile with what all rows of queries need of it, computed once."""
-
-    def __init__(self, tile: Tile, exclusions: TileExclusions, first: int, basis: pruning.Basis | None) -> None:
-        self.first, self.exclusions, self.vectors = first, exclusions, tile.vectors
-        self.num_posts, self.width = tile.vectors.shape
-        self.bounded = pruning.bound_posts(tile.vectors, basis) if basis is not None else None
-        multiplied = tile.vectors if self.bounded is None else self.bounded.vectors
-        self.transposed = np.ascontiguousarray(multiplied.T)
-        self.max_norm = float(np.linalg.norm(tile.vectors.astype(np.float64), axis=1).max())
-        self.authors = author_codes(tile.author_id)
-
-
-class _Rows:
-    """The k best so far of some queries, and those that came after the last merge."""
-
-    def __init__(self, queries: np.ndarray, start: int, k: int, cap: int | None) -> None:
-        self._start, self._k, self._cap = start, k, cap
-        self._queries = np.ascontiguousarray(queries, np.float32)
-        self._exact = self._queries.astype(np.float64)
-        self._norms = np.linalg.norm(self._exact, axis=1)
-        self._score = np.full((len(queries), k), -np.inf, np.float32)
-        self._number = np.full((len(queries), k), -1, np.int64)
-        self._kth = np.full(len(queries), -np.inf, np.float32)
-        self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._bounded: pruning.Bounded | None = None
-
-    @property
-    def kth(self) -> np.ndarray:
-        """The k-th scores so far: [n] float32, -inf where there are fewer."""
-        return self._kth
-
-    def use(self, basis: pruning.Basis | None) -> None:
-        """From now on bounds are looked at instead of scores; None for scores again."""
-        self._bounded = pruning.bound_queries(self._queries, basis) if basis is not None else None
-
-    def scan(self, tile: _PreparedTile, max_norm: float) -> np.ndarray:
-        """Puts what can win in a tile on the pending list and gives its columns."""
-        error = selection.score_error(tile.width, self._norms, max_norm)
-        if self._bounded is not None and tile.bounded is not None:
-            queries, slack = self._bounded.vectors, pruning.error(self._bounded, tile.bounded)
-        else:
-            queries, slack = self._queries, 2 * error
-        found = list(self._survivors(tile, queries, slack, error))
-        row, column, score = (np.concatenate([entry[i] for entry in found]) for i in range(3))
-        if self._cap is not None and len(row) > 4 * self._k * len(self._queries):
-            keep = selection.within_cap(row, tile.authors[column], score, self._cap, 2 * error)
-            row, column = row[keep], column[keep]
-        score = self._rescore(tile, row, column)
-        wins = score >= self._kth[row]
-        row, column, score = row[wins], column[wins], score[wins]
-        self._pending.append((row, score, column + tile.first))
-        return column
-
-    def _survivors(
-        self, tile: _PreparedTile, queries: np.ndarray, slack: np.ndarray, error: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Entries that are not clearly below the k-th score: ([m] row, [m] column, [m] float32 score or bound)."""
-        bound = self._kth - slack
-        unbound = np.flatnonzero(np.isneginf(self._kth))
-        # Rows without a k-th score take it from the tile, so that they have to see all of it at once.
-        step = tile.num_posts if len(unbound) else _COLUMNS
-        excluded_row, excluded_column = tile.exclusions.pairs(self._start, self._start + len(self._queries))
-        order = np.argsort(excluded_column, kind="stable")
-        excluded_row, excluded_column = excluded_row[order], excluded_column[order]
-        for start in range(0, tile.num_posts, step):
-            scores = queries @ tile.transposed[:, start : start + step]
-            low, high = np.searchsorted(excluded_column, [start, start + step])
-            scores[excluded_row[low:high], excluded_column[low:high] - start] = -np.inf
-            if len(unbound):
-                bound[unbound] = self._bound_in_tile(scores, unbound, tile, error)
-            row, column = selection.survivors(scores, _at_least_lowest(bound))
-            yield row, column + start, scores[row, column]
-
-    def _bound_in_tile(
-        self, scores: np.ndarray, unbound: np.ndarray, tile: _PreparedTile, error: np.ndarray
-    ) -> np.ndarray:
-        """What k posts of the tile reach, less the error, for rows that have no k-th score yet: [len(unbound)]."""
-        best = scores if len(unbound) == len(scores) else scores[unbound]
-        if self._cap is None:
-            return selection.reached_by(best, self._k) - 2 * error[unbound]
-        enough = _at_least_lowest(selection.reached_by(best, min(best.shape[1], 4 * self._k)))
-        row, column = selection.survivors(best, enough)
-        score = best[row, column]
-        group = row * (int(tile.authors.max()) + 1) + tile.authors[column]
-        capped = selection.rank_in_group(group, score, column, lambda columns: pa.array(columns)) < self._cap
-        (matrix,) = selection.to_matrix(row[capped], (score[capped],), len(unbound), (-np.inf,))
-        return selection.kth_largest(matrix, self._k) - 2 * error[unbound]
-
-    def _rescore(self, tile: _PreparedTile, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """The scores of entries in float64, rounded: [m] float32."""
-        score = np.empty(len(row), np.float32)
-        for start in range(0, len(row), _RESCORED_AT_ONCE):
-            part = slice(start, start + _RESCORED_AT_ONCE)
-            posts = tile.vectors.take(column[part], axis=0).astype(np.float64)
-            score[part] = np.einsum("ij,ij->i", self._exact.take(row[part], axis=0), posts)
-        return score
-
-    def merge_if_due(self, kept: Kept) -> None:
-        """Merges when some row has no k-th score yet or as many are pending as the rows hold."""
-        num_pending = sum(len(row) for row, _, _ in self._pending)
-        if num_pending >= _MERGE_SHARE * self._score.size or np.isneginf(self._kth).any():
-            self.merge(kept)
-
-    def merge(self, kept: Kept) -> None:
-        """Takes the pending entries in and finds the new k-th scores."""
-        if not self._pending:
-            return
-        row, score, number = (np.concatenate([entry[i] for entry in self._pending]) for i in range(3))
-        self._pending = []
-        order = np.argsort(row.astype(np.uint16), kind="stable")
-        row, values = row[order], (score[order], number[order])
-        new_score, new_number = selection.to_matrix(row, values, len(self._score), (-np.inf, -1))
-        score = np.concatenate([self._score, new_score], axis=1)
-        number = np.concatenate([self._number, new_number], axis=1)
-        if self._cap is not None:
-            self._drop_over_cap(score, number, kept)
-        best = np.argpartition(score, score.shape[1] - self._k, axis=1)[:, -self._k :]
-        self._score, self._number = np.take_along_axis(score, best, 1), np.take_along_axis(number, best, 1)
-        self._kth = self._score.min(axis=1)
-        self._break_ties(score, number, kept)
-
-    def _break_ties(self, score: np.ndarray, number: np.ndarray, kept: Kept) -> None:
-        """Where more than k entries reach the k-th score, takes those with the smallest ids among the tied."""
-        reach = (score >= self._kth[:, None]) & (score > -np.inf)
-        tied = np.flatnonzero(reach.sum(axis=1) > self._k)
-        if len(tied):
-            row, column = np.nonzero(reach[tied])
-            entries = score[tied][row, column], number[tied][row, column]
-            first = selection.rank_in_group(row, *entries, kept.ids_of) < self._k
-            self._score[tied] = entries[0][first].reshape(len(tied), self._k)
-            self._number[tied] = entries[1][first].reshape(len(tied), self._k)
-
-    def _drop_over_cap(self, score: np.ndarray, number: np.ndarray, kept: Kept) -> None:
-        row, column = np.nonzero(score > -np.inf)
-        entries = score[row, column], number[row, column]
-        authors = kept.authors_of(entries[1])
-        group = row * (int(authors.max(initial=0)) + 1) + authors
-        over = selection.rank_in_group(group, *entries, kept.ids_of) >= (self._cap or 1)
-        score[row[over], column[over]] = -np.inf
-
-    def ranked(self, kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(query, rank from 1, score, row of the kept posts), by query and rank, when there is nothing more to come."""
-        self.merge(kept)
-        row, column = np.nonzero(self._score > -np.inf)
-        score, number = self._score[row, column], self._number[row, column]
-        rank = selection.rank_in_group(row, score, number, kept.ids_of)
-        order = np.lexsort((rank, row))
-        return row[order] + self._start, (rank[order] + 1).astype(np.int32), score[order], kept.places(number[order])
-
-    def numbers(self) -> np.ndarray:
-        """The posts that are still in the race, some of them repeatedly."""
-        return np.concatenate([self._number[self._number >= 0], *(number for _, _, number in self._pending)])
-
-
-def _at_least_lowest(bound: np.ndarray) -> np.ndarray:
-    """The bounds, rounded down to float32 and finite: what is excluded has -inf and is below every bound."""
-    rounded = np.maximum(bound, selection.LOWEST).astype(np.float32)
-    return np.nextafter(rounded, np.float32(-np.inf))

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import blocks, recommend, rerank, schemas, similar, tables, tastes, tiles, topk
+from transforms import best, blocks, recommend, rerank, schemas, similar, tables, tastes, tiles, topk
 from transforms.recommend import RecommendConfig
 from transforms.space import Space
 from transforms.tiles import Eligibility
@@ -320,7 +320,7 @@ def test_tables_do_not_depend_on_parts_files_and_tiles(
     config = RecommendConfig(k=9, max_per_author=cap, preferences=preferences)
     reference = World().run(new_pipeline, tmp_path / "a", config)
     monkeypatch.setattr(topk, "TILE_ROWS", tile_rows)
-    monkeypatch.setattr(topk, "_QUERY_ROWS", query_rows)
+    monkeypatch.setattr(best, "_QUERY_ROWS", query_rows)
     monkeypatch.setattr(recommend, "USER_ROWS", user_rows)
     monkeypatch.setattr(rerank, "_HELD_BYTES", user_rows * 100_000)
     monkeypatch.setattr(tastes, "_USERS_AT_ONCE", query_rows)
@@ -383,7 +383,7 @@ def reasons_of(
     block = pa.RecordBatch.from_pylist([post | falses for post in posts], schema=schemas.candidates(WIDTH, PROFILE))
 
     class Memory(tiles.Catalogue):
-        def read(self, tile_rows: int) -> Any:
+        def read(self, tile_rows: int, without: Any = ()) -> Any:
             return iter([block])
 
     found = recommend.recommend(

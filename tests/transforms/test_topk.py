@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import blocks, schemas, topk
+from transforms import best, blocks, schemas, topk
 from transforms.kept import Kept
 from transforms.tiles import Eligibility, Exclusions
 
@@ -82,7 +82,7 @@ def test_equals_brute_force(
     monkeypatch: pytest.MonkeyPatch, kind: str, cap: int | None, tile_rows: int, query_rows: int, num_threads: int
 ) -> None:
     monkeypatch.setattr(topk, "TILE_ROWS", tile_rows)
-    monkeypatch.setattr(topk, "_QUERY_ROWS", query_rows)
+    monkeypatch.setattr(best, "_QUERY_ROWS", query_rows)
     rng = np.random.default_rng(1)
     make = coarse if kind == "ties" else lambda rng, *shape: rng.standard_normal(shape).astype(np.float32)
     queries, vectors = make(rng, 23, 6), make(rng, 301, 6)
@@ -125,7 +125,7 @@ def test_how_many_columns_are_looked_at_at_once_does_not_show(monkeypatch: pytes
     nobody = np.empty(0, np.int64), pa.array([], pa.string())
     exclusions = Exclusions(np.array([q for q, _ in pairs]), pa.array([p for _, p in pairs]), *nobody)
     for columns in (1, 7, 150):
-        monkeypatch.setattr(topk, "_COLUMNS", columns)
+        monkeypatch.setattr(best, "_COLUMNS", columns)
         ranked = topk.top_k(
             queries, [candidates], 4, eligibility=EVERYTHING_BUT_VECTORS, exclusions=exclusions, max_per_author=cap
         )

@@ -1,0 +1,270 @@
+"""The k best posts so far of many queries, found tile by tile: a product, what can win of it, now and then a merge.
+
+Rows of queries and columns of a tile are looked at in any order, by several threads: how much a post has to score may
+lag behind, which costs time and changes nothing.
+"""
+
+from collections.abc import Iterator
+from concurrent import futures
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from transforms import pruning, selection
+from transforms.kept import Kept, author_codes
+from transforms.tiles import Tile, TileExclusions
+
+# Rows that are worked on together: what they need of a tile's scores stays in the processor's cache.
+_QUERY_ROWS = 512
+# The scores of so many posts at once stay in the processor's cache until they have been looked through.
+_COLUMNS = 512
+# Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
+_MERGE_SHARE = 0.5
+# So that what is gathered for a product in float64 stays in the processor's cache.
+_RESCORED_AT_ONCE = 512
+
+
+class Entries(NamedTuple):
+    """Pairs of query and post: row [m] int64, column of the tile [m] int64, exact score [m] float32."""
+
+    row: np.ndarray
+    column: np.ndarray
+    score: np.ndarray
+
+
+def in_blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows in blocks that are worth being worked on together."""
+    for start in range(0, len(rows), _QUERY_ROWS):
+        yield rows[start : start + _QUERY_ROWS]
+
+
+class PreparedTile:
+    """A tile with what all queries need of it, computed once.
+
+    Attributes:
+      queries: [n, w] float32, what is multiplied with `transposed`, [w, num_posts].
+      slack: [n] float64, how much less than the k-th score a product may be and its post still win.
+      error: [n] float64, how far a float32 score can be from the exact one.
+    """
+
+    def __init__(self, tile: Tile, exclusions: TileExclusions, best: "Best", max_norm: float) -> None:
+        self.vectors, self.exclusions = tile.vectors, exclusions
+        self.num_posts = len(tile.post_id)
+        self.authors = author_codes(tile.author_id)
+        self.error = selection.score_error(tile.vectors.shape[1], best.norms, max_norm)
+        if best.bounded is None:
+            self.queries, self.slack = best.queries, 2 * self.error
+            multiplied = tile.vectors
+        else:
+            posts = pruning.bound_posts(tile.vectors, best.bounded.basis)
+            self.queries, self.slack = best.bounded.vectors, pruning.error(best.bounded, posts)
+            multiplied = posts.vectors
+        self.transposed = np.ascontiguousarray(multiplied.T)
+
+    def products(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """What queries score with `step` columns at a time, and the first of these; -inf for what is excluded.
+
+        Args:
+          rows: [m] int64, ascending.
+          columns: of the tile.
+        """
+        excluded_row, excluded_column = self.exclusions.pairs(rows, columns)
+        queries = self.queries.take(rows, axis=0)
+        for start in range(columns.start, columns.stop, step):
+            stop = min(start + step, columns.stop)
+            scores = queries @ self.transposed[:, start:stop]
+            low, high = np.searchsorted(excluded_column, [start, stop])
+            scores[excluded_row[low:high], excluded_column[low:high] - start] = -np.inf
+            yield start, scores
+
+    def at_least(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """What exact scores are at least, of [m, c] products of these queries: [m, c] float32."""
+        return _below(scores - self.error[rows, None])
+
+
+class Best:
+    """The k best so far of some queries, [n, d] float32, and those that came after the last merge."""
+
+    def __init__(self, queries: np.ndarray, k: int, cap: int | None) -> None:
+        self._k, self._cap = k, cap
+        self.queries = np.ascontiguousarray(queries, np.float32)
+        self.norms = np.sqrt(np.einsum("ij,ij->i", self.queries, self.queries, dtype=np.float64))
+        self.bounded: pruning.Bounded | None = None
+        self._score = np.full((len(queries), k), -np.inf, np.float32)
+        self._number = np.full((len(queries), k), -1, np.int64)
+        # What k posts are known to reach: at least the k-th score of the last merge.
+        self._floor = np.full(len(queries), -np.inf, np.float32)
+        self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def expect(self, floor: np.ndarray) -> None:
+        """From now on only posts count that score at least so much, [n] float32; k of each query must be to come."""
+        self._floor = floor
+
+    @property
+    def floor(self) -> np.ndarray:
+        """What k posts of each query reach: [n] float32, -inf where so many are not known yet."""
+        return self._floor
+
+    @property
+    def num_queries(self) -> int:
+        """n."""
+        return len(self.queries)
+
+    def use(self, basis: pruning.Basis | None) -> None:
+        """From now on bounds are looked at instead of scores; None for scores again."""
+        self.bounded = pruning.bound_queries(self.queries, basis) if basis is not None else None
+
+    def scan(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Entries:
+        """What can win among these columns of a tile, of these rows of the queries ([m] int64, ascending)."""
+        found = list(self._survivors(tile, rows, columns))
+        place, column, score = (np.concatenate([entry[i] for entry in found]) for i in range(3))
+        if self._cap is not None and len(place) > 4 * self._k * len(rows):
+            slack = 2 * tile.error[rows]
+            keep = selection.within_cap(place, tile.authors[column], score, self._cap, slack)
+            place, column = place[keep], column[keep]
+        row = rows[place]
+        score = self._rescore(tile, row, column)
+        wins = score >= self._floor[row]
+        return Entries(row[wins], column[wins], score[wins])
+
+    def _survivors(
+        self, tile: PreparedTile, rows: np.ndarray, columns: slice
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Entries that are not clearly below the k-th score: ([m] place in `rows`, [m] column, [m] score or bound)."""
+        bound = self._floor[rows] - tile.slack[rows]
+        unbound = np.flatnonzero(np.isneginf(bound))
+        # Rows without a k-th score take it from the tile, so that they have to see all of it at once.
+        step = columns.stop - columns.start if len(unbound) else _COLUMNS
+        for start, scores in tile.products(rows, columns, step):
+            if len(unbound):
+                reached = self._reached(scores, unbound, tile, rows[unbound], start)
+                self._floor[rows[unbound]] = reached
+                bound[unbound] = reached
+            place, column = selection.survivors(scores, _at_least_lowest(bound))
+            yield place, column + start, scores[place, column]
+
+    def _reached(
+        self, scores: np.ndarray, unbound: np.ndarray, tile: PreparedTile, rows: np.ndarray, start: int
+    ) -> np.ndarray:
+        """What k posts of the tile reach at least, for rows that have no k-th score yet: [len(unbound)] float32."""
+        best = scores if len(unbound) == len(scores) else scores[unbound]
+        if self._cap is None:
+            reached = selection.reached_by(best, self._k)
+        else:
+            enough = _at_least_lowest(selection.reached_by(best, min(best.shape[1], 4 * self._k)))
+            row, column = selection.survivors(best, enough)
+            score = best[row, column]
+            author = tile.authors[start + column]
+            group = row * (int(tile.authors.max()) + 1) + author
+            capped = selection.rank_in_group(group, score, column, lambda columns: pa.array(columns)) < self._cap
+            (matrix,) = selection.to_matrix(row[capped], (score[capped],), len(unbound), (-np.inf,))
+            reached = selection.kth_largest(matrix, self._k)
+        return _below(reached - 2 * tile.error[rows])
+
+    def _rescore(self, tile: PreparedTile, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The scores of entries in float64, rounded: [m] float32."""
+        score = np.empty(len(row), np.float32)
+        for start in range(0, len(row), _RESCORED_AT_ONCE):
+            part = slice(start, start + _RESCORED_AT_ONCE)
+            queries = self.queries.take(row[part], axis=0).astype(np.float64)
+            posts = tile.vectors.take(column[part], axis=0).astype(np.float64)
+            score[part] = np.einsum("ij,ij->i", queries, posts)
+        return score
+
+    def add(self, entries: Entries, first: int) -> None:
+        """Takes what `scan` gave of a tile whose first post has the number `first`."""
+        if len(entries.row):
+            self._pending.append((entries.row, entries.score, entries.column + first))
+
+    def merge_if_due(self, kept: Kept, pool: futures.Executor) -> None:
+        """Merges when as many are pending as are held, or half as many."""
+        if sum(len(row) for row, _, _ in self._pending) >= _MERGE_SHARE * self._score.size:
+            self.merge(kept, pool)
+
+    def merge(self, kept: Kept, pool: futures.Executor) -> None:
+        """Takes the pending entries in and finds the new k-th scores."""
+        if not self._pending:
+            return
+        row, score, number = (np.concatenate([entry[i] for entry in self._pending]) for i in range(3))
+        self._pending = []
+        # Numbers of 16 bits are sorted in linear time (numpy's radix sort).
+        order = np.argsort(row.astype(np.uint16) if len(self._score) <= 1 << 16 else row, kind="stable")
+        row, score, number = row[order], score[order], number[order]
+        starts = range(0, len(self._score), _QUERY_ROWS)
+        cuts = np.searchsorted(row, [*starts, len(self._score)])
+
+        def merge_rows(i: int) -> None:
+            part = slice(cuts[i], cuts[i + 1])
+            if cuts[i] < cuts[i + 1]:
+                self._merge_rows(starts[i], row[part] - starts[i], score[part], number[part], kept)
+
+        for _ in pool.map(merge_rows, range(len(starts))):
+            pass
+
+    def _merge_rows(self, start: int, row: np.ndarray, score: np.ndarray, number: np.ndarray, kept: Kept) -> None:
+        rows = slice(start, start + _QUERY_ROWS)
+        held_score, held_number = self._score[rows], self._number[rows]
+        new_score, new_number = selection.to_matrix(row, (score, number), len(held_score), (-np.inf, -1))
+        score = np.concatenate([held_score, new_score], axis=1)
+        number = np.concatenate([held_number, new_number], axis=1)
+        if self._cap is not None:
+            _drop_over_cap(score, number, self._cap, kept)
+        best = np.argpartition(score, score.shape[1] - self._k, axis=1)[:, -self._k :]
+        held_score[:], held_number[:] = np.take_along_axis(score, best, 1), np.take_along_axis(number, best, 1)
+        kth = held_score.min(axis=1)
+        self._break_ties(held_score, held_number, score, number, kth, kept)
+        np.maximum(self._floor[rows], kth, out=self._floor[rows])
+
+    def _break_ties(
+        self,
+        held_score: np.ndarray,
+        held_number: np.ndarray,
+        score: np.ndarray,
+        number: np.ndarray,
+        kth: np.ndarray,
+        kept: Kept,
+    ) -> None:
+        """Where more than k entries reach the k-th score, takes those with the smallest ids among the tied."""
+        reach = (score >= kth[:, None]) & (score > -np.inf)
+        tied = np.flatnonzero(reach.sum(axis=1) > self._k)
+        if len(tied):
+            row, column = np.nonzero(reach[tied])
+            entries = score[tied][row, column], number[tied][row, column]
+            first = selection.rank_in_group(row, *entries, kept.ids_of) < self._k
+            held_score[tied] = entries[0][first].reshape(len(tied), self._k)
+            held_number[tied] = entries[1][first].reshape(len(tied), self._k)
+
+    def ranked(self, kept: Kept, pool: futures.Executor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(query, rank from 1, score, row of the kept posts), by query and rank, when there is nothing more to come."""
+        self.merge(kept, pool)
+        row, column = np.nonzero(self._score > -np.inf)
+        score, number = self._score[row, column], self._number[row, column]
+        rank = selection.rank_in_group(row, score, number, kept.ids_of)
+        order = np.lexsort((rank, row))
+        return row[order], (rank[order] + 1).astype(np.int32), score[order], kept.places(number[order])
+
+    def numbers(self) -> Iterator[np.ndarray]:
+        """The posts that are still in the race, some of them repeatedly."""
+        yield self._number[self._number >= 0]
+        for _, _, number in self._pending:
+            yield number
+
+
+def _drop_over_cap(score: np.ndarray, number: np.ndarray, cap: int, kept: Kept) -> None:
+    row, column = np.nonzero(score > -np.inf)
+    entries = score[row, column], number[row, column]
+    authors = kept.authors_of(entries[1])
+    group = row * (int(authors.max(initial=0)) + 1) + authors
+    over = selection.rank_in_group(group, *entries, kept.ids_of) >= cap
+    score[row[over], column[over]] = -np.inf
+
+
+def _below(bound: np.ndarray) -> np.ndarray:
+    """Bounds as float32, rounded down; -inf stays."""
+    return np.nextafter(bound.astype(np.float32), np.float32(-np.inf))
+
+
+def _at_least_lowest(bound: np.ndarray) -> np.ndarray:
+    """The bounds, rounded down to float32 and finite: what is excluded has -inf and is below every bound."""
+    return _below(np.maximum(bound, selection.LOWEST))

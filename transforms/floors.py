@@ -1,0 +1,60 @@
+"""Scores that k posts of each query are known to reach, by a first look at a few posts: no ids, nothing exact."""
+
+import numpy as np
+
+
+class Floors:
+    """Lower bounds of the k largest scores that have been seen, for n queries.
+
+    Args:
+      cap: at most so many of them are of one author; None for any number.
+    """
+
+    def __init__(self, num_queries: int, k: int, cap: int | None) -> None:
+        self._cap = cap
+        self._score = np.full((num_queries, k), -np.inf, np.float32)
+        self._author = np.zeros((num_queries, k), np.uint64) if cap is not None else None
+
+    @property
+    def kth(self) -> np.ndarray:
+        """What k posts reach: [n] float32, -inf where fewer have been seen."""
+        return self._score.min(axis=1)
+
+    def raise_by(self, rows: np.ndarray, score: np.ndarray, author: np.ndarray) -> None:
+        """Takes scores of some queries in.
+
+        Args:
+          rows: [m] int64, each once.
+          score: [m, c] float32 lower bounds, of posts that these queries have not seen before; -inf for none.
+          author: [m, c] uint64, equal for the posts of one author.
+        """
+        k = self._score.shape[1]
+        score = np.concatenate([self._score[rows], score], axis=1)
+        if self._author is None:
+            self._score[rows] = np.partition(score, score.shape[1] - k, axis=1)[:, -k:]
+            return
+        author = np.concatenate([self._author[rows], author], axis=1)
+        _drop_over_cap(score, author, self._cap or 1)
+        best = np.argpartition(score, score.shape[1] - k, axis=1)[:, -k:]
+        self._score[rows] = np.take_along_axis(score, best, 1)
+        self._author[rows] = np.take_along_axis(author, best, 1)
+
+
+def _drop_over_cap(score: np.ndarray, author: np.ndarray, cap: int) -> None:
+    """Leaves the `cap` best of each author in each row."""
+    row = np.repeat(np.arange(len(score)), score.shape[1])
+    order = np.lexsort((-score.reshape(-1), author.reshape(-1), row))
+    ordered_author = author.reshape(-1)[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (row[order][1:] != row[order][:-1]) | (ordered_author[1:] != ordered_author[:-1])
+    starts = np.flatnonzero(new)
+    rank = np.arange(len(order)) - starts[np.cumsum(new) - 1]
+    score.reshape(-1)[order[rank >= cap]] = -np.inf
+
+
+def best_of(scores: np.ndarray, k: int) -> np.ndarray:
+    """The columns of the k largest scores of each row, [m, at most k]; all where there are no more."""
+    if scores.shape[1] <= k:
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    best: np.ndarray = np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+    return best

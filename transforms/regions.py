@@ -1,0 +1,177 @@
+"""Regions of the catalogue, and which of them each query has to look at for an exact top-K.
+
+A region is a run of candidates of one cell (`transforms.cells`). By the Cauchy-Schwarz inequality no post in it scores
+more than (query . its centre) + |query| (its radius), in a basis in which that is sharp; a region that cannot reach
+what k posts are known to have is left out (the ball bounds of Ram and Gray 2012, "Maximum inner-product search using
+cone trees", for cells instead of trees).
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.io.filesystems import FileSystems
+
+from transforms import blocks, cells, pruning, tables
+
+CELLS_DIR, REGIONS_DIR = "_cells", "_regions"
+# A query first looks at so many regions, those with the best centres, and at more where these are small for its k.
+_FIRST_REGIONS = 16
+_FIRST_POSTS_FOR_EACH = 4
+# Queries whose bounds are held at a time: a multiple of 8.
+_ROWS_AT_ONCE = 1024
+
+# Of scores or bounds [n, num_regions] of some queries, and which queries these are: what they look at, bool.
+_Choose = Callable[[np.ndarray, slice], np.ndarray]
+
+
+class Visits:
+    """Which queries look at which regions, a bit a pair: [num_regions, num_queries / 8]."""
+
+    def __init__(self, num_regions: int, num_queries: int) -> None:
+        self._num_queries = num_queries
+        self._bits = np.zeros((num_regions, -(-num_queries // 8)), np.uint8)
+
+    def add(self, first: int, asked: np.ndarray) -> None:
+        """Notes [n, num_regions] bool of the n queries from `first`, a multiple of 8, on."""
+        packed = np.packbits(asked.T, axis=1)
+        self._bits[:, first // 8 : first // 8 + packed.shape[1]] |= packed
+
+    @property
+    def regions(self) -> np.ndarray:
+        """The regions that are looked at by any query: [m] int64."""
+        return np.flatnonzero(self._bits.any(axis=1))
+
+    def queries(self, region: int) -> np.ndarray:
+        """Who looks at a region: [m] int64, ascending."""
+        return np.flatnonzero(np.unpackbits(self._bits[region], count=self._num_queries))
+
+
+class Piece(NamedTuple):
+    """A region, or what of it is in a block: its number, and its rows of the block."""
+
+    region: int
+    rows: slice
+
+
+@dataclasses.dataclass(frozen=True)
+class Regions:
+    """The regions of a catalogue with embeddings.
+
+    Attributes:
+      paths: files of the catalogue.
+      first: [num_files] where each begins, counted in rows of all of them.
+      file: [r] int64, place in `paths`, ascending.
+      start: [r] int64, first row of the file, ascending within one.
+      num_rows: [r] int64.
+      bounded: [r, w + 3] centres' leading numbers, length of the others, radius, 1.
+    """
+
+    paths: Sequence[str]
+    first: np.ndarray
+    file: np.ndarray
+    start: np.ndarray
+    num_rows: np.ndarray
+    bounded: pruning.Bounded
+
+    @property
+    def basis(self) -> pruning.Basis:
+        """In which bounds are sharp, not only of regions."""
+        return self.bounded.basis
+
+    def nearest(self, queries: np.ndarray, k: int, pool: futures.Executor) -> Visits:
+        """The few regions of each query, [n, d] float32, whose centres score most."""
+        enough = _FIRST_POSTS_FOR_EACH * k / max(self.num_rows.mean(), 1)
+        count = min(len(self.file), _FIRST_REGIONS + int(enough))
+
+        def choose(scores: np.ndarray, _: slice) -> np.ndarray:
+            best = np.argpartition(scores, scores.shape[1] - count, axis=1)[:, -count:]
+            asked = np.zeros(scores.shape, bool)
+            np.put_along_axis(asked, best, True, axis=1)
+            return asked
+
+        centres = self.bounded.vectors.copy()
+        # Without the length of the other numbers and the radius, which say how much more there could be.
+        centres[:, -3:-1] = 0
+        return self._visits(queries, centres, choose, pool)
+
+    def reaching(self, queries: np.ndarray, floor: np.ndarray, pool: futures.Executor) -> Visits:
+        """The regions that could have a post with a score of `floor`, [n] float32, or more."""
+        return self._visits(queries, self.bounded.vectors, lambda bounds, rows: bounds >= floor[rows, None], pool)
+
+    def _visits(self, queries: np.ndarray, vectors: np.ndarray, choose: _Choose, pool: futures.Executor) -> Visits:
+        visits = Visits(len(self.file), len(queries))
+        transposed = np.ascontiguousarray(vectors.T)
+
+        def look(first: int) -> tuple[int, np.ndarray]:
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            bounded = _bound_queries(queries[rows], self.bounded.basis)
+            slack = pruning.error(bounded, self.bounded).astype(np.float32)
+            return first, choose(bounded.vectors @ transposed + slack[:, None], rows)
+
+        for first, asked in pool.map(look, range(0, len(queries), _ROWS_AT_ONCE)):
+            visits.add(first, asked)
+        return visits
+
+    def read(self, wanted: np.ndarray, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch, list[Piece]]]:
+        """The candidates in these regions, [m] int64, ascending, a row group at a time, and some that lie between.
+
+        Gives (number of the first row among those of all files, block, what regions lie where in it).
+        """
+        for number, path in enumerate(self.paths):
+            here = wanted[self.file[wanted] == number]
+            starts = self.start[here]
+            stops = starts + self.num_rows[here]
+            for start, block in tables.read_row_groups(path, starts, stops, columns):
+                met = np.flatnonzero((starts < start + block.num_rows) & (stops > start))
+                bounds = np.clip([starts[met] - start, stops[met] - start], 0, block.num_rows).T.tolist()
+                pieces = [Piece(int(region), slice(*bound)) for region, bound in zip(here[met], bounds, strict=True)]
+                yield int(self.first[number]) + start, block, pieces
+
+
+def read(candidates_dir: str) -> Regions | None:
+    """The regions of a catalogue; None where it has none."""
+    directory = FileSystems.join(candidates_dir, REGIONS_DIR)
+    files = tables.list_files(directory)
+    if not files:
+        return None
+    found = cells.read(FileSystems.join(candidates_dir, CELLS_DIR))
+    parts = [pa.Table.from_batches([tables.read_file(path)]) for path in files]
+    num_rows = [part["num_rows"].to_numpy().sum() for part in parts]
+    # Posts without embedding score nothing: nobody looks for them here.
+    parts = [part.filter(pc.less(part["cell"], len(found.centres))) for part in parts]
+    rows = tables.to_block(pa.concat_tables(parts))
+    return Regions(
+        [FileSystems.join(candidates_dir, os.path.basename(path)) for path in files],
+        np.cumsum(num_rows) - num_rows,
+        np.repeat(np.arange(len(parts)), [part.num_rows for part in parts]),
+        rows.column("start").to_numpy(),
+        rows.column("num_rows").to_numpy(),
+        _bound_regions(rows, found.basis._replace(width=min(cells.LEADING, len(found.basis.mean)))),
+    )
+
+
+def _bound_regions(rows: pa.RecordBatch, basis: pruning.Basis) -> pruning.Bounded:
+    """The centres' leading numbers, the length of the others, the radius and 1."""
+    centre = blocks.vectors_to_numpy(rows.column("centre")).astype(np.float64)
+    radius = rows.column("radius").to_numpy()
+    vectors = np.column_stack([pruning.leading(centre, radius, basis.width), np.ones(len(centre))])
+    return pruning.Bounded(
+        vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), rows.column("spread").to_numpy(), basis
+    )
+
+
+def _bound_queries(queries: np.ndarray, basis: pruning.Basis) -> pruning.Bounded:
+    """The queries' leading numbers, the length of the others, that of all, and what the posts' mean gives."""
+    exact = queries.astype(np.float64)
+    turned = exact @ basis.to_query
+    whole = np.linalg.norm(turned, axis=1)
+    vectors = np.column_stack([pruning.leading(turned, whole, basis.width), exact @ basis.mean])
+    return pruning.Bounded(
+        vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), np.linalg.norm(exact, axis=1), basis
+    )
