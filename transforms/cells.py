@@ -26,7 +26,9 @@ _CELLS_A_ROOT = 3
 _MAX_CELLS = 1 << 14
 # Numbers of a vector, in that basis, by which cells are made.
 LEADING = 64
-_SAMPLED_POSTS_A_CELL, _SAMPLED_USERS = 16, 8192
+_SAMPLED_POSTS_A_CELL = 16
+# Users, and posts, by which the basis is found.
+_BALANCED_BY = 1 << 14
 _ROUNDS = 8
 _ROWS_AT_ONCE = 8192
 _FILES = ("to_query", "to_post", "mean", "centres", "shares")
@@ -77,12 +79,12 @@ class Cells(NamedTuple):
 def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
     """Finds the cells by a sample of item_embeddings/ and user_embeddings/, writes them, and gives the directory.
 
-    Held are some thousand users and 16 posts a cell, and a part. The parts of both tables are made by a hash of the id,
+    Held are 16 posts a cell, some thousand users, and a part. The parts of both tables are made by a hash of the id,
     so that any few are like all.
     """
     sample = _some_rows(items_dir, _SAMPLED_POSTS_A_CELL * num_cells)
     known = sample.any(axis=1)
-    posts, users = sample[known].astype(np.float64), _some_rows(users_dir, _SAMPLED_USERS).astype(np.float64)
+    users, posts = _some_rows(users_dir, _BALANCED_BY), _evenly(sample[known], _BALANCED_BY)
     basis = pruning.balance(users, posts) or pruning.balance(posts, posts) or pruning.unchanged(sample.shape[1])
     turned = _leading(sample[known], basis, LEADING)
     centres = _centres(turned, num_cells)
@@ -109,12 +111,15 @@ def _some_rows(directory: str, num_rows: int) -> np.ndarray:
         found.append(blocks.vectors_to_numpy(tables.read_file(path, ["embedding"]).column("embedding")))
         if sum(map(len, found)) >= num_rows:
             break
-    rows = np.concatenate(found)
+    return _evenly(np.concatenate(found), num_rows)
+
+
+def _evenly(rows: np.ndarray, num_rows: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows), num_rows, endpoint=False).astype(np.int64)] if len(rows) > num_rows else rows
 
 
 def _leading(embeddings: np.ndarray, basis: pruning.Basis, width: int) -> np.ndarray:
-    turned: np.ndarray = (embeddings - basis.mean).astype(np.float32) @ basis.to_post[:, :width].astype(np.float32)
+    turned: np.ndarray = (embeddings - basis.mean.astype(np.float32)) @ basis.to_post[:, :width].astype(np.float32)
     return turned
 
 

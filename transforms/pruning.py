@@ -119,8 +119,9 @@ def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray) -> float:
 def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
     """The basis in which both covariances are the same diagonal one, its largest entries first; no width yet.
 
-    None where no query or no post says anything. Queries and posts are [n, d] and [m, d] float64.
+    None where no query or no post says anything. Queries and posts are [n, d] and [m, d].
     """
+    queries, posts = queries.astype(np.float64), posts.astype(np.float64)
     lengths = np.linalg.norm(queries, axis=1)
     if not lengths.any() or not len(posts):
         return None

@@ -34,7 +34,7 @@ class Visits:
     """Which queries look at which regions, a bit a pair: [num_regions, num_queries / 8]."""
 
     def __init__(self, num_regions: int, num_queries: int) -> None:
-        self._num_queries = num_queries
+        self.num_queries = num_queries
         self._bits = np.zeros((num_regions, -(-num_queries // 8)), np.uint8)
 
     def add(self, first: int, asked: np.ndarray) -> None:
@@ -49,7 +49,7 @@ class Visits:
 
     def queries(self, region: int) -> np.ndarray:
         """Who looks at a region: [m] int64, ascending."""
-        return np.flatnonzero(np.unpackbits(self._bits[region], count=self._num_queries))
+        return np.flatnonzero(np.unpackbits(self._bits[region], count=self.num_queries))
 
 
 class Piece(NamedTuple):
@@ -135,7 +135,7 @@ class Regions:
 
 
 def read(candidates_dir: str) -> Regions | None:
-    """The regions of a catalogue; None where it has none."""
+    """The regions of a catalogue; None where it has none, or no embedding."""
     directory = FileSystems.join(candidates_dir, REGIONS_DIR)
     files = tables.list_files(directory)
     if not files:
@@ -146,6 +146,8 @@ def read(candidates_dir: str) -> Regions | None:
     # Posts without embedding score nothing: nobody looks for them here.
     parts = [part.filter(pc.less(part["cell"], len(found.centres))) for part in parts]
     rows = tables.to_block(pa.concat_tables(parts))
+    if not rows.num_rows:
+        return None
     return Regions(
         [FileSystems.join(candidates_dir, os.path.basename(path)) for path in files],
         np.cumsum(num_rows) - num_rows,

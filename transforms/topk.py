@@ -24,6 +24,7 @@ TILE_ROWS = 8192
 # Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.
 _PRUNED_QUERIES = 1024
 _CHOOSE_AGAIN = 4
+_ALMOST_ALL = 0.5
 _COLUMNS = [name for name in schemas.candidates(1, 1).names if name != "profile"]
 
 
@@ -140,12 +141,18 @@ def _tiles(visits: Visits, regions: Regions, eligibility: Eligibility) -> Iterat
     for first, block, pieces in threads.ahead(regions.read(visits.regions, _COLUMNS)):
         eligible = eligibility.mask(block)
         place = np.append(0, np.cumsum(eligible))
-        pairs = []
+        looks = []
         for region, rows in pieces:
             columns = slice(int(place[rows.start]), int(place[rows.stop]))
             if columns.start < columns.stop:
-                pairs += [(some, columns) for some in in_blocks(visits.queries(region))]
-        if pairs:
+                looks.append((visits.queries(region), columns))
+        if sum(len(rows) * (columns.stop - columns.start) for rows, columns in looks) > (
+            _ALMOST_ALL * visits.num_queries * place[-1]
+        ):
+            # One product of everything is less work than many of most.
+            looks = [(np.arange(visits.num_queries), slice(0, int(place[-1])))]
+        if looks:
+            pairs = [(some, columns) for rows, columns in looks for some in in_blocks(rows)]
             yield first, Tile.of(block.filter(pa.array(eligible))), pairs
 
 

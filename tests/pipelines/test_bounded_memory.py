@@ -51,6 +51,8 @@ def test_no_step_holds_the_catalogue(worlds: Path) -> None:
     assert rows["embed"]["item_embeddings"] == rows["recommend"]["candidates"] == posts
     assert rows["recommend"]["recommendations"] == k * rows["embed"]["user_embeddings"] > 0
     assert rows["recommend"]["similar_posts"] == 5 * posts
+    candidates = worlds / "large" / "output" / "runs" / bounded_run.RUN_DATE / "candidates"
+    assert any((candidates / "_regions").iterdir())
 
     # The limit means something: a step that keeps what it reads does not get through.
     hoarding = start(worlds, "embed", "recommend", "hoard=transforms.tables.read_file")

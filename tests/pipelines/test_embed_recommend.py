@@ -12,7 +12,7 @@ import pytest
 from pipelines import embed, fuse, recommend, stage
 from pipelines.options import Options
 from tests.transforms.space_fixtures import write_model
-from transforms import blocks, counts, schemas, tables
+from transforms import blocks, cells, counts, schemas, tables
 from transforms.space import read_space
 from transforms.text_blocks import text_terms
 
@@ -246,16 +246,27 @@ def test_tables_do_not_depend_on_the_number_of_parts(fused_run: Path) -> None:
         ]
 
 
+def test_tables_do_not_depend_on_cells(fused_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = {"k": 10, "num_parts": 3, "max_per_author": 2, "include_sensitive": True}
+    first = run(fused_run, **flags)
+    monkeypatch.setattr(cells, "MIN_POSTS", 1)
+    second = run(fused_run, **flags)
+    assert (fused_run / "runs" / "2024-05-31" / "candidates" / "_regions").is_dir()
+    for name in recommend.STAGE.writes:
+        one, other = (sorted(found[name], key=row_key) for found in (first, second))
+        assert one == other, name
+
+
 def test_a_part_is_one_scan_of_the_catalogue_unless_its_lists_are_long(tmp_path: Path) -> None:
     for name in ("user_embeddings", "history"):
         (tmp_path / name).mkdir()
-    users = pa.record_batch({"user_id": pa.array([f"u{i}" for i in range(9000)])})
+    users = pa.record_batch({"user_id": pa.array([f"u{i}" for i in range(18_000)])})
     tables.write_file(str(tmp_path / "user_embeddings" / "part-0.parquet"), users, users.schema)
     history = schemas.empty(schemas.HISTORY)
     tables.write_file(str(tmp_path / "history" / "part-0.parquet"), history, schemas.HISTORY)
     places = stage.Places(str(tmp_path), str(tmp_path), str(tmp_path))
     assert recommend.num_parts(Options(k=50), places) == 2
-    assert recommend.num_parts(Options(k=1000), places) == 18
+    assert recommend.num_parts(Options(k=1000), places) == 36
     assert recommend.num_parts(Options(k=50, num_parts=7), places) == 7
 
 
