@@ -70,6 +70,12 @@ def test_partition_keeps_every_row_once_and_keys_together(num_parts: int) -> Non
     assert sorted(rows) == list(range(500))
 
 
+def test_numbers_are_the_parts_themselves() -> None:
+    block = pa.RecordBatch.from_pydict({"part": pa.array([2, 0, 2, 5], pa.int32()), "row": [0, 1, 2, 3]})
+    found = {part: piece.column("row").to_pylist() for part, piece in blocks.partition(block, "part", 6)}
+    assert found == {0: [1], 2: [0, 2], 5: [3]}
+
+
 def test_run_starts_takes_null_for_a_value() -> None:
     first = pa.array(["a", "a", None, None, "b"])
     second = pa.array([1, 1, 1, 2, 2])

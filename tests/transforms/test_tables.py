@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -92,6 +93,21 @@ def test_read_blocks_streams_in_order(tmp_path: Path) -> None:
     found = [block.column("post_id").to_pylist() for block in tables.read_blocks(str(tmp_path), 2, ["post_id"])]
     assert found == [["a", "b"], ["c"], ["d"]]
     assert blocks.concat(list(tables.read_blocks(str(tmp_path), 2))).num_rows == 4
+
+
+def test_only_row_groups_with_rows_that_are_wanted_are_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    tables.write_file(path, _block(*"abcdefg"), SCHEMA, row_group_rows=2)
+
+    def read(*ranges: tuple[int, int]) -> list[tuple[int, list[str]]]:
+        starts, stops = np.array(ranges, np.int64).reshape(-1, 2).T
+        groups = tables.read_row_groups(path, starts, stops, ["post_id"])
+        return [(start, block.column("post_id").to_pylist()) for start, block in groups]
+
+    assert read() == []
+    assert read((2, 3)) == [(2, ["c", "d"])]
+    assert read((1, 3), (6, 7)) == [(0, ["a", "b"]), (2, ["c", "d"]), (6, ["g"])]
+    assert read((0, 7)) == [(0, ["a", "b"]), (2, ["c", "d"]), (4, ["e", "f"]), (6, ["g"])]
 
 
 def test_the_newest_time_is_told_by_the_footers(tmp_path: Path) -> None:

@@ -59,3 +59,33 @@ def test_an_error_in_a_thread_is_the_bundles() -> None:
     with pytest.raises(ZeroDivisionError):
         list(work.process(0))
         list(work.finish_bundle())
+
+
+def test_ahead_gives_the_same_and_makes_one_more_than_is_worked_on() -> None:
+    made, worked_on = [], threading.Event()
+
+    def source() -> Iterator[int]:
+        for number in range(4):
+            made.append(number)
+            if number == 1:
+                worked_on.set()
+            yield number
+
+    given = []
+    for number in threads.ahead(source()):
+        if number == 0:
+            assert worked_on.wait(timeout=30)  # the next is made while this one is worked on
+        given.append(number)
+        assert len(made) <= number + 2
+    assert given == [0, 1, 2, 3]
+
+
+def test_an_error_ahead_comes_after_what_was_made() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("gone")
+
+    coming = threads.ahead(source())
+    assert next(coming) == 1
+    with pytest.raises(OSError, match="gone"):
+        next(coming)
