@@ -169,7 +169,7 @@ class Best:
             part = slice(start, start + _RESCORED_AT_ONCE)
             queries = self.queries.take(row[part], axis=0).astype(np.float64)
             posts = tile.vectors.take(column[part], axis=0).astype(np.float64)
-            score[part] = np.einsum("ij,ij->i", queries, posts)
+            score[part] = np.vecdot(queries, posts)
         return score
 
     def add(self, entries: Entries, first: int) -> None:

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import blocks
+from transforms import blas, blocks
 from transforms.profiles import history_weights
 from transforms.selection import to_matrix
 from transforms.topk import Ranked
@@ -109,6 +110,7 @@ def explain(
     source: pa.Array,
     liked: Liked,
     vectors: GatheredVectors,
+    num_threads: int = 1,
 ) -> Reasons:
     """The reasons of every row of `ranked`.
 
@@ -127,24 +129,34 @@ def explain(
       source: [n] string, history, interests or both.
       liked: of these users.
       vectors: of `liked.post_id`.
+      num_threads: threads that work on users side by side.
     """
     num_users, num_rows = len(queries), len(ranked.query)
     by_liked, because = np.zeros(num_rows, bool), np.full(num_rows, -1, np.int64)
     starts = np.append(np.arange(0, num_users, _USERS_AT_ONCE), num_users)
     row_cuts, liked_cuts = np.searchsorted(ranked.query, starts), np.searchsorted(liked.user, starts)
     item_code = vectors.codes_of(ranked.items.post_id)
-    for i, start in enumerate(starts[:-1]):
+
+    def judge(i: int) -> None:
         rows, entries = np.arange(*row_cuts[i : i + 2]), np.arange(*liked_cuts[i : i + 2])
         if len(rows) and len(entries):
-            users = queries[start : starts[i + 1]].astype(np.float64)
+            users = queries[starts[i] : starts[i + 1]].astype(np.float64)
             item = ranked.item[rows]
             scaled = vectors.of(entries, "profile") * scales[liked.user[entries]]
             counted = np.repeat(liked.weights[entries], (own_width, scaled.shape[1] - own_width), axis=1)
-            speech = _Speech(liked.user[entries] - start, counted * scaled, len(users))
+            speech = _Speech(liked.user[entries] - starts[i], counted * scaled, len(users))
             by_liked[rows], spoke = speech.judge(
-                users, ranked.query[rows] - start, ranked.items.vectors[item], item_code[item], vectors.codes[entries]
+                users,
+                ranked.query[rows] - starts[i],
+                ranked.items.vectors[item],
+                item_code[item],
+                vectors.codes[entries],
             )
             because[rows] = np.where(spoke >= 0, entries[spoke], -1)
+
+    with blas.one_thread(), futures.ThreadPoolExecutor(num_threads) as pool:
+        for _ in pool.map(judge, range(len(starts) - 1)):
+            pass
     sources = source.to_numpy(zero_copy_only=False)[ranked.query]
     by_history = (sources == "history") | ((sources == "both") & by_liked)
     reason = pa.array(np.where(by_history, "history", "interests"), pa.string())

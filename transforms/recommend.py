@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import blocks, schemas, shuffle
+from transforms import blocks, schemas, shuffle, threads
 from transforms.languages import primary_language
 from transforms.popular import popular
 from transforms.reasons import GatheredVectors, Reasons, explain, strongest
@@ -168,7 +168,7 @@ def _own_lists(
     )
     wanted = VECTORS if prefers.taste_share else ("profile",)
     unwanted = set(VECTORS) - set(wanted)
-    vectors = GatheredVectors(liked.post_id, catalogue.read(READ_ROWS, without=unwanted), wanted)
+    vectors = GatheredVectors(liked.post_id, threads.ahead(catalogue.read(READ_ROWS, without=unwanted)), wanted)
     # Of a pool that holds at most so many posts of an author no list can hold more.
     tastes = None
     if prefers.taste_share and len(ranked.query):
@@ -177,7 +177,9 @@ def _own_lists(
     ranked = rerank(ranked, config.k, prefers, tastes)
     own_scales = scales.take(pc.index_in(users.column("user_id"), value_set=scales.column("user_id")))
     spread = np.repeat(blocks.vectors_to_numpy(own_scales.column("scales")), config.block_widths, axis=1)
-    return ranked, explain(ranked, queries, spread, config.block_widths[0], users.column("source"), liked, vectors)
+    own_width = config.block_widths[0]
+    sources, num_threads = users.column("source"), config.num_threads
+    return ranked, explain(ranked, queries, spread, own_width, sources, liked, vectors, num_threads)
 
 
 def _popular_lists(
