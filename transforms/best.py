@@ -80,7 +80,7 @@ class PreparedTile:
 
     def at_least(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """What exact scores are at least, of [m, c] products of these queries: [m, c] float32."""
-        return _below(scores - self.error[rows, None])
+        return selection.round_down(scores - self.error[rows, None])
 
 
 class Best:
@@ -160,7 +160,7 @@ class Best:
             capped = selection.rank_in_group(group, score, column, lambda columns: pa.array(columns)) < self._cap
             (matrix,) = selection.to_matrix(row[capped], (score[capped],), len(unbound), (-np.inf,))
             reached = selection.kth_largest(matrix, self._k)
-        return _below(reached - 2 * tile.error[rows])
+        return selection.round_down(reached - 2 * tile.error[rows])
 
     def _rescore(self, tile: PreparedTile, row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """The scores of entries in float64, rounded: [m] float32."""
@@ -260,11 +260,6 @@ def _drop_over_cap(score: np.ndarray, number: np.ndarray, cap: int, kept: Kept) 
     score[row[over], column[over]] = -np.inf
 
 
-def _below(bound: np.ndarray) -> np.ndarray:
-    """Bounds as float32, rounded down; -inf stays."""
-    return np.nextafter(bound.astype(np.float32), np.float32(-np.inf))
-
-
 def _at_least_lowest(bound: np.ndarray) -> np.ndarray:
     """The bounds, rounded down to float32 and finite: what is excluded has -inf and is below every bound."""
-    return _below(np.maximum(bound, selection.LOWEST))
+    return selection.round_down(np.maximum(bound, selection.LOWEST))

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, cells, pruning, tables
+from transforms import blocks, cells, pruning, selection, tables
 
 CELLS_DIR, REGIONS_DIR = "_cells", "_regions"
 # A query first looks at so many regions, those with the best centres, and at more where these are small for its k.
@@ -26,8 +26,8 @@ _FIRST_POSTS_FOR_EACH = 4
 # Queries whose bounds are held at a time: a multiple of 8.
 _ROWS_AT_ONCE = 1024
 
-# Of scores or bounds [n, num_regions] of some queries, and which queries these are: what they look at, bool.
-_Choose = Callable[[np.ndarray, slice], np.ndarray]
+# Of some queries, bounded, and which these are: the regions that they look at, [num_regions, n] bool.
+_Choose = Callable[[pruning.Bounded, slice], np.ndarray]
 
 
 class Visits:
@@ -37,9 +37,8 @@ class Visits:
         self.num_queries = num_queries
         self._bits = np.zeros((num_regions, -(-num_queries // 8)), np.uint8)
 
-    def add(self, first: int, asked: np.ndarray) -> None:
-        """Notes [n, num_regions] bool of the n queries from `first`, a multiple of 8, on."""
-        packed = np.packbits(asked.T, axis=1)
+    def add(self, first: int, packed: np.ndarray) -> None:
+        """Notes the bits, [num_regions, n / 8], of n queries from `first`, a multiple of 8, on."""
         self._bits[:, first // 8 : first // 8 + packed.shape[1]] |= packed
 
     @property
@@ -86,36 +85,41 @@ class Regions:
 
     def nearest(self, queries: np.ndarray, k: int, pool: futures.Executor) -> Visits:
         """The few regions of each query, [n, d] float32, whose centres score most."""
-        enough = _FIRST_POSTS_FOR_EACH * k / max(self.num_rows.mean(), 1)
+        enough = _FIRST_POSTS_FOR_EACH * k / self.num_rows.mean()
         count = min(len(self.file), _FIRST_REGIONS + int(enough))
-
-        def choose(scores: np.ndarray, _: slice) -> np.ndarray:
-            best = np.argpartition(scores, scores.shape[1] - count, axis=1)[:, -count:]
-            asked = np.zeros(scores.shape, bool)
-            np.put_along_axis(asked, best, True, axis=1)
-            return asked
-
         centres = self.bounded.vectors.copy()
         # Without the length of the other numbers and the radius, which say how much more there could be.
         centres[:, -3:-1] = 0
-        return self._visits(queries, centres, choose, pool)
+
+        def choose(bounded: pruning.Bounded, _: slice) -> np.ndarray:
+            scores = bounded.vectors @ centres.T
+            best = np.argpartition(scores, len(centres) - count, axis=1)[:, -count:]
+            asked = np.zeros(scores.shape[::-1], bool)
+            asked[best, np.arange(len(best))[:, None]] = True
+            return asked
+
+        return self._visits(queries, choose, pool)
 
     def reaching(self, queries: np.ndarray, floor: np.ndarray, pool: futures.Executor) -> Visits:
         """The regions that could have a post with a score of `floor`, [n] float32, or more."""
-        return self._visits(queries, self.bounded.vectors, lambda bounds, rows: bounds >= floor[rows, None], pool)
 
-    def _visits(self, queries: np.ndarray, vectors: np.ndarray, choose: _Choose, pool: futures.Executor) -> Visits:
+        def choose(bounded: pruning.Bounded, rows: slice) -> np.ndarray:
+            enough = selection.round_down(floor[rows] - pruning.error(bounded, self.bounded))
+            asked: np.ndarray = self.bounded.vectors @ bounded.vectors.T >= enough
+            return asked
+
+        return self._visits(queries, choose, pool)
+
+    def _visits(self, queries: np.ndarray, choose: _Choose, pool: futures.Executor) -> Visits:
         visits = Visits(len(self.file), len(queries))
-        transposed = np.ascontiguousarray(vectors.T)
 
         def look(first: int) -> tuple[int, np.ndarray]:
             rows = slice(first, first + _ROWS_AT_ONCE)
-            bounded = _bound_queries(queries[rows], self.bounded.basis)
-            slack = pruning.error(bounded, self.bounded).astype(np.float32)
-            return first, choose(bounded.vectors @ transposed + slack[:, None], rows)
+            asked = choose(_bound_queries(queries[rows], self.basis), rows)
+            return first, np.packbits(asked, axis=1)
 
-        for first, asked in pool.map(look, range(0, len(queries), _ROWS_AT_ONCE)):
-            visits.add(first, asked)
+        for first, packed in pool.map(look, range(0, len(queries), _ROWS_AT_ONCE)):
+            visits.add(first, packed)
         return visits
 
     def read(self, wanted: np.ndarray, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch, list[Piece]]]:

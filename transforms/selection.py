@@ -32,6 +32,11 @@ def score_error(width: int, query_norms: np.ndarray, max_norm: float) -> np.ndar
     return (width + 4) * ROUNDOFF * query_norms * max_norm
 
 
+def round_down(bounds: np.ndarray) -> np.ndarray:
+    """Bounds as float32, no larger than they are; -inf stays."""
+    return np.nextafter(bounds.astype(np.float32), np.float32(-np.inf))
+
+
 def survivors(scores: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores not below their row's threshold: ([m] row, [m] column), int64, row by row.
 
