@@ -21,6 +21,8 @@ _QUERY_ROWS = 512
 _COLUMNS = 512
 # Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
 _MERGE_SHARE = 0.5
+# Numbers of pending entries that differ by less are alike.
+_FEW = 16
 # So that what is gathered for a product in float64 stays in the processor's cache.
 _RESCORED_AT_ONCE = 512
 
@@ -191,35 +193,38 @@ class Best:
         # Numbers of 16 bits are sorted in linear time (numpy's radix sort).
         order = np.argsort(row.astype(np.uint16) if len(self._score) <= 1 << 16 else row, kind="stable")
         row, score, number = row[order], score[order], number[order]
-        starts = range(0, len(self._score), _QUERY_ROWS)
-        cuts = np.searchsorted(row, [*starts, len(self._score)])
+        starts = np.flatnonzero(np.diff(row, prepend=-1))
+        counts = np.diff(np.append(starts, len(row)))
 
-        def merge_rows(i: int) -> None:
-            part = slice(cuts[i], cuts[i + 1])
-            if cuts[i] < cuts[i + 1]:
-                self._merge_rows(starts[i], row[part] - starts[i], score[part], number[part], kept)
+        def merge_rows(some: np.ndarray) -> None:
+            place = np.repeat(np.arange(len(some)), counts[some])
+            within = np.arange(len(place)) - np.repeat(np.cumsum(counts[some]) - counts[some], counts[some])
+            entries = starts[some][place] + within
+            self._merge_rows(row[starts[some]], place, score[entries], number[entries], kept)
 
-        for _ in pool.map(merge_rows, range(len(starts))):
+        for _ in pool.map(merge_rows, _alike(counts)):
             pass
 
-    def _merge_rows(self, start: int, row: np.ndarray, score: np.ndarray, number: np.ndarray, kept: Kept) -> None:
-        rows = slice(start, start + _QUERY_ROWS)
-        held_score, held_number = self._score[rows], self._number[rows]
-        new_score, new_number = selection.to_matrix(row, (score, number), len(held_score), (-np.inf, -1))
-        score = np.concatenate([held_score, new_score], axis=1)
-        number = np.concatenate([held_number, new_number], axis=1)
+    def _merge_rows(
+        self, rows: np.ndarray, place: np.ndarray, score: np.ndarray, number: np.ndarray, kept: Kept
+    ) -> None:
+        """Merges what is pending of some rows, [r]; `place` [m] in these is ascending."""
+        new_score, new_number = selection.to_matrix(place, (score, number), len(rows), (-np.inf, -1))
+        score = np.concatenate([self._score[rows], new_score], axis=1)
+        number = np.concatenate([self._number[rows], new_number], axis=1)
         if self._cap is not None:
             _drop_over_cap(score, number, self._cap, kept)
         best = np.argpartition(score, score.shape[1] - self._k, axis=1)[:, -self._k :]
-        held_score[:], held_number[:] = np.take_along_axis(score, best, 1), np.take_along_axis(number, best, 1)
-        kth = held_score.min(axis=1)
-        self._break_ties(held_score, held_number, score, number, kth, kept)
-        np.maximum(self._floor[rows], kth, out=self._floor[rows])
+        best_score, best_number = np.take_along_axis(score, best, 1), np.take_along_axis(number, best, 1)
+        kth = best_score.min(axis=1)
+        self._break_ties(best_score, best_number, score, number, kth, kept)
+        self._score[rows], self._number[rows] = best_score, best_number
+        self._floor[rows] = np.maximum(self._floor[rows], kth)
 
     def _break_ties(
         self,
-        held_score: np.ndarray,
-        held_number: np.ndarray,
+        best_score: np.ndarray,
+        best_number: np.ndarray,
         score: np.ndarray,
         number: np.ndarray,
         kth: np.ndarray,
@@ -232,8 +237,8 @@ class Best:
             row, column = np.nonzero(reach[tied])
             entries = score[tied][row, column], number[tied][row, column]
             first = selection.rank_in_group(row, *entries, kept.ids_of) < self._k
-            held_score[tied] = entries[0][first].reshape(len(tied), self._k)
-            held_number[tied] = entries[1][first].reshape(len(tied), self._k)
+            best_score[tied] = entries[0][first].reshape(len(tied), self._k)
+            best_number[tied] = entries[1][first].reshape(len(tied), self._k)
 
     def ranked(self, kept: Kept, pool: futures.Executor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(query, rank from 1, score, row of the kept posts), by query and rank, when there is nothing more to come."""
@@ -249,6 +254,18 @@ class Best:
         yield self._number[self._number >= 0]
         for _, _, number in self._pending:
             yield number
+
+
+def _alike(counts: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows with about as many entries together, so that one with very many does not make the matrix of others wide."""
+    order = np.argsort(counts, kind="stable")
+    counts = counts[order]
+    start = 0
+    while start < len(order):
+        about = int(np.searchsorted(counts, 2 * counts[start] + _FEW, side="right"))
+        stop = min(start + _QUERY_ROWS, about)
+        yield order[start:stop]
+        start = stop
 
 
 def _drop_over_cap(score: np.ndarray, number: np.ndarray, cap: int, kept: Kept) -> None:

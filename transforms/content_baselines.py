@@ -140,16 +140,17 @@ def nearest(
       queries: [u, d] float32.
       posts: (post_id [n], vectors [n, d]) in pieces; zeros where nothing is known.
     """
-    excluded = judged.excluded.tocoo()
-    nobody = pa.array([], pa.string())
+    # Zeros score the same with every post, which would all have to be told apart by their ids.
+    asking = np.flatnonzero(queries.any(axis=1))
+    excluded = judged.excluded.tocsr()[asking].tocoo()
     exclusions = Exclusions(
         excluded.row.astype(np.int64),
         judged.posts.post_id.take(pa.array(excluded.col)),
         np.empty(0, np.int64),
-        nobody,
+        pa.array([], pa.string()),
     )
     ranked = top_k(
-        queries,
+        queries[asking],
         (_tile(judged, post_id, vectors) for post_id, vectors in posts),
         k,
         eligibility=Eligibility(include_sensitive=True, include_reposts=True),
@@ -157,8 +158,7 @@ def nearest(
         num_threads=num_threads,
     )
     lists = np.full((len(queries), k), -1, np.int64)
-    lists[ranked.query, ranked.rank - 1] = judged.posts.places(ranked.post_id)
-    lists[~queries.any(axis=1)] = -1
+    lists[asking[ranked.query], ranked.rank - 1] = judged.posts.places(ranked.post_id)
     return lists
 
 

@@ -1,11 +1,12 @@
 import datetime
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import best, blocks, schemas, topk
+from transforms import best, blocks, schemas, selection, topk
 from transforms.kept import Kept
 from transforms.tiles import Eligibility, Exclusions
 
@@ -234,3 +235,24 @@ def test_losers_are_forgotten_without_changing_the_result(monkeypatch: pytest.Mo
 def test_limits_are_checked(k: int, cap: int | None, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         topk.top_k(np.eye(2, dtype=np.float32), [], k, eligibility=EVERYTHING, max_per_author=cap)
+
+
+def test_a_query_with_many_ties_does_not_make_the_others_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topk, "TILE_ROWS", 400)
+    sizes = []
+    to_matrix = selection.to_matrix
+
+    def watched(row: np.ndarray, *others: Any) -> tuple[np.ndarray, ...]:
+        made = to_matrix(row, *others)
+        sizes.append((made[0].size, len(row)))
+        return made
+
+    monkeypatch.setattr(selection, "to_matrix", watched)
+    rng = np.random.default_rng(8)
+    queries, vectors = (rng.standard_normal((n, 6)).astype(np.float32) for n in (300, 2_000))
+    queries[7] = 0  # everything scores the same
+    candidates = make_candidates(vectors)
+    ranked = topk.top_k(queries, [candidates], 5, eligibility=EVERYTHING)
+    assert as_lists(ranked, 300) == brute_force(queries, candidates, 5)
+    assert max(size for size, _ in sizes) < 10_000
+    assert sum(size for size, _ in sizes) < 4 * sum(entries for _, entries in sizes)
