@@ -109,7 +109,7 @@ def content_knn(judged: Judged, fused: str, project: Project, k: int, num_thread
     """
     profiles: np.ndarray | None = None
     by_post = judged.history.tocsc()
-    for block in tables.read_blocks(fused, _TILE_ROWS, ["post_id", "fused", "mask"]):
+    for block in tables.read_blocks(fused, READ_ROWS, ["post_id", "fused", "mask"]):
         place = judged.posts.places(block.column("post_id"))
         vectors = _project(block, project)[place >= 0]
         added = by_post[:, place[place >= 0]] @ vectors
@@ -125,7 +125,7 @@ def _project(block: pa.RecordBatch, project: Project) -> np.ndarray:
 
 
 def _vectors(judged: Judged, fused: str, project: Project) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    for block in tables.read_blocks(fused, _TILE_ROWS, ["post_id", "fused", "mask"]):
+    for block in tables.read_blocks(fused, READ_ROWS, ["post_id", "fused", "mask"]):
         yield block.column("post_id"), _project(block, project)
 
 
