@@ -57,13 +57,9 @@ class Cells(NamedTuple):
         cell = np.empty(len(embeddings), np.int32)
         for start in range(0, len(embeddings), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
-            cell[rows] = _nearest(self.turn(embeddings[rows]), self.centres)
+            cell[rows] = _nearest(_leading(embeddings[rows], self.basis, self.centres.shape[1]), self.centres)
         cell[~embeddings.any(axis=1)] = len(self.centres)
         return cell
-
-    def turn(self, embeddings: np.ndarray) -> np.ndarray:
-        """The leading numbers of posts in the basis: [n, w] float32."""
-        return _leading(embeddings, self.basis, self.centres.shape[1])
 
     def parts(self, cell: np.ndarray, post_id: pa.Array, num_parts: int) -> np.ndarray:
         """The part of each post, [n] int32: a range of cells each, all about as large.
@@ -119,6 +115,7 @@ def _evenly(rows: np.ndarray, num_rows: int) -> np.ndarray:
 
 
 def _leading(embeddings: np.ndarray, basis: pruning.Basis, width: int) -> np.ndarray:
+    """The leading numbers of posts in the basis: [n, width] float32."""
     turned: np.ndarray = (embeddings - basis.mean.astype(np.float32)) @ basis.to_post[:, :width].astype(np.float32)
     return turned
 

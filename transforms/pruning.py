@@ -69,8 +69,12 @@ def bound_posts(posts: np.ndarray, basis: Basis) -> Bounded:
 
 
 def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: Basis) -> Bounded:
-    vectors = leading(turned, last, basis.width)
-    return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), np.linalg.norm(original, axis=1), basis)
+    return bounded(leading(turned, last, basis.width), np.linalg.norm(original, axis=1), basis)
+
+
+def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: Basis) -> Bounded:
+    """What these vectors, [n, w] float64, bound; `original_norms`, [n], are of what they stand for."""
+    return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), original_norms, basis)
 
 
 def leading(turned: np.ndarray, last: np.ndarray, width: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from transforms.tastes import find_tastes, likeness_vectors
 from transforms.tiles import VECTORS, Catalogue, Eligibility, Exclusions
 from transforms.topk import Ranked, top_k_of
 
-# Users whose lists are held at a time; each such block scans the catalogue once.
+# Users whose lists are held at a time; each such block looks through the catalogue, or what of it can matter.
 USER_ROWS = 1 << 14
 # Rows of the catalogue that are read at a time.
 READ_ROWS = 65_536

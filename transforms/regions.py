@@ -167,9 +167,7 @@ def _bound_regions(rows: pa.RecordBatch, basis: pruning.Basis) -> pruning.Bounde
     centre = blocks.vectors_to_numpy(rows.column("centre")).astype(np.float64)
     radius = rows.column("radius").to_numpy()
     vectors = np.column_stack([pruning.leading(centre, radius, basis.width), np.ones(len(centre))])
-    return pruning.Bounded(
-        vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), rows.column("spread").to_numpy(), basis
-    )
+    return pruning.bounded(vectors, rows.column("spread").to_numpy(), basis)
 
 
 def _bound_queries(queries: np.ndarray, basis: pruning.Basis) -> pruning.Bounded:
@@ -178,6 +176,4 @@ def _bound_queries(queries: np.ndarray, basis: pruning.Basis) -> pruning.Bounded
     turned = exact @ basis.to_query
     whole = np.linalg.norm(turned, axis=1)
     vectors = np.column_stack([pruning.leading(turned, whole, basis.width), exact @ basis.mean])
-    return pruning.Bounded(
-        vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), np.linalg.norm(exact, axis=1), basis
-    )
+    return pruning.bounded(vectors, np.linalg.norm(exact, axis=1), basis)

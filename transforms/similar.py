@@ -11,7 +11,7 @@ from transforms.space import Covariances, Space
 from transforms.tiles import Catalogue, Eligibility, Exclusions
 from transforms.topk import top_k_of
 
-# Posts whose neighbours are looked for at a time; each such block scans the catalogue once.
+# Posts whose neighbours are looked for at a time; each such block goes through the catalogue, or what of it can matter.
 POST_ROWS = 1 << 16
 
 

@@ -129,7 +129,7 @@ def _files(directory: str) -> tuple[tuple[str, int, float], ...]:
 
 @functools.lru_cache(maxsize=1)
 def _regions(directory: str, files: tuple[tuple[str, int, float], ...]) -> regions.Regions | None:
-    return regions.read(directory) if files else None
+    return regions.read(directory)
 
 
 @functools.lru_cache(maxsize=1)

@@ -72,6 +72,7 @@ def top_k(
     exclusions: Exclusions | None = None,
     max_per_author: int | None = None,
     column: str = "embedding",
+    with_vectors: bool = True,
     num_threads: int = 1,
 ) -> Ranked:
     """The k eligible candidates with the largest inner product with each query (fewer where fewer are eligible).
@@ -84,16 +85,19 @@ def top_k(
       exclusions: which pairs of query and candidate are left out besides.
       max_per_author: at most so many posts of one author a query; posts without an author count as nobody's.
       column: what a query is multiplied with; "popularity" makes it a vector of one number.
+      with_vectors: whether `items` has the posts' vectors, which are most of what is held.
       num_threads: threads that work on rows of the queries side by side.
 
     Raises:
       ValueError: k or max_per_author is less than 1.
     """
-    search = _Search(queries, k, exclusions, max_per_author)
+    search = _Search(queries, k, exclusions, max_per_author, with_vectors)
     # The threads here share the work: those of BLAS would wait for each other.
     with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for block in candidates:
-            for piece in blocks.split_rows(_eligible(block, eligibility), TILE_ROWS):
+            eligible = eligibility.mask(block)
+            kept = block if eligible.all() else block.filter(pa.array(eligible))
+            for piece in blocks.split_rows(kept, TILE_ROWS):
                 search.scan(Tile.of(piece, column), pool)
         return search.finish(pool)
 
@@ -111,22 +115,26 @@ def top_k_of(
 ) -> Ranked:
     """What `top_k` gives of a catalogue's embeddings; where it has regions, only of those that can matter it is read.
 
-    Args:
-      with_vectors: whether `items` has the posts' vectors, which are most of what is held.
-
-    The other arguments are those of `top_k`.
+    The arguments are those of `top_k`.
     """
     regions = catalogue.regions() if eligibility.needs_embedding else None
+    if regions is None:
+        return top_k(
+            queries,
+            threads.ahead(catalogue.read(TILE_ROWS, without=("profile",))),
+            k,
+            eligibility=eligibility,
+            exclusions=exclusions,
+            max_per_author=max_per_author,
+            with_vectors=with_vectors,
+            num_threads=num_threads,
+        )
     search = _Search(queries, k, exclusions, max_per_author, with_vectors)
     with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        if regions is None or not len(queries):
-            for block in threads.ahead(catalogue.read(TILE_ROWS, without=("profile",))):
-                search.scan(Tile.of(_eligible(block, eligibility)), pool)
-        else:
-            # First a look where most can be expected, to know what there is to beat.
-            search.look(regions.nearest(queries, k, pool), regions, eligibility, pool)
-            search.use(regions.basis)
-            search.visit(regions.reaching(queries, search.floor, pool), regions, eligibility, pool)
+        # First a look where most can be expected, to know what there is to beat.
+        search.look(regions.nearest(queries, k, pool), regions, eligibility, pool)
+        search.use(regions.basis)
+        search.visit(regions.reaching(queries, search.floor, pool), regions, eligibility, pool)
         return search.finish(pool)
 
 
@@ -160,11 +168,6 @@ def _author_hashes(tile: Tile) -> np.ndarray:
     """A number for each author, and one of its own where there is none: [num_posts] uint64."""
     known = blocks.valid(tile.author_id)
     return np.where(known, blocks.stable_hash(tile.author_id), blocks.stable_hash(tile.post_id, seed=1))
-
-
-def _eligible(block: pa.RecordBatch, eligibility: Eligibility) -> pa.RecordBatch:
-    eligible = eligibility.mask(block)
-    return block if eligible.all() else block.filter(pa.array(eligible))
 
 
 class _Search:
