@@ -67,6 +67,7 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
         )
         ordered = made | cells.OrderByCell(fitted, num_parts)
         made, in_regions = ordered.parts, stage.join(directory, regions.REGIONS_DIR)
+        schema = schemas.candidates(width, profile_width, cells.leading_width(width))
         _ = ordered.regions | "WriteRegions" >> tables.WriteParts(in_regions, schemas.regions(width))
     _ = made | "WriteCandidates" >> tables.WriteParts(directory, schema, TILE_ROWS)
 

@@ -45,24 +45,29 @@ class PreparedTile:
     """A tile with what all queries need of it, computed once.
 
     Attributes:
-      queries: [n, w] float32, what is multiplied with `transposed`, [w, num_posts].
+      queries: [n, w] float32, what is multiplied with `posts`, [num_posts, w].
       slack: [n] float64, how much less than the k-th score a product may be and its post still win.
       error: [n] float64, how far a float32 score can be from the exact one.
     """
 
-    def __init__(self, tile: Tile, exclusions: TileExclusions, best: "Best", max_norm: float) -> None:
+    def __init__(
+        self,
+        tile: Tile,
+        exclusions: TileExclusions,
+        best: "Best",
+        max_norm: float,
+        bounded: pruning.Bounded | None = None,
+    ) -> None:
         self.vectors, self.exclusions = tile.vectors, exclusions
         self.num_posts = len(tile.post_id)
         self.authors = author_codes(tile.author_id)
         self.error = selection.score_error(tile.vectors.shape[1], best.norms, max_norm)
         if best.bounded is None:
-            self.queries, self.slack = best.queries, 2 * self.error
-            multiplied = tile.vectors
+            self.queries, self.slack, self.posts = best.queries, 2 * self.error, tile.vectors
         else:
-            posts = pruning.bound_posts(tile.vectors, best.bounded.basis)
-            self.queries, self.slack = best.bounded.vectors, pruning.error(best.bounded, posts)
-            multiplied = posts.vectors
-        self.transposed = np.ascontiguousarray(multiplied.T)
+            bounded = bounded or pruning.bound_posts(tile.vectors, best.bounded.basis)
+            self.queries, self.slack = best.bounded.vectors, pruning.error(best.bounded, bounded)
+            self.posts = bounded.vectors
 
     def products(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[int, np.ndarray]]:
         """What queries score with `step` columns at a time, and the first of these; -inf for what is excluded.
@@ -75,7 +80,7 @@ class PreparedTile:
         queries = self.queries.take(rows, axis=0)
         for start in range(columns.start, columns.stop, step):
             stop = min(start + step, columns.stop)
-            scores = queries @ self.transposed[:, start:stop]
+            scores = queries @ self.posts[start:stop].T
             low, high = np.searchsorted(excluded_column, [start, stop])
             scores[excluded_row[low:high], excluded_column[low:high] - start] = -np.inf
             yield start, scores
@@ -113,9 +118,9 @@ class Best:
         """n."""
         return len(self.queries)
 
-    def use(self, basis: pruning.Basis | None) -> None:
-        """From now on bounds are looked at instead of scores; None for scores again."""
-        self.bounded = pruning.bound_queries(self.queries, basis) if basis is not None else None
+    def use(self, bounded: pruning.Bounded | None) -> None:
+        """From now on bounds are looked at instead of scores, of the queries so bounded; None for scores again."""
+        self.bounded = bounded
 
     def scan(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Entries:
         """What can win among these columns of a tile, of these rows of the queries ([m] int64, ascending)."""

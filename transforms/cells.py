@@ -8,7 +8,8 @@ are near each other. How a search goes by them is told in `transforms.regions`.
 import dataclasses
 import math
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -24,8 +25,8 @@ MIN_POSTS = 1 << 16
 # Cells for the root of the number of posts: with few a query looks at many posts, with many at many centres.
 _CELLS_A_ROOT = 3
 _MAX_CELLS = 1 << 14
-# Numbers of a vector, in that basis, by which cells are made.
-LEADING = 64
+# Numbers of a vector, in that basis, by which cells are made and scores are bounded.
+_LEADING = 64
 _SAMPLED_POSTS_A_CELL = 16
 # Users, and posts, by which the basis is found.
 _BALANCED_BY = 1 << 14
@@ -82,7 +83,7 @@ def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
     known = sample.any(axis=1)
     users, posts = _some_rows(users_dir, _BALANCED_BY), _evenly(sample[known], _BALANCED_BY)
     basis = pruning.balance(users, posts) or pruning.balance(posts, posts) or pruning.unchanged(sample.shape[1])
-    turned = _leading(sample[known], basis, LEADING)
+    turned = _leading(sample[known], basis, _LEADING)
     centres = _centres(turned, num_cells)
     centres = centres[_near_each_other(centres)]
     counts = np.bincount(_nearest(turned, centres), minlength=len(centres))
@@ -157,8 +158,18 @@ def _near_each_other(centres: np.ndarray) -> np.ndarray:
     return np.concatenate(ordered)
 
 
+def leading_width(width: int) -> int:
+    """How many numbers bound a post's scores: the leading ones of `width`, and the length of the others."""
+    return min(_LEADING, width) + 1
+
+
 class Ordered(NamedTuple):
-    """What `OrderByCell` makes: the catalogue, and of each of its parts the regions, a block of schemas.regions."""
+    """What `OrderByCell` makes.
+
+    Attributes:
+      parts: the catalogue, each post with the numbers `leading`, in the basis of the cells.
+      regions: of each part a block of schemas.regions.
+    """
 
     parts: beam.PCollection[tuple[int, pa.RecordBatch]]
     regions: beam.PCollection[tuple[int, pa.RecordBatch]]
@@ -182,16 +193,14 @@ class OrderByCell(beam.PTransform):
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Ordered:
         directory = AsSingleton(self.cells)
-        grouped = (
+        described = (
             parts
             | "FindCell" >> beam.Map(_with_cell, directory, num_parts=self.num_parts)
             | "ByCell" >> shuffle.GroupBlocks("part", self.num_parts)
             | "Sort" >> beam.MapTuple(lambda part, block: (part, blocks.sort(block, "cell", "post_id")))
+            | "Describe" >> beam.FlatMap(_describe, directory).with_outputs("regions", main="parts")
         )
-        return Ordered(
-            grouped | "WithoutCell" >> beam.MapTuple(lambda part, block: (part, block.drop_columns(["cell", "part"]))),
-            grouped | "Regions" >> beam.Map(_regions_of, directory),
-        )
+        return Ordered(described.parts, described.regions)
 
 
 def _with_cell(numbered: tuple[int, pa.RecordBatch], directory: str, num_parts: int) -> pa.RecordBatch:
@@ -202,22 +211,26 @@ def _with_cell(numbered: tuple[int, pa.RecordBatch], directory: str, num_parts: 
     return block.append_column("cell", pa.array(cell)).append_column("part", pa.array(part))
 
 
-def _regions_of(numbered: tuple[int, pa.RecordBatch], directory: str) -> tuple[int, pa.RecordBatch]:
-    """The runs of posts of one cell: where they lie in the part, and how far the posts are from their centre."""
+def _describe(numbered: tuple[int, pa.RecordBatch], directory: str) -> Iterator[Any]:
+    """The part with what bounds each post, and the runs of posts of one cell: how far they are from their centre."""
     part, block = numbered
     basis = read(directory).basis
     cell = block.column("cell").to_numpy()
     starts = np.flatnonzero(np.diff(cell, prepend=-1))
     stops = np.append(starts[1:], len(cell))
     embeddings = blocks.vectors_to_numpy(block.column("embedding"))
-    centre = np.empty((len(starts), embeddings.shape[1]), np.float32)
+    width = embeddings.shape[1]
+    leading = np.empty((len(cell), leading_width(width)), np.float32)
+    centre = np.empty((len(starts), width), np.float32)
     radius, spread = np.empty(len(starts)), np.empty(len(starts))
     for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         centred = embeddings[start:stop].astype(np.float64) - basis.mean
         turned = centred @ basis.to_post
+        leading[start:stop] = pruning.leading(turned, leading.shape[1] - 1)
         centre[i] = turned.mean(axis=0)
         radius[i] = np.linalg.norm(turned - centre[i], axis=1).max()
         spread[i] = np.linalg.norm(centred, axis=1).max()
+    yield part, block.drop_columns(["cell", "part"]).append_column("leading", blocks.numpy_to_vectors(leading))
     columns = [pa.array(starts), pa.array(stops - starts), pa.array(cell[starts]), blocks.numpy_to_vectors(centre)]
-    schema = schemas.regions(embeddings.shape[1])
-    return part, pa.RecordBatch.from_arrays([*columns, pa.array(radius), pa.array(spread)], schema=schema)
+    found = pa.RecordBatch.from_arrays([*columns, pa.array(radius), pa.array(spread)], schema=schemas.regions(width))
+    yield beam.pvalue.TaggedOutput("regions", (part, found))

@@ -69,7 +69,8 @@ def bound_posts(posts: np.ndarray, basis: Basis) -> Bounded:
 
 
 def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: Basis) -> Bounded:
-    return bounded(leading(turned, last, basis.width), np.linalg.norm(original, axis=1), basis)
+    vectors = np.column_stack([leading(turned, basis.width), last])
+    return bounded(vectors, np.linalg.norm(original, axis=1), basis)
 
 
 def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: Basis) -> Bounded:
@@ -77,9 +78,9 @@ def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: Basis) -> Bo
     return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), original_norms, basis)
 
 
-def leading(turned: np.ndarray, last: np.ndarray, width: int) -> np.ndarray:
-    """The leading numbers, the length of the others, and the last number: [n, width + 2]."""
-    return np.column_stack([turned[:, :width], np.linalg.norm(turned[:, width:], axis=1), last])
+def leading(turned: np.ndarray, width: int) -> np.ndarray:
+    """The leading numbers and the length of the others: [n, width + 1]."""
+    return np.column_stack([turned[:, :width], np.linalg.norm(turned[:, width:], axis=1)])
 
 
 def error(queries: Bounded, posts: Bounded) -> np.ndarray:
@@ -104,13 +105,13 @@ def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | N
         return None
     every = max(1, len(queries) // _TRIED_QUERIES)
     queries, wanted = queries[::every].astype(np.float64), kth[::every, None]
-    turned_queries, from_mean = queries @ basis.to_query, queries @ basis.mean
-    turned_posts, ones = (posts - basis.mean) @ basis.to_post, np.ones(len(posts))
+    turned_queries, turned_posts = queries @ basis.to_query, (posts - basis.mean) @ basis.to_post
+    wanted_of_posts = wanted - (queries @ basis.mean)[:, None]
     best = _WORTHWHILE * _cost(queries, posts, wanted)
     for width in _WIDTHS:
         if width < queries.shape[1]:
-            narrow = leading(turned_queries, from_mean, width), leading(turned_posts, ones, width)
-            if (cost := _cost(*narrow, wanted)) < best:
+            narrow = leading(turned_queries, width), leading(turned_posts, width)
+            if (cost := _cost(*narrow, wanted_of_posts)) < best:
                 best, basis = cost, basis._replace(width=width)
     return basis if basis.width else None
 

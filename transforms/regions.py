@@ -23,11 +23,13 @@ CELLS_DIR, REGIONS_DIR = "_cells", "_regions"
 # A query first looks at so many regions, those with the best centres, and at more where these are small for its k.
 _FIRST_REGIONS = 16
 _FIRST_POSTS_FOR_EACH = 4
-# Queries whose bounds are held at a time: a multiple of 8.
+# Queries that are worked on at a time: a multiple of 8.
 _ROWS_AT_ONCE = 1024
+# More than what float64 errs in lengths.
+_ROUNDED_UP = 1 + 1e-9
 
-# Of some queries, bounded, and which these are: the regions that they look at, [num_regions, n] bool.
-_Choose = Callable[[pruning.Bounded, slice], np.ndarray]
+# Of some queries: the regions that they look at, [num_regions, n] bool.
+_Choose = Callable[[slice], np.ndarray]
 
 
 class Visits:
@@ -69,6 +71,7 @@ class Regions:
       start: [r] int64, first row of the file, ascending within one.
       num_rows: [r] int64.
       bounded: [r, w + 3] centres' leading numbers, length of the others, radius, 1.
+      max_norm: no embedding is longer.
     """
 
     paths: Sequence[str]
@@ -77,48 +80,68 @@ class Regions:
     start: np.ndarray
     num_rows: np.ndarray
     bounded: pruning.Bounded
+    max_norm: float
 
-    @property
-    def basis(self) -> pruning.Basis:
-        """In which bounds are sharp, not only of regions."""
-        return self.bounded.basis
+    def bound_queries(self, queries: np.ndarray, pool: futures.Executor) -> pruning.Bounded:
+        """Queries, [n, d] float32: leading numbers, length of the others, length of all, what the posts' mean gives."""
+        basis = self.bounded.basis
+        vectors = np.empty((len(queries), basis.width + 3), np.float32)
+        norms, original_norms = np.empty(len(queries)), np.empty(len(queries))
 
-    def nearest(self, queries: np.ndarray, k: int, pool: futures.Executor) -> Visits:
-        """The few regions of each query, [n, d] float32, whose centres score most."""
+        def bound(first: int) -> None:
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            exact = queries[rows].astype(np.float64)
+            turned = exact @ basis.to_query
+            whole, from_mean = np.linalg.norm(turned, axis=1), exact @ basis.mean
+            made = np.column_stack([pruning.leading(turned, basis.width), whole, from_mean])
+            vectors[rows], norms[rows] = made, np.linalg.norm(made, axis=1)
+            original_norms[rows] = np.linalg.norm(exact, axis=1)
+
+        for _ in pool.map(bound, range(0, len(queries), _ROWS_AT_ONCE)):
+            pass
+        return pruning.Bounded(vectors, norms, original_norms, basis)
+
+    def bound_posts(self, block: pa.RecordBatch, regions: np.ndarray) -> pruning.Bounded:
+        """Candidates that lie in these regions, [m] int64: leading numbers, length of the others, 0, 1."""
+        leading = blocks.vectors_to_numpy(block.column("leading"))
+        vectors = np.column_stack([leading, np.zeros(len(leading), np.float32), np.ones(len(leading), np.float32)])
+        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+        return pruning.Bounded(vectors, norms, self.bounded.original_norms[regions], self.bounded.basis)
+
+    def nearest(self, queries: pruning.Bounded, k: int, pool: futures.Executor) -> Visits:
+        """The few regions of each query whose centres score most."""
         enough = _FIRST_POSTS_FOR_EACH * k / self.num_rows.mean()
         count = min(len(self.file), _FIRST_REGIONS + int(enough))
         centres = self.bounded.vectors.copy()
         # Without the length of the other numbers and the radius, which say how much more there could be.
         centres[:, -3:-1] = 0
 
-        def choose(bounded: pruning.Bounded, _: slice) -> np.ndarray:
-            scores = bounded.vectors @ centres.T
+        def choose(rows: slice) -> np.ndarray:
+            scores = queries.vectors[rows] @ centres.T
             best = np.argpartition(scores, len(centres) - count, axis=1)[:, -count:]
             asked = np.zeros(scores.shape[::-1], bool)
             asked[best, np.arange(len(best))[:, None]] = True
             return asked
 
-        return self._visits(queries, choose, pool)
+        return self._visits(len(queries.vectors), choose, pool)
 
-    def reaching(self, queries: np.ndarray, floor: np.ndarray, pool: futures.Executor) -> Visits:
+    def reaching(self, queries: pruning.Bounded, floor: np.ndarray, pool: futures.Executor) -> Visits:
         """The regions that could have a post with a score of `floor`, [n] float32, or more."""
+        enough = selection.round_down(floor - pruning.error(queries, self.bounded))
 
-        def choose(bounded: pruning.Bounded, rows: slice) -> np.ndarray:
-            enough = selection.round_down(floor[rows] - pruning.error(bounded, self.bounded))
-            asked: np.ndarray = self.bounded.vectors @ bounded.vectors.T >= enough
+        def choose(rows: slice) -> np.ndarray:
+            asked: np.ndarray = self.bounded.vectors @ queries.vectors[rows].T >= enough[rows]
             return asked
 
-        return self._visits(queries, choose, pool)
+        return self._visits(len(queries.vectors), choose, pool)
 
-    def _visits(self, queries: np.ndarray, choose: _Choose, pool: futures.Executor) -> Visits:
-        visits = Visits(len(self.file), len(queries))
+    def _visits(self, num_queries: int, choose: _Choose, pool: futures.Executor) -> Visits:
+        visits = Visits(len(self.file), num_queries)
 
         def look(first: int) -> tuple[int, np.ndarray]:
-            rows = slice(first, first + _ROWS_AT_ONCE)
-            asked = choose(_bound_queries(queries[rows], self.basis), rows)
-            return first, np.packbits(asked, axis=1)
+            return first, np.packbits(choose(slice(first, first + _ROWS_AT_ONCE)), axis=1)
 
-        for first, packed in pool.map(look, range(0, len(queries), _ROWS_AT_ONCE)):
+        for first, packed in pool.map(look, range(0, num_queries, _ROWS_AT_ONCE)):
             visits.add(first, packed)
         return visits
 
@@ -152,13 +175,15 @@ def read(candidates_dir: str) -> Regions | None:
     rows = tables.to_block(pa.concat_tables(parts))
     if not rows.num_rows:
         return None
+    basis, spread = found.basis, rows.column("spread").to_numpy()
     return Regions(
         [FileSystems.join(candidates_dir, os.path.basename(path)) for path in files],
         np.cumsum(num_rows) - num_rows,
         np.repeat(np.arange(len(parts)), [part.num_rows for part in parts]),
         rows.column("start").to_numpy(),
         rows.column("num_rows").to_numpy(),
-        _bound_regions(rows, found.basis._replace(width=min(cells.LEADING, len(found.basis.mean)))),
+        _bound_regions(rows, basis._replace(width=cells.leading_width(len(basis.mean)) - 1)),
+        _ROUNDED_UP * float(np.linalg.norm(basis.mean) + spread.max()),
     )
 
 
@@ -166,14 +191,5 @@ def _bound_regions(rows: pa.RecordBatch, basis: pruning.Basis) -> pruning.Bounde
     """The centres' leading numbers, the length of the others, the radius and 1."""
     centre = blocks.vectors_to_numpy(rows.column("centre")).astype(np.float64)
     radius = rows.column("radius").to_numpy()
-    vectors = np.column_stack([pruning.leading(centre, radius, basis.width), np.ones(len(centre))])
+    vectors = np.column_stack([pruning.leading(centre, basis.width), radius, np.ones(len(centre))])
     return pruning.bounded(vectors, rows.column("spread").to_numpy(), basis)
-
-
-def _bound_queries(queries: np.ndarray, basis: pruning.Basis) -> pruning.Bounded:
-    """The queries' leading numbers, the length of the others, that of all, and what the posts' mean gives."""
-    exact = queries.astype(np.float64)
-    turned = exact @ basis.to_query
-    whole = np.linalg.norm(turned, axis=1)
-    vectors = np.column_stack([pruning.leading(turned, whole, basis.width), exact @ basis.mean])
-    return pruning.bounded(vectors, np.linalg.norm(exact, axis=1), basis)

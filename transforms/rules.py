@@ -41,7 +41,7 @@ class Rule:
 
 
 def _width(found: pa.Schema, name: str) -> int:
-    """The width of a column of vectors; 0 where there is no such column, which no schema of ours then equals."""
+    """The width of a column of vectors; 0 where there is no such column, so that one that has to be there is missed."""
     place = found.get_field_index(name)
     return (
         found.field(place).type.list_size if place >= 0 and pa.types.is_fixed_size_list(found.field(place).type) else 0
@@ -79,7 +79,7 @@ RULES: Mapping[str, Rule] = {
         lambda found: schemas.user_scales(_width(found, "scales")), "user_id", same_as="user_embeddings"
     ),
     "candidates": Rule(
-        lambda found: schemas.candidates(_width(found, "embedding"), _width(found, "profile")),
+        lambda found: schemas.candidates(*(_width(found, name) for name in ("embedding", "profile", "leading"))),
         "post_id",
         same_as=POSTS,
         intermediate=True,

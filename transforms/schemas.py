@@ -220,11 +220,13 @@ def user_embeddings(width: int) -> pa.Schema:
     )
 
 
-def candidates(width: int, profile_width: int) -> pa.Schema:
+def candidates(width: int, profile_width: int, leading_width: int = 0) -> pa.Schema:
     """Everything top-K has to know of a post: its vectors and what decides whether it may be recommended.
 
-    `lang` is the primary subtag (`languages.primary_language`).
+    `lang` is the primary subtag (`languages.primary_language`). Posts that lie by cell have a last column `leading`:
+    what bounds their scores (`transforms.cells`).
     """
+    leading = [pa.field("leading", vector(leading_width), nullable=False)] if leading_width else []
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),
@@ -237,6 +239,7 @@ def candidates(width: int, profile_width: int) -> pa.Schema:
             pa.field("is_repost", pa.bool_(), nullable=False),
             pa.field("is_reply", pa.bool_(), nullable=False),
             pa.field("popularity", pa.float64(), nullable=False),
+            *leading,
         ]
     )
 

@@ -8,7 +8,8 @@ and rounded to float32. So neither the sizes of tiles and blocks nor the library
 import concurrent.futures
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -96,8 +97,7 @@ def top_k(
     with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for block in candidates:
             eligible = eligibility.mask(block)
-            kept = block if eligible.all() else block.filter(pa.array(eligible))
-            for piece in blocks.split_rows(kept, TILE_ROWS):
+            for piece in blocks.split_rows(_filter(block, eligible), TILE_ROWS):
                 search.scan(Tile.of(piece, column), pool)
         return search.finish(pool)
 
@@ -131,10 +131,10 @@ def top_k_of(
         )
     search = _Search(queries, k, exclusions, max_per_author, with_vectors)
     with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        bounded = regions.bound_queries(queries, pool)
         # First a look where most can be expected, to know what there is to beat.
-        search.look(regions.nearest(queries, k, pool), regions, eligibility, pool)
-        search.use(regions.basis)
-        search.visit(regions.reaching(queries, search.floor, pool), regions, eligibility, pool)
+        search.look(regions.nearest(bounded, k, pool), regions, eligibility, pool)
+        search.visit(regions.reaching(bounded, search.floor, pool), bounded, regions, eligibility, pool)
         return search.finish(pool)
 
 
@@ -144,9 +144,19 @@ _Pair = tuple[np.ndarray, slice]
 _Look = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _tiles(visits: Visits, regions: Regions, eligibility: Eligibility) -> Iterator[tuple[int, Tile, list[_Pair]]]:
-    """What is looked at, a row group at a time: (number of its first post, tile of the eligible, who looks where)."""
-    for first, block, pieces in threads.ahead(regions.read(visits.regions, _COLUMNS)):
+class _Looked(NamedTuple):
+    """What of a row group is eligible, the number of its first post, and who looks where."""
+
+    tile: Tile
+    first: int
+    pairs: list[_Pair]
+    bounded: pruning.Bounded | None
+
+
+def _looked_at(visits: Visits, regions: Regions, eligibility: Eligibility, with_bounds: bool) -> Iterator[_Looked]:
+    """What is looked at, a row group at a time."""
+    columns_read = [*_COLUMNS, "leading"] if with_bounds else _COLUMNS
+    for first, block, pieces in regions.read(visits.regions, columns_read):
         eligible = eligibility.mask(block)
         place = np.append(0, np.cumsum(eligible))
         looks = []
@@ -161,7 +171,13 @@ def _tiles(visits: Visits, regions: Regions, eligibility: Eligibility) -> Iterat
             looks = [(np.arange(visits.num_queries), slice(0, int(place[-1])))]
         if looks:
             pairs = [(some, columns) for rows, columns in looks for some in in_blocks(rows)]
-            yield first, Tile.of(block.filter(pa.array(eligible))), pairs
+            kept = _filter(block, eligible)
+            met = np.array([piece.region for piece in pieces])
+            yield _Looked(Tile.of(kept), first, pairs, regions.bound_posts(kept, met) if with_bounds else None)
+
+
+def _filter(block: pa.RecordBatch, wanted: np.ndarray) -> pa.RecordBatch:
+    return block if wanted.all() else block.filter(pa.array(wanted))
 
 
 def _author_hashes(tile: Tile) -> np.ndarray:
@@ -193,10 +209,11 @@ class _Search:
             return
         if self._num_scanned >= self._choose_at:
             self._choose_basis(tile, pool)
+        squares = np.einsum("ij,ij->i", tile.vectors, tile.vectors, dtype=np.float64)
+        self._max_norm = max(self._max_norm, float(np.sqrt(squares.max())))
         everything = slice(0, len(tile.post_id))
-        self._take(
-            tile, self._num_scanned, [(rows, everything) for rows in in_blocks(np.arange(self._best.num_queries))], pool
-        )
+        pairs = [(rows, everything) for rows in in_blocks(np.arange(self._best.num_queries))]
+        self._take(_Looked(tile, self._num_scanned, pairs, None), pool)
         self._num_scanned += len(tile.post_id)
 
     @property
@@ -208,8 +225,9 @@ class _Search:
         self, visits: Visits, regions: Regions, eligibility: Eligibility, pool: concurrent.futures.Executor
     ) -> None:
         """Lets queries look at regions for what k posts reach there, and no more."""
+        self._max_norm = regions.max_norm
         floors = Floors(self._best.num_queries, self._k, self._cap)
-        for _, tile, pairs in _tiles(visits, regions, eligibility):
+        for tile, _, pairs, _ in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=False)):
             prepared = self._prepare(tile)
             authors = _author_hashes(tile) if self._cap is not None else np.zeros(len(tile.post_id), np.uint64)
 
@@ -223,20 +241,26 @@ class _Search:
                 floors.raise_by(rows, scores, authors[columns])
         self._best.expect(floors.kth)
 
-    def use(self, basis: pruning.Basis) -> None:
-        """From now on bounds in this basis are looked at, if it is known of all queries what there is to beat."""
-        self._best.use(basis if np.isfinite(self._best.floor).all() else None)
-
     def visit(
-        self, visits: Visits, regions: Regions, eligibility: Eligibility, pool: concurrent.futures.Executor
+        self,
+        visits: Visits,
+        bounded: pruning.Bounded,
+        regions: Regions,
+        eligibility: Eligibility,
+        pool: concurrent.futures.Executor,
     ) -> None:
-        """Lets queries take the best of regions in."""
-        for first, tile, pairs in _tiles(visits, regions, eligibility):
-            self._take(tile, first, pairs, pool)
+        """Lets queries, bounded for these regions, take the best of them in."""
+        self._max_norm = regions.max_norm
+        # Bounds are of use if it is known of all queries what there is to beat.
+        pays = bool(np.isfinite(self.floor).all())
+        self._best.use(bounded if pays else None)
+        for looked in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=pays)):
+            self._take(looked, pool)
 
-    def _take(self, tile: Tile, first: int, pairs: Sequence[_Pair], pool: concurrent.futures.Executor) -> None:
-        """Takes the best of pairs of rows and columns of a tile, whose first post has the number `first`."""
-        prepared = self._prepare(tile)
+    def _take(self, looked: _Looked, pool: concurrent.futures.Executor) -> None:
+        """Takes the best of pairs of rows and columns of a tile in."""
+        tile, first, pairs, bounded = looked
+        prepared = self._prepare(tile, bounded)
         found = np.zeros(len(tile.post_id), bool)
         for entries in pool.map(lambda pair: self._best.scan(prepared, *pair), pairs):
             found[entries.column] = True
@@ -245,16 +269,16 @@ class _Search:
         self._best.merge_if_due(self._kept, pool)
         self._kept.forget_losers(lambda: map(self._kept.places, self._best.numbers()))
 
-    def _prepare(self, tile: Tile) -> PreparedTile:
-        self._max_norm = max(self._max_norm, float(np.linalg.norm(tile.vectors.astype(np.float64), axis=1).max()))
-        return PreparedTile(tile, self._exclusions.in_tile(tile), self._best, self._max_norm)
+    def _prepare(self, tile: Tile, bounded: pruning.Bounded | None = None) -> PreparedTile:
+        return PreparedTile(tile, self._exclusions.in_tile(tile), self._best, self._max_norm, bounded)
 
     def _choose_basis(self, tile: Tile, pool: concurrent.futures.Executor) -> None:
         """Finds out what bounds the scores of posts like these with least work, now that there are scores to beat."""
         self._best.merge(self._kept, pool)
         self._choose_at = _CHOOSE_AGAIN * self._num_scanned
         if np.isfinite(self._best.floor).all():
-            self._best.use(pruning.choose(self._best.queries, self._best.floor, tile.vectors))
+            basis = pruning.choose(self._best.queries, self._best.floor, tile.vectors)
+            self._best.use(pruning.bound_queries(self._best.queries, basis) if basis is not None else None)
 
     def finish(self, pool: concurrent.futures.Executor) -> Ranked:
         """What is left when all tiles have been scanned."""

@@ -57,5 +57,6 @@ def write_catalogue(
         width = candidates.schema.field("embedding").type.list_size
         in_regions = tables.WriteParts(str(made / regions.REGIONS_DIR), schemas.regions(width))
         _ = ordered.regions | "Regions" >> in_regions
-        _ = ordered.parts | tables.WriteParts(str(made), candidates.schema, row_group_rows)
+        schema = schemas.candidates(width, 1, cells.leading_width(width))
+        _ = ordered.parts | tables.WriteParts(str(made), schema, row_group_rows)
     return Catalogue(str(made))

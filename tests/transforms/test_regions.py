@@ -9,7 +9,7 @@ import pytest
 
 from tests.transforms.catalogue_fixtures import make_posts, make_vectors, write_catalogue
 from tests.transforms.test_topk import as_lists, brute_force
-from transforms import best, blocks, regions, topk
+from transforms import best, blocks, pruning, regions, topk
 from transforms.tiles import Catalogue, Eligibility, Exclusions
 
 NewPipeline = Callable[[], beam.Pipeline]
@@ -51,6 +51,28 @@ def test_every_post_with_an_embedding_lies_in_one_region(
     assert sorted(ids) == sorted(posts.column("post_id").filter(pa.array(embedded)).to_pylist())
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_no_post_scores_more_than_its_own_bound(
+    world: tuple[pa.RecordBatch, np.ndarray, Catalogue], scale: float
+) -> None:
+    _, users, catalogue = world
+    found, queries = known(catalogue), (users * np.float32(scale))[:64]
+    with futures.ThreadPoolExecutor(1) as pool:
+        bounded = found.bound_queries(queries, pool)
+    above = []
+    for _, block, pieces in found.read(np.arange(len(found.file)), ["embedding", "leading"]):
+        block = block.slice(pieces[0].rows.start, pieces[-1].rows.stop - pieces[0].rows.start)
+        posts = found.bound_posts(block, np.array([piece.region for piece in pieces]))
+        vectors = blocks.vectors_to_numpy(block.column("embedding")).astype(np.float64)
+        assert found.max_norm >= np.linalg.norm(vectors, axis=1).max()
+        bounds = bounded.vectors @ posts.vectors.T + pruning.error(bounded, posts)[:, None]
+        scores = queries.astype(np.float64) @ vectors.T
+        assert (bounds >= scores).all()
+        above.append((bounds - scores) / (np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(vectors, axis=1)))
+    # And they say something.
+    assert np.median(np.concatenate(above, axis=1)) < 0.1
+
+
 def test_only_what_is_wanted_is_read(world: tuple[pa.RecordBatch, np.ndarray, Catalogue]) -> None:
     found = known(world[2])
     blocks_of = list(found.read(np.array([7]), ["post_id"]))
@@ -67,6 +89,7 @@ def test_no_post_scores_more_than_the_bound_of_its_region(
     _, users, catalogue = world
     found, queries = known(catalogue), (users * np.float32(scale))[:64]
     with futures.ThreadPoolExecutor(1) as pool:
+        bounded = found.bound_queries(queries, pool)
         reached = np.full((len(found.file), len(queries)), -np.inf, np.float32)
         for _, block, pieces in found.read(np.arange(len(found.file)), ["embedding"]):
             vectors = blocks.vectors_to_numpy(block.column("embedding")).astype(np.float64)
@@ -75,10 +98,10 @@ def test_no_post_scores_more_than_the_bound_of_its_region(
                 reached[region] = np.maximum(reached[region], scores)
         for region, floor in enumerate(reached):
             # Whoever asks for just what the best post there scores has to look there.
-            assert len(found.reaching(queries, floor, pool).queries(region)) == len(queries)
+            assert len(found.reaching(bounded, floor, pool).queries(region)) == len(queries)
         # And it says something: few regions can have one of the ten best.
         kth = np.partition(np.sort(reached, axis=0), -10, axis=0)[-10]
-        asked = found.reaching(queries, kth, pool)
+        asked = found.reaching(bounded, kth, pool)
         share = sum(len(asked.queries(region)) for region in range(len(found.file))) / reached.size
         assert 10 / len(reached) <= share < 0.5
 
