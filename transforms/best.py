@@ -17,6 +17,8 @@ from transforms.tiles import Tile, TileExclusions
 
 # Rows that are worked on together: what they need of a tile's scores stays in the processor's cache.
 _QUERY_ROWS = 512
+# Scores of them that are held at a time where all of a tile are looked at at once.
+_SCORES = 1 << 22
 # The scores of so many posts at once stay in the processor's cache until they have been looked through.
 _COLUMNS = 512
 # Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
@@ -35,10 +37,11 @@ class Entries(NamedTuple):
     score: np.ndarray
 
 
-def in_blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows in blocks that are worth being worked on together."""
-    for start in range(0, len(rows), _QUERY_ROWS):
-        yield rows[start : start + _QUERY_ROWS]
+def in_blocks(rows: np.ndarray, num_columns: int = 1) -> Iterator[np.ndarray]:
+    """Rows in blocks that are worth being worked on together, when they look at so many columns."""
+    size = min(_QUERY_ROWS, -(-_SCORES // num_columns))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 class PreparedTile:
@@ -248,11 +251,23 @@ class Best:
     def ranked(self, kept: Kept, pool: futures.Executor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(query, rank from 1, score, row of the kept posts), by query and rank, when there is nothing more to come."""
         self.merge(kept, pool)
-        row, column = np.nonzero(self._score > -np.inf)
-        score, number = self._score[row, column], self._number[row, column]
-        rank = selection.rank_in_group(row, score, number, kept.ids_of)
-        order = np.lexsort((rank, row))
-        return row[order], (rank[order] + 1).astype(np.int32), score[order], kept.places(number[order])
+        found = list(pool.map(lambda rows: self._ranked_rows(rows, kept), in_blocks(np.arange(self.num_queries))))
+        nothing = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64)
+        query, rank, score, place = (np.concatenate(values) for values in zip(nothing, *found, strict=True))
+        return query, rank, score, place
+
+    def _ranked_rows(self, rows: np.ndarray, kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        order = np.argsort(-self._score[rows], axis=1)
+        score = np.take_along_axis(self._score[rows], order, 1)
+        number = np.take_along_axis(self._number[rows], order, 1)
+        found = score > -np.inf
+        tied = np.flatnonzero(((score[:, 1:] == score[:, :-1]) & found[:, 1:]).any(axis=1))
+        row, column = np.nonzero(found[tied])
+        entries = tied[row], column
+        rank = selection.rank_in_group(row, score[entries], number[entries], kept.ids_of)
+        number[tied[row], rank] = number[entries]
+        row, column = np.nonzero(found)
+        return rows[row], (column + 1).astype(np.int32), score[row, column], kept.places(number[row, column])
 
     def numbers(self) -> Iterator[np.ndarray]:
         """The posts that are still in the race, some of them repeatedly."""

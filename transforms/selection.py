@@ -15,10 +15,8 @@ LOWEST = np.float32(-1e38)
 # Unit roundoff of float32: half the distance from 1 to the next number.
 ROUNDOFF = 2.0**-24
 
-# Scores of a group whose maximum stands for it, and the groups for every score that is looked for, so that few of the
-# best share one.
-_GROUP = 8
-_GROUPS_FOR_EACH = 4
+# Groups of scores for every score that is looked for, so that few of the best share one.
+_GROUPS_FOR_EACH = 10
 
 IdsOf = Callable[[np.ndarray], pa.Array]
 
@@ -61,10 +59,11 @@ def reached_by(scores: np.ndarray, k: int) -> np.ndarray:
 
     The k-th largest of the maxima of groups of scores where there are many: k groups have a score that reaches it.
     """
-    groups = scores.shape[1] // _GROUP
-    if groups < _GROUPS_FOR_EACH * k:
+    size = scores.shape[1] // (_GROUPS_FOR_EACH * k)
+    if size < 2:
         return kth_largest(scores, k)
-    grouped = scores[:, : groups * _GROUP].reshape(len(scores), _GROUP, groups)
+    groups = scores.shape[1] // size
+    grouped = scores[:, : groups * size].reshape(len(scores), size, groups)
     return kth_largest(grouped.max(axis=1), k)
 
 

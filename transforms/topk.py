@@ -22,6 +22,8 @@ from transforms.regions import Regions, Visits
 from transforms.tiles import Catalogue, Eligibility, Exclusions, Tile
 
 TILE_ROWS = 8192
+# The first tile of all is so many in one: the more posts tell what there is to beat, the fewer survive after it.
+_FIRST_TILES = 4
 # Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.
 _PRUNED_QUERIES = 1024
 _CHOOSE_AGAIN = 4
@@ -95,11 +97,23 @@ def top_k(
     search = _Search(queries, k, exclusions, max_per_author, with_vectors)
     # The threads here share the work: those of BLAS would wait for each other.
     with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        for block in candidates:
-            eligible = eligibility.mask(block)
-            for piece in blocks.split_rows(_filter(block, eligible), TILE_ROWS):
-                search.scan(Tile.of(piece, column), pool)
+        for block in _in_tiles(candidates, eligibility):
+            search.scan(Tile.of(block, column), pool)
         return search.finish(pool)
+
+
+def _in_tiles(candidates: Iterable[pa.RecordBatch], eligibility: Eligibility) -> Iterator[pa.RecordBatch]:
+    """The eligible ones, in blocks that are worth being looked at as one."""
+    held: list[pa.RecordBatch] = []
+    wanted = _FIRST_TILES * TILE_ROWS
+    for block in candidates:
+        for piece in blocks.split_rows(_filter(block, eligibility.mask(block)), TILE_ROWS):
+            held.append(piece)
+            if sum(piece.num_rows for piece in held) >= wanted:
+                yield blocks.concat(held)
+                held, wanted = [], TILE_ROWS // 2
+    if held:
+        yield blocks.concat(held)
 
 
 def top_k_of(
@@ -212,7 +226,7 @@ class _Search:
         squares = np.einsum("ij,ij->i", tile.vectors, tile.vectors, dtype=np.float64)
         self._max_norm = max(self._max_norm, float(np.sqrt(squares.max())))
         everything = slice(0, len(tile.post_id))
-        pairs = [(rows, everything) for rows in in_blocks(np.arange(self._best.num_queries))]
+        pairs = [(rows, everything) for rows in in_blocks(np.arange(self._best.num_queries), len(tile.post_id))]
         self._take(_Looked(tile, self._num_scanned, pairs, None), pool)
         self._num_scanned += len(tile.post_id)
 

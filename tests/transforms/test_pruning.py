@@ -53,6 +53,7 @@ def test_equal_posts_or_queries_give_no_basis(values: np.ndarray) -> None:
 def test_lists_are_the_same(monkeypatch: pytest.MonkeyPatch, offset: float) -> None:
     monkeypatch.setattr(topk, "_PRUNED_QUERIES", 10)
     monkeypatch.setattr(topk, "TILE_ROWS", 200)
+    monkeypatch.setattr(topk, "_FIRST_TILES", 1)
     chosen = []
     choose = pruning.choose
 
