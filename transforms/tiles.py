@@ -148,7 +148,7 @@ class Exclusions:
     def __init__(
         self, post_query: np.ndarray, post_id: pa.Array, author_query: np.ndarray, author_id: pa.Array
     ) -> None:
-        self._post_query, self._post_code, self._post_ids = _encode_pairs(post_query, post_id)
+        self._by_post = _PairsById(post_query, post_id)
         self._author_query, self._author_code, self._author_ids = _encode_pairs(author_query, author_id)
 
     @staticmethod
@@ -159,15 +159,12 @@ class Exclusions:
 
     def in_tile(self, tile: Tile) -> "TileExclusions":
         """The pairs that meet a tile."""
-        column = _positions(self._post_ids, tile.post_id)[self._post_code]
-        met = column >= 0
         author = _positions(tile.author_id, self._author_ids)
         by_author = np.argsort(author, kind="stable")
         starts = np.searchsorted(author[by_author], np.arange(len(self._author_ids) + 1))
         wrote = np.diff(starts)[self._author_code] > 0
         return TileExclusions(
-            self._post_query[met],
-            column[met],
+            *self._by_post.met(tile.post_id),
             self._author_query[wrote],
             self._author_code[wrote],
             by_author,
@@ -208,6 +205,50 @@ class TileExclusions:
         place, column = place[asked], column[asked]
         order = np.argsort(column, kind="stable")
         return place[order], column[order]
+
+
+class _PairsById:
+    """Pairs (query, id) in such an order that those of some ids are found without a look at the others.
+
+    Args:
+      query: [p] int64.
+      ids: [p] string; pairs without one are left out.
+    """
+
+    def __init__(self, query: np.ndarray, ids: pa.Array) -> None:
+        query, codes, self._ids = _encode_pairs(query, ids)
+        by_code = np.argsort(codes, kind="stable")
+        self._query = query[by_code]
+        self._starts = np.searchsorted(codes[by_code], np.arange(len(self._ids) + 1))
+        hashes = blocks.stable_hash(self._ids)
+        self._code = np.argsort(hashes)
+        self._hash = hashes[self._code]
+        # Somebody may have made ids with equal hashes.
+        self._distinct = bool((self._hash[1:] != self._hash[:-1]).all())
+
+    def met(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs of these ids, each once among them: ([m] query, [m] place in `ids`), by query."""
+        place, code = self._find(ids)
+        sizes = self._starts[code + 1] - self._starts[code]
+        firsts = np.repeat(self._starts[code] - (np.cumsum(sizes) - sizes), sizes)
+        query, place = self._query[firsts + np.arange(len(firsts))], np.repeat(place, sizes)
+        order = np.argsort(query, kind="stable")
+        return query[order], place[order]
+
+    def _find(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Which of `ids` have pairs: ([m] place, [m] code)."""
+        if not self._distinct:
+            code = _positions(ids, self._ids)
+            place = np.flatnonzero(code >= 0)
+            return place, code[place]
+        hashes = blocks.stable_hash(ids)
+        nearest = np.searchsorted(self._hash, hashes)
+        place = np.flatnonzero(np.append(self._hash, 0)[nearest] == hashes)
+        place = place[nearest[place] < len(self._hash)]
+        code = self._code[nearest[place]]
+        same = pc.equal(ids.take(pa.array(place)), self._ids.take(pa.array(code)))
+        same = pc.fill_null(same, False).to_numpy(zero_copy_only=False)
+        return place[same], code[same]
 
 
 def _encode_pairs(query: np.ndarray, ids: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
