@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transforms.tiles import Eligibility
 
 # Of histories or lists of a part, some hundred bytes each.
-ROWS_HELD = 500_000
+ROWS_HELD = 1_000_000
 
 DESCRIPTION = "Embeddings -> recommendations and similar posts."
 
@@ -36,7 +36,6 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
     import apache_beam as beam
 
     from transforms import candidates, cells, regions, schemas, tables
-    from transforms.topk import TILE_ROWS
 
     found = _space(places)
     width, profile_width = found.width, sum(found.widths)
@@ -69,7 +68,7 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
         made, in_regions = ordered.parts, stage.join(directory, regions.REGIONS_DIR)
         schema = schemas.candidates(width, profile_width, cells.leading_width(width))
         _ = ordered.regions | "WriteRegions" >> tables.WriteParts(in_regions, schemas.regions(width))
-    _ = made | "WriteCandidates" >> tables.WriteParts(directory, schema, TILE_ROWS)
+    _ = made | "WriteCandidates" >> tables.WriteParts(directory, schema, tables.READ_OFTEN)
 
 
 def build(root: "beam.Pipeline", options: Options, places: Places) -> None:

@@ -25,8 +25,10 @@ MIN_POSTS = 1 << 16
 # Cells for the root of the number of posts: with few a query looks at many posts, with many at many centres.
 _CELLS_A_ROOT = 3
 _MAX_CELLS = 1 << 14
-# Numbers of a vector, in that basis, by which cells are made and scores are bounded.
-_LEADING = 64
+# Numbers of a vector, in that basis, by which cells are made.
+_CELL_WIDTH = 64
+# Numbers that bound scores. By 64 of 321, ten times as many posts as a list has may reach its end; by 128, three times.
+_BOUND_SHARE = 0.4
 _SAMPLED_POSTS_A_CELL = 16
 # Users, and posts, by which the basis is found.
 _BALANCED_BY = 1 << 14
@@ -83,7 +85,7 @@ def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
     known = sample.any(axis=1)
     users, posts = _some_rows(users_dir, _BALANCED_BY), _evenly(sample[known], _BALANCED_BY)
     basis = pruning.balance(users, posts) or pruning.balance(posts, posts) or pruning.unchanged(sample.shape[1])
-    turned = _leading(sample[known], basis, _LEADING)
+    turned = _leading(sample[known], basis, _CELL_WIDTH)
     centres = _centres(turned, num_cells)
     centres = centres[_near_each_other(centres)]
     counts = np.bincount(_nearest(turned, centres), minlength=len(centres))
@@ -160,7 +162,7 @@ def _near_each_other(centres: np.ndarray) -> np.ndarray:
 
 def leading_width(width: int) -> int:
     """How many numbers bound a post's scores: the leading ones of `width`, and the length of the others."""
-    return min(_LEADING, width) + 1
+    return min(width, max(_CELL_WIDTH, 32 * round(_BOUND_SHARE * width / 32))) + 1
 
 
 class Ordered(NamedTuple):

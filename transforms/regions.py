@@ -112,12 +112,12 @@ class Regions:
         """The few regions of each query whose centres score most."""
         enough = _FIRST_POSTS_FOR_EACH * k / self.num_rows.mean()
         count = min(len(self.file), _FIRST_REGIONS + int(enough))
-        centres = self.bounded.vectors.copy()
         # Without the length of the other numbers and the radius, which say how much more there could be.
-        centres[:, -3:-1] = 0
+        width = self.bounded.basis.width
+        centres = self.bounded.vectors[:, :width]
 
         def choose(rows: slice) -> np.ndarray:
-            scores = queries.vectors[rows] @ centres.T
+            scores = queries.vectors[rows, :width] @ centres.T
             best = np.argpartition(scores, len(centres) - count, axis=1)[:, -count:]
             asked = np.zeros(scores.shape[::-1], bool)
             asked[best, np.arange(len(best))[:, None]] = True

@@ -58,5 +58,5 @@ def write_catalogue(
         in_regions = tables.WriteParts(str(made / regions.REGIONS_DIR), schemas.regions(width))
         _ = ordered.regions | "Regions" >> in_regions
         schema = schemas.candidates(width, 1, cells.leading_width(width))
-        _ = ordered.parts | tables.WriteParts(str(made), schema, row_group_rows)
+        _ = ordered.parts | tables.WriteParts(str(made), schema, tables.Layout(row_group_rows, "none"))
     return Catalogue(str(made))
