@@ -185,6 +185,7 @@ STAGE = Stage(
     run=run,
     work="user_embeddings",
     options=("recommend", "num_parts"),
+    tensorflow=False,
 )
 
 

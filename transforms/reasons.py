@@ -16,7 +16,8 @@ from transforms.topk import Ranked
 
 # Of a longer history only so many posts are asked for reasons: those of the largest weights, then the newest.
 MAX_LIKED = 100
-_USERS_AT_ONCE = 256
+# Their cubes stay in memory that the process keeps for the next ones: of four times as many users they do not.
+_USERS_AT_ONCE = 64
 
 
 class Reasons(NamedTuple):
