@@ -182,7 +182,7 @@ def embeddings_of(judged: Judged, user_embeddings: str) -> np.ndarray:
 
 
 def content_of_lists(judged: Judged, fused: str, project: Project, lists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the lists as rows of the vectors, the vectors [m, d] float32) of the posts in some lists."""
+    """(lists of any shape as rows of the vectors, the vectors [m, d] float32) of the posts in them."""
     wanted = np.unique(lists[lists >= 0])
     vectors: np.ndarray | None = None
     for post_id, made in _vectors(judged, fused, project):

@@ -134,10 +134,11 @@ def measure(judged: Judged, methods: Mapping[str, np.ndarray], fused: str, known
             for name, found in _intervals(chosen, seed, list(SLICE_MEASURES)).items():
                 results[name].setdefault("slices", {})[label] = found
     content = content_baselines.by_modalities(known, known.content) if known.content else None
+    diversities = _diversities(judged, methods, fused, content, seed) if content is not None else {}
     for name, lists in methods.items():
         results[name]["lists"] = _list_measures(judged, lists)
-        if content is not None:
-            results[name]["lists"][f"diversity@{LIST_K}"] = _diversity(judged, lists, fused, content, seed)
+        if name in diversities:
+            results[name]["lists"][f"diversity@{LIST_K}"] = diversities[name]
     return {"methods": results, "slices": sizes}
 
 
@@ -205,11 +206,15 @@ def _list_measures(judged: Judged, lists: np.ndarray) -> dict[str, float]:
     }
 
 
-def _diversity(judged: Judged, lists: np.ndarray, fused: str, content: content_baselines.Project, seed: int) -> float:
+def _diversities(
+    judged: Judged, methods: Mapping[str, np.ndarray], fused: str, content: content_baselines.Project, seed: int
+) -> dict[str, float]:
     # By hash: who comes first by id may be who came first.
     chosen = np.argsort(seeded_hash(judged.user_id, seed), kind="stable")[:MAX_DIVERSITY_USERS]
-    best = lists[chosen, :LIST_K]
-    return list_metrics.intra_list_diversity(*content_baselines.content_of_lists(judged, fused, content, best))
+    best = np.stack([lists[chosen, :LIST_K] for lists in methods.values()])
+    rows, vectors = content_baselines.content_of_lists(judged, fused, content, best)
+    diversities = (list_metrics.intra_list_diversity(of_method, vectors) for of_method in rows)
+    return dict(zip(methods, diversities, strict=True))
 
 
 def about(judged: Judged) -> dict[str, Any]:
