@@ -18,7 +18,7 @@ from transforms.tiles import Tile, TileExclusions
 # Rows that are worked on together: what they need of a tile's scores stays in the processor's cache.
 _QUERY_ROWS = 512
 # Scores of them that are held at a time where all of a tile are looked at at once.
-_SCORES = 1 << 22
+_SCORES = 1 << 23
 # The scores of so many posts at once stay in the processor's cache until they have been looked through.
 _COLUMNS = 512
 # Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
