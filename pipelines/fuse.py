@@ -131,6 +131,7 @@ def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
     directory = places.output("transform_fn")
     if options.transform_fn:
         layout = transform_fn.read_layout(options.transform_fn)
+        transform_fn.check_version(options.transform_fn)
         transform_fn.check_widths(layout, tables.read_schema(places.input("features")))
         transform_fn.copy_directory(options.transform_fn, directory)
     else:

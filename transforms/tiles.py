@@ -237,14 +237,13 @@ class _PairsById:
 
     def _find(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Which of `ids` have pairs: ([m] place, [m] code)."""
-        if not self._distinct:
+        if not self._distinct or not len(self._hash):
             code = _positions(ids, self._ids)
             place = np.flatnonzero(code >= 0)
             return place, code[place]
         hashes = blocks.stable_hash(ids)
-        nearest = np.searchsorted(self._hash, hashes)
-        place = np.flatnonzero(np.append(self._hash, 0)[nearest] == hashes)
-        place = place[nearest[place] < len(self._hash)]
+        nearest = np.minimum(np.searchsorted(self._hash, hashes), len(self._hash) - 1)
+        place = np.flatnonzero(self._hash[nearest] == hashes)
         code = self._code[nearest[place]]
         same = pc.equal(ids.take(pa.array(place)), self._ids.take(pa.array(code)))
         same = pc.fill_null(same, False).to_numpy(zero_copy_only=False)

@@ -143,7 +143,7 @@ def top_k_of(
             with_vectors=with_vectors,
             num_threads=num_threads,
         )
-    search = _Search(queries, k, exclusions, max_per_author, with_vectors)
+    search = _Search(queries, k, exclusions, max_per_author, with_vectors, regions.max_norm)
     with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         bounded = regions.bound_queries(queries, pool)
         # First a look where most can be expected, to know what there is to beat.
@@ -201,10 +201,16 @@ def _author_hashes(tile: Tile) -> np.ndarray:
 
 
 class _Search:
-    """The running result of a block of queries."""
+    """The running result of a block of queries; none of the posts is longer than `max_norm`, or than those scanned."""
 
     def __init__(
-        self, queries: np.ndarray, k: int, exclusions: Exclusions | None, cap: int | None, with_vectors: bool = True
+        self,
+        queries: np.ndarray,
+        k: int,
+        exclusions: Exclusions | None,
+        cap: int | None,
+        with_vectors: bool = True,
+        max_norm: float = 0.0,
     ) -> None:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
@@ -213,7 +219,7 @@ class _Search:
         self._best, self._k, self._cap = Best(queries, k, cap), k, cap
         self._exclusions = exclusions or Exclusions.none()
         self._kept = Kept(with_vectors)
-        self._max_norm = 0.0
+        self._max_norm = max_norm
         self._num_scanned = 0
         self._choose_at = 1 if cap is None and len(queries) >= _PRUNED_QUERIES else math.inf
 
@@ -239,7 +245,6 @@ class _Search:
         self, visits: Visits, regions: Regions, eligibility: Eligibility, pool: concurrent.futures.Executor
     ) -> None:
         """Lets queries look at regions for what k posts reach there, and no more."""
-        self._max_norm = regions.max_norm
         floors = Floors(self._best.num_queries, self._k, self._cap)
         for tile, _, pairs, _ in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=False)):
             prepared = self._prepare(tile)
@@ -264,7 +269,6 @@ class _Search:
         pool: concurrent.futures.Executor,
     ) -> None:
         """Lets queries, bounded for these regions, take the best of them in."""
-        self._max_norm = regions.max_norm
         # Bounds are of use if it is known of all queries what there is to beat.
         pays = bool(np.isfinite(self.floor).all())
         self._best.use(bounded if pays else None)

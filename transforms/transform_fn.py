@@ -44,9 +44,9 @@ class Layout(NamedTuple):
 
 
 def write_layout(layout: Layout, directory: str) -> None:
-    """Writes DIRECTORY/_layout.json: {"modalities": [{"name", "offset", "width", "input_width"}, ...], "width"}."""
+    """Writes DIRECTORY/_layout.json: {"modalities": [{"name", "offset", "width", "input_width"}], "width", "graph"}."""
     value = {"modalities": [vars(modality) for modality in layout.modalities], "width": layout.width}
-    write_json(FileSystems.join(directory, LAYOUT_FILE), value)
+    write_json(FileSystems.join(directory, LAYOUT_FILE), value | {"graph": GRAPH_VERSION})
 
 
 def read_layout(directory: str) -> Layout:
@@ -55,10 +55,28 @@ def read_layout(directory: str) -> Layout:
     Raises:
       FileNotFoundError: there is none: no transform_fn of ours, or not a complete one.
     """
+    return Layout(tuple(Modality(**entry) for entry in _read(directory)["modalities"]))
+
+
+def _read(directory: str) -> dict[str, Any]:
     path = FileSystems.join(directory, LAYOUT_FILE)
     if not FileSystems.exists(path):
         raise FileNotFoundError(f"{path} is not there: {directory} was not written by fusefeed, or not to the end")
-    return Layout(tuple(Modality(**entry) for entry in read_json(path)["modalities"]))
+    found: dict[str, Any] = read_json(path)
+    return found
+
+
+def check_version(directory: str) -> None:
+    """Raises ValueError where a transform_fn/ has another graph than this version of fusefeed makes and uses.
+
+    One that does not tell is taken for one of ours.
+    """
+    version = _read(directory).get("graph", GRAPH_VERSION)
+    if version != GRAPH_VERSION:
+        raise ValueError(
+            f"{directory} was saved by another version of fusefeed (its graph is {version}, not {GRAPH_VERSION}): "
+            "fit a new transform_fn"
+        )
 
 
 def check_widths(layout: Layout, features: pa.Schema) -> None:

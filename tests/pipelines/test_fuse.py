@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -194,6 +195,18 @@ def test_another_width_is_refused(fitted: tuple[World, Path], tmp_path: Path) ->
     saved = str(output / "runs" / DATE / "transform_fn")
     with pytest.raises(ValueError, match="clip has 4 numbers a post, but transform_fn was fitted on 5"):
         execute(stage_fuse.STAGE, _options(tmp_path, transform_fn=saved))
+
+
+def test_a_transform_of_another_version_is_refused(fitted: tuple[World, Path], tmp_path: Path) -> None:
+    _, output = fitted
+    saved = tmp_path / "saved"
+    shutil.copytree(output / "runs" / DATE / "transform_fn", saved)
+    layout = json.loads((saved / transform_fn.LAYOUT_FILE).read_text())
+    assert layout["graph"] == transform_fn.GRAPH_VERSION
+    (saved / transform_fn.LAYOUT_FILE).write_text(json.dumps(layout | {"graph": 1}))
+    _write(tmp_path, World(["a"], ["goal"], {}), 1)
+    with pytest.raises(ValueError, match="saved by another version of fusefeed"):
+        execute(stage_fuse.STAGE, _options(tmp_path, transform_fn=str(saved)))
 
 
 def test_a_missing_transform_is_named(tmp_path: Path) -> None:
