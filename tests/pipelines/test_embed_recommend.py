@@ -252,6 +252,9 @@ def test_tables_do_not_depend_on_cells(fused_run: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(cells, "MIN_POSTS", 1)
     second = run(fused_run, **flags)
     assert (fused_run / "runs" / "2024-05-31" / "candidates" / "_regions").is_dir()
+    # What bounds the scores is all that is added.
+    bounds = [row.pop("leading") for row in second["candidates"]]
+    assert {len(numbers) for numbers in bounds} == {len(second["candidates"][0]["embedding"]) + 1}
     for name in recommend.STAGE.writes:
         one, other = (sorted(found[name], key=row_key) for found in (first, second))
         assert one == other, name
@@ -266,7 +269,7 @@ def test_a_part_is_one_scan_of_the_catalogue_unless_its_lists_are_long(tmp_path:
     tables.write_file(str(tmp_path / "history" / "part-0.parquet"), history, schemas.HISTORY)
     places = stage.Places(str(tmp_path), str(tmp_path), str(tmp_path))
     assert recommend.num_parts(Options(k=50), places) == 2
-    assert recommend.num_parts(Options(k=1000), places) == 36
+    assert recommend.num_parts(Options(k=1000), places) == 18
     assert recommend.num_parts(Options(k=50, num_parts=7), places) == 7
 
 
