@@ -38,6 +38,10 @@ class Side:
     needs: tuple[str, ...] = ()
 
 
+# Figures of what was measured; others are numbers that a check gives, of the sides that ran.
+_KINDS = ("speed", "time", "memory", "peak", "seconds")
+
+
 @dataclasses.dataclass(frozen=True)
 class Ratio:
     """A figure that a benchmark reports, and what it should be.
@@ -221,7 +225,7 @@ def figure(ratio: Ratio, result: Result, scale: float) -> Figure | None:
         value = float(result.checks[ratio.kind])
         return Figure(ratio.kind, value, value, value, target, _met(ratio, value, scale))
     peers = [name for name in ratio.against if result.samples.get(name)]
-    if not result.samples.get(ratio.side) or (ratio.against and not peers):
+    if ratio.kind not in _KINDS or not result.samples.get(ratio.side) or (ratio.against and not peers):
         return None
     ours = result.samples[ratio.side]
     if not peers:

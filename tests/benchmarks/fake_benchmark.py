@@ -79,6 +79,7 @@ def made(*sides: Side) -> Benchmark:
             Ratio("speed", against=("absent",)),
             Ratio("peak", at_most=1e-9, full_scale_only=True),
             Ratio("lines of order", at_least=6),
+            Ratio("lines of absent"),
         ),
         agree=("rows",),
         check=check,

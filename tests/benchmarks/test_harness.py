@@ -41,7 +41,7 @@ def test_what_does_not_run_is_skipped_with_its_reason(measured: tuple[Result, Pa
     }
     text = report.table(measured[0])
     assert "skipped: there is no moon tonight" in text
-    assert "against absent" not in text
+    assert "against absent" not in text and "lines of absent" not in text
 
 
 def test_the_table_shows_sides_sizes_and_verdicts(measured: tuple[Result, Path]) -> None:
