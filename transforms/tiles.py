@@ -194,10 +194,9 @@ class TileExclusions:
         low, high = np.searchsorted(self.author_query, [start, stop])
         codes = self.author_code[low:high]
         if len(codes):
-            sizes = self.starts[codes + 1] - self.starts[codes]
-            firsts = np.repeat(self.starts[codes] - (np.cumsum(sizes) - sizes), sizes)
-            query = np.concatenate([query, np.repeat(self.author_query[low:high], sizes)])
-            column = np.concatenate([column, self.by_author[firsts + np.arange(len(firsts))]])
+            pair, members = _members(self.starts, codes)
+            query = np.concatenate([query, self.author_query[low:high][pair]])
+            column = np.concatenate([column, self.by_author[members]])
         inside = (column >= columns.start) & (column < columns.stop)
         query, column = query[inside], column[inside]
         place = np.searchsorted(rows, query)
@@ -229,9 +228,8 @@ class _PairsById:
     def met(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of these ids, each once among them: ([m] query, [m] place in `ids`), by query."""
         place, code = self._find(ids)
-        sizes = self._starts[code + 1] - self._starts[code]
-        firsts = np.repeat(self._starts[code] - (np.cumsum(sizes) - sizes), sizes)
-        query, place = self._query[firsts + np.arange(len(firsts))], np.repeat(place, sizes)
+        found, members = _members(self._starts, code)
+        query, place = self._query[members], place[found]
         order = np.argsort(query, kind="stable")
         return query[order], place[order]
 
@@ -248,6 +246,17 @@ class _PairsById:
         same = pc.equal(ids.take(pa.array(place)), self._ids.take(pa.array(code)))
         same = pc.fill_null(same, False).to_numpy(zero_copy_only=False)
         return place[same], code[same]
+
+
+def _members(starts: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All members of some groups: ([m] place in `groups`, [m] place among the members of all groups).
+
+    Args:
+      starts: [num_groups + 1] int64, where each group begins.
+    """
+    sizes = starts[groups + 1] - starts[groups]
+    firsts = np.repeat(starts[groups] - (np.cumsum(sizes) - sizes), sizes)
+    return np.repeat(np.arange(len(groups)), sizes), firsts + np.arange(len(firsts))
 
 
 def _encode_pairs(query: np.ndarray, ids: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:

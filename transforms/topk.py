@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms import blas, blocks, pruning, schemas, threads
+from transforms import blas, blocks, pruning, schemas, tables, threads
 from transforms.best import Best, PreparedTile, in_blocks
 from transforms.floors import Floors, best_of
 from transforms.kept import Kept
 from transforms.regions import Regions, Visits
 from transforms.tiles import Catalogue, Eligibility, Exclusions, Tile
 
-TILE_ROWS = 8192
+TILE_ROWS = tables.READ_OFTEN.row_group_rows
 # The first tile of all is so many in one: the more posts tell what there is to beat, the fewer survive after it.
 _FIRST_TILES = 4
 # Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.

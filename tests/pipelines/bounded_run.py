@@ -77,11 +77,14 @@ def flags(folder: Path, num_posts: int) -> dict[str, Any]:
 
 def shrink_limits() -> None:
     """What is held whole up to a stated limit is held up to a smaller one: limits of full size are not reached here."""
+    from transforms import tables
+
     for module, name, value in (
         ("transforms.tiles", "CACHED_BYTES", 0),
         ("transforms.cells", "MIN_POSTS", 1_000),
         ("transforms.cells", "_SAMPLED_POSTS_A_CELL", 4),
         ("transforms.cells", "_BALANCED_BY", 2_000),
+        ("transforms.tables", "READ_OFTEN", tables.Layout(500, "none")),
         ("transforms.topk", "TILE_ROWS", 500),
         ("transforms.recommend", "USER_ROWS", 1_000),
         ("transforms.similar", "POST_ROWS", 2_000),

@@ -35,6 +35,15 @@ def known(catalogue: Catalogue) -> regions.Regions:
     return found
 
 
+def some_bounded(
+    world: tuple[pa.RecordBatch, np.ndarray, Catalogue], scale: float
+) -> tuple[regions.Regions, np.ndarray, pruning.Bounded]:
+    _, users, catalogue = world
+    found, queries = known(catalogue), (users * np.float32(scale))[:64]
+    with futures.ThreadPoolExecutor(1) as pool:
+        return found, queries, found.bound_queries(queries, pool)
+
+
 def test_every_post_with_an_embedding_lies_in_one_region(
     world: tuple[pa.RecordBatch, np.ndarray, Catalogue],
 ) -> None:
@@ -55,10 +64,7 @@ def test_every_post_with_an_embedding_lies_in_one_region(
 def test_no_post_scores_more_than_its_own_bound(
     world: tuple[pa.RecordBatch, np.ndarray, Catalogue], scale: float
 ) -> None:
-    _, users, catalogue = world
-    found, queries = known(catalogue), (users * np.float32(scale))[:64]
-    with futures.ThreadPoolExecutor(1) as pool:
-        bounded = found.bound_queries(queries, pool)
+    found, queries, bounded = some_bounded(world, scale)
     above = []
     for _, block, pieces in found.read(np.arange(len(found.file)), ["embedding", "leading"]):
         block = block.slice(pieces[0].rows.start, pieces[-1].rows.stop - pieces[0].rows.start)
@@ -86,10 +92,8 @@ def test_only_what_is_wanted_is_read(world: tuple[pa.RecordBatch, np.ndarray, Ca
 def test_no_post_scores_more_than_the_bound_of_its_region(
     world: tuple[pa.RecordBatch, np.ndarray, Catalogue], scale: float
 ) -> None:
-    _, users, catalogue = world
-    found, queries = known(catalogue), (users * np.float32(scale))[:64]
+    found, queries, bounded = some_bounded(world, scale)
     with futures.ThreadPoolExecutor(1) as pool:
-        bounded = found.bound_queries(queries, pool)
         reached = np.full((len(found.file), len(queries)), -np.inf, np.float32)
         for _, block, pieces in found.read(np.arange(len(found.file)), ["embedding"]):
             vectors = blocks.vectors_to_numpy(block.column("embedding")).astype(np.float64)
