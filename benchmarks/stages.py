@@ -31,9 +31,9 @@ def warm_up(tensorflow: bool = True) -> None:
     import pyarrow.parquet  # noqa: F401
 
     if tensorflow:
-        from pipelines import console
+        from transforms import quiet
 
-        console.import_tensorflow()
+        quiet.import_tensorflow()
 
 
 def timed(command: Sequence[str], code: int = 0) -> dict[str, Any]:

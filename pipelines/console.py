@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib
 import os
 import re
 import signal
@@ -75,26 +74,6 @@ def environment_error(error: BaseException) -> str:
         return str(error)
     found = _SYSTEM_ERROR.findall(str(error))
     return found[-1] if found else ""
-
-
-def import_tensorflow() -> None:
-    """Imports TensorFlow without the lines that its libraries write to file descriptor 2 while they load.
-
-    They are written before TensorFlow's own setting (TF_CPP_MIN_LOG_LEVEL) is read. Errors are exceptions, not lines.
-    """
-    sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        importlib.import_module("tensorflow")
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
-    from absl import logging
-
-    # tensorflow-transform warns of every analyzer that has no name, several times, and says that it is safe to ignore.
-    logging.set_verbosity(logging.ERROR)
 
 
 def tell(line: str) -> None:

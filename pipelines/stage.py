@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipelines import console, memory, step_counters
 from pipelines.options import Options, UsageError, parse
-from transforms import files
+from transforms import files, quiet
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -147,7 +147,7 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: "resume
     temporary = join(directory, f"_{stage.name}-{new_id()}")
     _make(temporary)
     if stage.tensorflow:
-        console.import_tensorflow()
+        quiet.import_tensorflow()
     local = tempfile.mkdtemp(prefix=f"{local_prefix(options.output)}{stage.name}-")
     began = time.monotonic()
     memory.reset_peak()

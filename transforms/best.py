@@ -4,29 +4,39 @@ Rows of queries and columns of a tile are looked at in any order, by several thr
 lag behind, which costs time and changes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from transforms import pruning, selection
-from transforms.kept import Kept, author_codes
-from transforms.tiles import Tile, TileExclusions
+from transforms import bfloat16, selection
+from transforms.kept import Kept
+from transforms.prepared_tile import Places, PreparedTile
 
 # Rows that are worked on together: what they need of a tile's scores stays in the processor's cache.
 _QUERY_ROWS = 512
-# Scores of them that are held at a time where all of a tile are looked at at once.
-_SCORES = 1 << 23
+# Of scores of them that are held at a time where all of a tile are looked at at once: less than 32 MiB, which malloc
+# would take from the system anew each time.
+_SCORE_BYTES = 24 << 20
 # The scores of so many posts at once stay in the processor's cache until they have been looked through.
 _COLUMNS = 512
 # Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
 _MERGE_SHARE = 0.5
 # Numbers of pending entries that differ by less are alike.
 _FEW = 16
-# So that what is gathered for a product in float64 stays in the processor's cache.
-_RESCORED_AT_ONCE = 512
+
+
+class _Pending(NamedTuple):
+    """Pairs of query and post: row [m] int64, exact score [m] float32, number of the post [m] int64."""
+
+    row: np.ndarray
+    score: np.ndarray
+    number: np.ndarray
+
+    def take(self, entries: np.ndarray) -> "_Pending":
+        return _Pending(self.row[entries], self.score[entries], self.number[entries])
 
 
 class Entries(NamedTuple):
@@ -37,75 +47,23 @@ class Entries(NamedTuple):
     score: np.ndarray
 
 
-def in_blocks(rows: np.ndarray, num_columns: int = 1) -> Iterator[np.ndarray]:
-    """Rows in blocks that are worth being worked on together, when they look at so many columns."""
-    size = min(_QUERY_ROWS, -(-_SCORES // num_columns))
+def in_blocks(rows: np.ndarray, num_columns: int = 1, item_bytes: int = 4) -> Iterator[np.ndarray]:
+    """Rows in blocks that are worth being worked on together, when they look at so many columns at once."""
+    size = min(_QUERY_ROWS, -(-_SCORE_BYTES // (item_bytes * num_columns)))
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
 
-class PreparedTile:
-    """A tile with what all queries need of it, computed once.
-
-    Attributes:
-      queries: [n, w] float32, what is multiplied with `posts`, [num_posts, w].
-      slack: [n] float64, how much less than the k-th score a product may be and its post still win.
-      error: [n] float64, how far a float32 score can be from the exact one.
-    """
-
-    def __init__(
-        self,
-        tile: Tile,
-        exclusions: TileExclusions,
-        best: "Best",
-        max_norm: float,
-        bounded: pruning.Bounded | None = None,
-    ) -> None:
-        self.vectors, self.exclusions = tile.vectors, exclusions
-        self.num_posts = len(tile.post_id)
-        self.authors = author_codes(tile.author_id)
-        self.error = selection.score_error(tile.vectors.shape[1], best.norms, max_norm)
-        if best.bounded is None:
-            self.queries, self.slack, self.posts = best.queries, 2 * self.error, tile.vectors
-        else:
-            bounded = bounded or pruning.bound_posts(tile.vectors, best.bounded.basis)
-            self.queries, self.slack = best.bounded.vectors, pruning.error(best.bounded, bounded)
-            self.posts = bounded.vectors
-
-    def products(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[int, np.ndarray]]:
-        """What queries score with `step` columns at a time, and the first of these; -inf for what is excluded.
-
-        Args:
-          rows: [m] int64, ascending.
-          columns: of the tile.
-        """
-        excluded_row, excluded_column = self.exclusions.pairs(rows, columns)
-        queries = self.queries.take(rows, axis=0)
-        for start in range(columns.start, columns.stop, step):
-            stop = min(start + step, columns.stop)
-            scores = queries @ self.posts[start:stop].T
-            low, high = np.searchsorted(excluded_column, [start, stop])
-            scores[excluded_row[low:high], excluded_column[low:high] - start] = -np.inf
-            yield start, scores
-
-    def at_least(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """What exact scores are at least, of [m, c] products of these queries: [m, c] float32."""
-        return selection.round_down(scores - self.error[rows, None])
-
-
 class Best:
-    """The k best so far of some queries, [n, d] float32, and those that came after the last merge."""
+    """The k best so far of some queries, and those that came after the last merge."""
 
-    def __init__(self, queries: np.ndarray, k: int, cap: int | None) -> None:
+    def __init__(self, num_queries: int, k: int, cap: int | None) -> None:
         self._k, self._cap = k, cap
-        self.queries = np.ascontiguousarray(queries, np.float32)
-        self.norms = np.sqrt(np.einsum("ij,ij->i", self.queries, self.queries, dtype=np.float64))
-        self.bounded: pruning.Bounded | None = None
-        self._score = np.full((len(queries), k), -np.inf, np.float32)
-        self._number = np.full((len(queries), k), -1, np.int64)
+        self._score = np.full((num_queries, k), -np.inf, np.float32)
+        self._number = np.full((num_queries, k), -1, np.int64)
         # What k posts are known to reach: at least the k-th score of the last merge.
-        self._floor = np.full(len(queries), -np.inf, np.float32)
-        self._pending: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._floor = np.full(num_queries, -np.inf, np.float32)
+        self._pending: list[_Pending] = []
 
     def expect(self, floor: np.ndarray) -> None:
         """From now on only posts count that score at least so much, [n] float32; k of each query must be to come."""
@@ -116,27 +74,23 @@ class Best:
         """What k posts of each query reach: [n] float32, -inf where so many are not known yet."""
         return self._floor
 
-    @property
-    def num_queries(self) -> int:
-        """n."""
-        return len(self.queries)
-
-    def use(self, bounded: pruning.Bounded | None) -> None:
-        """From now on bounds are looked at instead of scores, of the queries so bounded; None for scores again."""
-        self.bounded = bounded
-
     def scan(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Entries:
         """What can win among these columns of a tile, of these rows of the queries ([m] int64, ascending)."""
+        glanced = self._glanced(tile, rows, columns) if tile.rounded is not None else None
+        place, column = glanced or self._surviving(tile, rows, columns)
+        score = tile.exact(rows, place, column)
+        wins = np.flatnonzero(score >= self._floor[rows][place])
+        return Entries(rows[place[wins]], column[wins], score[wins])
+
+    def _surviving(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Places:
+        """What can win by a product or bound of float32: [m] place in `rows`, [m] column."""
         found = list(self._survivors(tile, rows, columns))
         place, column, score = (np.concatenate([entry[i] for entry in found]) for i in range(3))
         if self._cap is not None and len(place) > 4 * self._k * len(rows):
             slack = 2 * tile.error[rows]
             keep = selection.within_cap(place, tile.authors[column], score, self._cap, slack)
             place, column = place[keep], column[keep]
-        row = rows[place]
-        score = self._rescore(tile, row, column)
-        wins = score >= self._floor[row]
-        return Entries(row[wins], column[wins], score[wins])
+        return place, column
 
     def _survivors(
         self, tile: PreparedTile, rows: np.ndarray, columns: slice
@@ -153,6 +107,25 @@ class Best:
                 bound[unbound] = reached
             place, column = selection.survivors(scores, _at_least_lowest(bound))
             yield place, column + start, scores[place, column]
+
+    def _glanced(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Places | None:
+        """Like `_surviving`, by a first look; None where a score that is to be reached is not clearly positive."""
+        slack = tile.rounded_error[rows]
+        bound = self._floor[rows] - slack
+        unbound = np.flatnonzero(np.isneginf(bound))
+        if len(unbound) and columns.stop - columns.start < self._k:
+            return None
+        excluded = tile.excluded(rows, columns)
+        bits = tile.glance(rows, columns)
+        reached = bfloat16.least(selection.reached_by(bits, self._k, excluded)) - slack if len(unbound) else bound
+        bound[unbound] = reached[unbound] - slack[unbound]
+        if bound.min(initial=np.inf) < bfloat16.SMALLEST:
+            return None
+        self._floor[rows[unbound]] = selection.round_down(reached[unbound])
+        reach = bits >= bfloat16.bits_below(selection.round_down(bound))[:, None]
+        reach[excluded] = False
+        place, column = selection.where(reach)
+        return place, column + columns.start
 
     def _reached(
         self, scores: np.ndarray, unbound: np.ndarray, tile: PreparedTile, rows: np.ndarray, start: int
@@ -172,20 +145,10 @@ class Best:
             reached = selection.kth_largest(matrix, self._k)
         return selection.round_down(reached - 2 * tile.error[rows])
 
-    def _rescore(self, tile: PreparedTile, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """The scores of entries in float64, rounded: [m] float32."""
-        score = np.empty(len(row), np.float32)
-        for start in range(0, len(row), _RESCORED_AT_ONCE):
-            part = slice(start, start + _RESCORED_AT_ONCE)
-            queries = self.queries.take(row[part], axis=0).astype(np.float64)
-            posts = tile.vectors.take(column[part], axis=0).astype(np.float64)
-            score[part] = np.vecdot(queries, posts)
-        return score
-
     def add(self, entries: Entries, first: int) -> None:
         """Takes what `scan` gave of a tile whose first post has the number `first`."""
         if len(entries.row):
-            self._pending.append((entries.row, entries.score, entries.column + first))
+            self._pending.append(_Pending(entries.row, entries.score, entries.column + first))
 
     def merge_if_due(self, kept: Kept, pool: futures.Executor) -> None:
         """Merges when as many are pending as are held, or half as many."""
@@ -194,24 +157,36 @@ class Best:
 
     def merge(self, kept: Kept, pool: futures.Executor) -> None:
         """Takes the pending entries in and finds the new k-th scores."""
-        if not self._pending:
-            return
-        row, score, number = (np.concatenate([entry[i] for entry in self._pending]) for i in range(3))
-        self._pending = []
-        # Numbers of 16 bits are sorted in linear time (numpy's radix sort).
-        order = np.argsort(row.astype(np.uint16) if len(self._score) <= 1 << 16 else row, kind="stable")
-        row, score, number = row[order], score[order], number[order]
-        starts = np.flatnonzero(np.diff(row, prepend=-1))
-        counts = np.diff(np.append(starts, len(row)))
+        for _ in pool.map(lambda entries: self._merge_block(entries, kept), self._take_blocks()):
+            pass
 
-        def merge_rows(some: np.ndarray) -> None:
+    def _take_blocks(self) -> list[_Pending]:
+        """What is pending, in blocks that have no row in common, sorted by row."""
+        pending, self._pending = self._pending, []
+        if not all(row[0] // _QUERY_ROWS == row[-1] // _QUERY_ROWS for row, _, _ in pending):
+            everything = self._sorted(pending)
+            cuts = np.searchsorted(everything.row, np.arange(_QUERY_ROWS, len(self._score), _QUERY_ROWS))
+            pieces = zip(*(np.split(values, cuts) for values in everything), strict=True)
+            return [_Pending(*piece) for piece in pieces if len(piece[0])]
+        blocks: dict[int, list[_Pending]] = {}
+        for entries in pending:
+            blocks.setdefault(int(entries.row[0]) // _QUERY_ROWS, []).append(entries)
+        return [self._sorted(block) for block in blocks.values()]
+
+    def _sorted(self, pending: Sequence[_Pending]) -> _Pending:
+        entries = _Pending(*(np.concatenate(values) for values in zip(*pending, strict=True)))
+        # Numbers of 16 bits are sorted in linear time (numpy's radix sort).
+        row = entries.row.astype(np.uint16) if len(self._score) <= 1 << 16 else entries.row
+        return entries.take(np.argsort(row, kind="stable"))
+
+    def _merge_block(self, entries: _Pending, kept: Kept) -> None:
+        starts = np.flatnonzero(np.diff(entries.row, prepend=-1))
+        counts = np.diff(np.append(starts, len(entries.row)))
+        for some in _alike(counts):
             place = np.repeat(np.arange(len(some)), counts[some])
             within = np.arange(len(place)) - np.repeat(np.cumsum(counts[some]) - counts[some], counts[some])
-            entries = starts[some][place] + within
-            self._merge_rows(row[starts[some]], place, score[entries], number[entries], kept)
-
-        for _ in pool.map(merge_rows, _alike(counts)):
-            pass
+            merged = entries.take(starts[some][place] + within)
+            self._merge_rows(entries.row[starts[some]], place, merged.score, merged.number, kept)
 
     def _merge_rows(
         self, rows: np.ndarray, place: np.ndarray, score: np.ndarray, number: np.ndarray, kept: Kept
@@ -251,7 +226,7 @@ class Best:
     def ranked(self, kept: Kept, pool: futures.Executor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(query, rank from 1, score, row of the kept posts), by query and rank, when there is nothing more to come."""
         self.merge(kept, pool)
-        found = list(pool.map(lambda rows: self._ranked_rows(rows, kept), in_blocks(np.arange(self.num_queries))))
+        found = list(pool.map(lambda rows: self._ranked_rows(rows, kept), in_blocks(np.arange(len(self._floor)))))
         nothing = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64)
         query, rank, score, place = (np.concatenate(values) for values in zip(nothing, *found, strict=True))
         return query, rank, score, place

@@ -90,13 +90,14 @@ def error(queries: Bounded, posts: Bounded) -> np.ndarray:
     return rounding + posts.basis.residual * queries.original_norms * posts.original_norms.max(initial=0)
 
 
-def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | None:
+def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float = 1.0) -> Basis | None:
     """The basis that saves most, judged by a sample; None where none saves much.
 
     Args:
       queries: [n, d] float32.
       kth: [n] float32, the k-th scores that are to be beaten.
       posts: [m, d] float32, some posts that are like those to come.
+      number_cost: what a number costs in the product without bounds, beside one of float32.
     """
     sampled = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)].astype(np.float64)
     posts = posts[:: max(1, len(posts) // _SAMPLED_POSTS)].astype(np.float64)
@@ -107,7 +108,7 @@ def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | N
     queries, wanted = queries[::every].astype(np.float64), kth[::every, None]
     turned_queries, turned_posts = queries @ basis.to_query, (posts - basis.mean) @ basis.to_post
     wanted_of_posts = wanted - (queries @ basis.mean)[:, None]
-    best = _WORTHWHILE * _cost(queries, posts, wanted)
+    best = _WORTHWHILE * _cost(queries, posts, wanted, number_cost)
     for width in _WIDTHS:
         if width < queries.shape[1]:
             narrow = leading(turned_queries, width), leading(turned_posts, width)
@@ -116,9 +117,9 @@ def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> Basis | N
     return basis if basis.width else None
 
 
-def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray) -> float:
+def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray, number_cost: float = 1.0) -> float:
     """What multiplying these costs a pair, and looking at the share that reaches what is wanted, [num_queries, 1]."""
-    return queries.shape[1] + _PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
+    return number_cost * queries.shape[1] + _PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
 
 
 def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:

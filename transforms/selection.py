@@ -42,29 +42,40 @@ def survivors(scores: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, n
       scores: [n, t] float32.
       thresholds: [n] float32, finite.
     """
+    return where(scores >= thresholds[:, None])
+
+
+def where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the few True of a matrix: ([m] row, [m] column), int64, row by row."""
     # Numpy skips the many False of a flat mask by words; of a matrix it does not.
-    return np.divmod(np.flatnonzero((scores >= thresholds[:, None]).reshape(-1)), scores.shape[1])
+    return np.divmod(np.flatnonzero(mask.reshape(-1)), mask.shape[1])
 
 
 def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k-th largest score of each row: [n] float32, -inf where there are fewer than k."""
+    """The k-th largest score of each row: [n], the lowest number of its type where there are fewer than k."""
     if scores.shape[1] < k:
-        return np.full(len(scores), -np.inf, np.float32)
+        lowest = np.iinfo(scores.dtype).min if scores.dtype.kind == "i" else -np.inf
+        return np.full(len(scores), lowest, scores.dtype)
     place = scores.shape[1] - k
     return np.partition(scores, place, axis=1)[:, place]
 
 
-def reached_by(scores: np.ndarray, k: int) -> np.ndarray:
-    """What at least k scores of each row reach, little below the k-th largest: [n] float32, -inf if fewer than k.
+def reached_by(scores: np.ndarray, k: int, excluded: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    """What at least k scores of each row reach, little below the k-th largest: [n], the lowest number if fewer than k.
 
     The k-th largest of the maxima of groups of scores where there are many: k groups have a score that reaches it.
+
+    Args:
+      excluded: rows and columns of scores that do not count.
     """
-    size = scores.shape[1] // (_GROUPS_FOR_EACH * k)
-    if size < 2:
-        return kth_largest(scores, k)
+    lowest = np.iinfo(scores.dtype).min if scores.dtype.kind == "i" else -np.inf
+    size = max(1, scores.shape[1] // (_GROUPS_FOR_EACH * k))
     groups = scores.shape[1] // size
-    grouped = scores[:, : groups * size].reshape(len(scores), size, groups)
-    return kth_largest(grouped.max(axis=1), k)
+    best = scores[:, : groups * size].reshape(len(scores), size, groups).max(axis=1)
+    if excluded is not None:
+        # What else is in their groups does not count either.
+        best[excluded[0], excluded[1] % groups] = lowest
+    return kth_largest(best, k)
 
 
 def rank_in_group(group: np.ndarray, score: np.ndarray, item: np.ndarray, ids_of: IdsOf) -> np.ndarray:

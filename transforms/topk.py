@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms import blas, blocks, pruning, schemas, tables, threads
-from transforms.best import Best, PreparedTile, in_blocks
+from transforms import bfloat16, blas, blocks, pruning, schemas, tables, threads
+from transforms.best import Best, in_blocks
 from transforms.floors import Floors, best_of
 from transforms.kept import Kept
+from transforms.prepared_tile import PreparedTile, Queries
 from transforms.regions import Regions, Visits
 from transforms.tiles import Catalogue, Eligibility, Exclusions, Tile
 
@@ -28,6 +29,8 @@ _FIRST_TILES = 4
 _PRUNED_QUERIES = 1024
 _CHOOSE_AGAIN = 4
 _ALMOST_ALL = 0.5
+# So many threads more where some wait for TensorFlow's.
+_WAITING = 2
 _COLUMNS = [name for name in schemas.candidates(1, 1).names if name != "profile"]
 
 
@@ -94,12 +97,10 @@ def top_k(
     Raises:
       ValueError: k or max_per_author is less than 1.
     """
-    search = _Search(queries, k, exclusions, max_per_author, with_vectors)
-    # The threads here share the work: those of BLAS would wait for each other.
-    with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+    with _Search(queries, k, exclusions, max_per_author, with_vectors, num_threads) as search:
         for block in _in_tiles(candidates, eligibility):
-            search.scan(Tile.of(block, column), pool)
-        return search.finish(pool)
+            search.scan(Tile.of(block, column))
+        return search.finish()
 
 
 def _in_tiles(candidates: Iterable[pa.RecordBatch], eligibility: Eligibility) -> Iterator[pa.RecordBatch]:
@@ -143,13 +144,12 @@ def top_k_of(
             with_vectors=with_vectors,
             num_threads=num_threads,
         )
-    search = _Search(queries, k, exclusions, max_per_author, with_vectors, regions.max_norm)
-    with blas.one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        bounded = regions.bound_queries(queries, pool)
+    with _Search(queries, k, exclusions, max_per_author, with_vectors, num_threads, regions.max_norm) as search:
+        bounded = regions.bound_queries(queries, search.pool)
         # First a look where most can be expected, to know what there is to beat.
-        search.look(regions.nearest(bounded, k, pool), regions, eligibility, pool)
-        search.visit(regions.reaching(bounded, search.floor, pool), bounded, regions, eligibility, pool)
-        return search.finish(pool)
+        search.look(regions.nearest(bounded, k, search.pool), regions, eligibility)
+        search.visit(regions.reaching(bounded, search.floor, search.pool), bounded, regions, eligibility)
+        return search.finish()
 
 
 # Rows of queries and columns of a tile that they look at.
@@ -201,7 +201,10 @@ def _author_hashes(tile: Tile) -> np.ndarray:
 
 
 class _Search:
-    """The running result of a block of queries; none of the posts is longer than `max_norm`, or than those scanned."""
+    """The running result of a block of queries; none of the posts is longer than `max_norm`, or than those scanned.
+
+    A context: inside, products run on the threads of `pool`.
+    """
 
     def __init__(
         self,
@@ -209,31 +212,48 @@ class _Search:
         k: int,
         exclusions: Exclusions | None,
         cap: int | None,
-        with_vectors: bool = True,
+        with_vectors: bool,
+        num_threads: int,
         max_norm: float = 0.0,
     ) -> None:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         if cap is not None and cap < 1:
             raise ValueError(f"max_per_author must be at least 1, got {cap}")
-        self._best, self._k, self._cap = Best(queries, k, cap), k, cap
+        self._queries, self._k, self._cap = Queries(queries, cap is not None), k, cap
+        self._best = Best(len(queries), k, cap)
         self._exclusions = exclusions or Exclusions.none()
         self._kept = Kept(with_vectors)
         self._max_norm = max_norm
+        self.pool = concurrent.futures.ThreadPoolExecutor(num_threads)
+        self._glancing_pool = concurrent.futures.ThreadPoolExecutor(num_threads + _WAITING)
+        # The threads here share the work: those of BLAS would wait for each other.
+        self._one_thread = blas.one_thread()
         self._num_scanned = 0
         self._choose_at = 1 if cap is None and len(queries) >= _PRUNED_QUERIES else math.inf
 
-    def scan(self, tile: Tile, pool: concurrent.futures.Executor) -> None:
+    def __enter__(self) -> "_Search":
+        self._one_thread.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._glancing_pool.shutdown()
+        self.pool.shutdown()
+        self._one_thread.__exit__(None, None, None)
+
+    def scan(self, tile: Tile) -> None:
         """Takes the best of a tile in."""
         if not len(tile.post_id):
             return
         if self._num_scanned >= self._choose_at:
-            self._choose_basis(tile, pool)
+            self._choose_basis(tile)
         squares = np.einsum("ij,ij->i", tile.vectors, tile.vectors, dtype=np.float64)
         self._max_norm = max(self._max_norm, float(np.sqrt(squares.max())))
-        everything = slice(0, len(tile.post_id))
-        pairs = [(rows, everything) for rows in in_blocks(np.arange(self._best.num_queries), len(tile.post_id))]
-        self._take(_Looked(tile, self._num_scanned, pairs, None), pool)
+        num_posts = len(tile.post_id)
+        item_bytes = 2 if self._glances_at(len(self._queries.vectors) * num_posts) else 4
+        everything = slice(0, num_posts)
+        pairs = [(rows, everything) for rows in in_blocks(np.arange(len(self._queries.vectors)), num_posts, item_bytes)]
+        self._take(_Looked(tile, self._num_scanned, pairs, None))
         self._num_scanned += len(tile.post_id)
 
     @property
@@ -241,11 +261,9 @@ class _Search:
         """What k posts of each query are known to reach: [n] float32, -inf where so many are not known."""
         return self._best.floor
 
-    def look(
-        self, visits: Visits, regions: Regions, eligibility: Eligibility, pool: concurrent.futures.Executor
-    ) -> None:
+    def look(self, visits: Visits, regions: Regions, eligibility: Eligibility) -> None:
         """Lets queries look at regions for what k posts reach there, and no more."""
-        floors = Floors(self._best.num_queries, self._k, self._cap)
+        floors = Floors(len(self._queries.vectors), self._k, self._cap)
         for tile, _, pairs, _ in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=False)):
             prepared = self._prepare(tile)
             authors = _author_hashes(tile) if self._cap is not None else np.zeros(len(tile.post_id), np.uint64)
@@ -256,49 +274,53 @@ class _Search:
                 best = best_of(scores, self._k)
                 return rows, prepared.at_least(np.take_along_axis(scores, best, 1), rows), best + start
 
-            for rows, scores, columns in pool.map(look_at, pairs):
+            for rows, scores, columns in self.pool.map(look_at, pairs):
                 floors.raise_by(rows, scores, authors[columns])
         self._best.expect(floors.kth)
 
-    def visit(
-        self,
-        visits: Visits,
-        bounded: pruning.Bounded,
-        regions: Regions,
-        eligibility: Eligibility,
-        pool: concurrent.futures.Executor,
-    ) -> None:
+    def visit(self, visits: Visits, bounded: pruning.Bounded, regions: Regions, eligibility: Eligibility) -> None:
         """Lets queries, bounded for these regions, take the best of them in."""
         # Bounds are of use if it is known of all queries what there is to beat.
         pays = bool(np.isfinite(self.floor).all())
-        self._best.use(bounded if pays else None)
+        self._queries.bounded = bounded if pays else None
         for looked in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=pays)):
-            self._take(looked, pool)
+            self._glances_at(sum(len(rows) * (columns.stop - columns.start) for rows, columns in looked.pairs))
+            self._take(looked)
 
-    def _take(self, looked: _Looked, pool: concurrent.futures.Executor) -> None:
+    def _glances_at(self, num_pairs: int) -> bool:
+        """Whether a first look is taken at the scores of so many pairs."""
+        if self._cap is not None or self._queries.bounded is not None:
+            return False
+        if self._queries.rounded is None and bfloat16.WORTH.spend(num_pairs * self._queries.vectors.shape[1]):
+            self._queries.rounded = bfloat16.rounded(self._queries.vectors)
+        return self._queries.rounded is not None
+
+    def _take(self, looked: _Looked) -> None:
         """Takes the best of pairs of rows and columns of a tile in."""
         tile, first, pairs, bounded = looked
         prepared = self._prepare(tile, bounded)
         found = np.zeros(len(tile.post_id), bool)
+        pool = self.pool if prepared.rounded is None else self._glancing_pool
         for entries in pool.map(lambda pair: self._best.scan(prepared, *pair), pairs):
             found[entries.column] = True
             self._best.add(entries, first)
         self._kept.add(tile, np.flatnonzero(found), first)
-        self._best.merge_if_due(self._kept, pool)
+        self._best.merge_if_due(self._kept, self.pool)
         self._kept.forget_losers(lambda: map(self._kept.places, self._best.numbers()))
 
     def _prepare(self, tile: Tile, bounded: pruning.Bounded | None = None) -> PreparedTile:
-        return PreparedTile(tile, self._exclusions.in_tile(tile), self._best, self._max_norm, bounded)
+        return PreparedTile(tile, self._exclusions.in_tile(tile), self._queries, self._max_norm, bounded)
 
-    def _choose_basis(self, tile: Tile, pool: concurrent.futures.Executor) -> None:
+    def _choose_basis(self, tile: Tile) -> None:
         """Finds out what bounds the scores of posts like these with least work, now that there are scores to beat."""
-        self._best.merge(self._kept, pool)
+        self._best.merge(self._kept, self.pool)
         self._choose_at = _CHOOSE_AGAIN * self._num_scanned
         if np.isfinite(self._best.floor).all():
-            basis = pruning.choose(self._best.queries, self._best.floor, tile.vectors)
-            self._best.use(pruning.bound_queries(self._best.queries, basis) if basis is not None else None)
+            number_cost = 1.0 if self._queries.rounded is None else bfloat16.NUMBER_COST
+            basis = pruning.choose(self._queries.vectors, self._best.floor, tile.vectors, number_cost)
+            self._queries.bounded = pruning.bound_queries(self._queries.vectors, basis) if basis is not None else None
 
-    def finish(self, pool: concurrent.futures.Executor) -> Ranked:
+    def finish(self) -> Ranked:
         """What is left when all tiles have been scanned."""
-        query, rank, score, place = self._best.ranked(self._kept, pool)
+        query, rank, score, place = self._best.ranked(self._kept, self.pool)
         return Ranked(query, rank, score, place, self._kept.tile())

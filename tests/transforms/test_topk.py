@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms import best, blocks, schemas, selection, topk
+from transforms import best, bfloat16, blocks, schemas, selection, topk
 from transforms.kept import Kept
+from transforms.prepared_tile import PreparedTile
 from transforms.tiles import Eligibility, Exclusions
 
 EVERYTHING = Eligibility(include_sensitive=True, include_reposts=True)
@@ -76,6 +77,63 @@ def coarse(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.integers(-1, 2, shape).astype(np.float32)
 
 
+class Glances:
+    """From now on scores are first looked at in bfloat16, from the start, whatever the processor likes better.
+
+    Attributes:
+      seen: of each look, whether it told what can win.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[bool] = []
+        glanced = best.Best._glanced
+
+        def watched(me: best.Best, tile: PreparedTile, rows: np.ndarray, columns: slice) -> object:
+            found = glanced(me, tile, rows, columns)
+            self.seen.append(found is not None)
+            return found
+
+        monkeypatch.setattr(best.Best, "_glanced", watched)
+        monkeypatch.setattr(bfloat16.Worth, "spend", lambda me, multiplications: True)
+
+
+def close(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Vectors whose scores bfloat16 cannot tell apart."""
+    return (1 + 1e-3 * rng.standard_normal(shape)).astype(np.float32)
+
+
+def smooth(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+MAKE = {"smooth": smooth, "ties": coarse, "close": close}
+
+
+@pytest.mark.parametrize("kind", ["smooth", "ties", "close"])
+@pytest.mark.parametrize("num_posts", [40, 3001])
+@pytest.mark.parametrize(("tile_rows", "query_rows", "num_threads"), [(7, 512, 1), (64, 5, 2), (4096, 3, 1)])
+def test_a_first_look_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, kind: str, num_posts: int, tile_rows: int, query_rows: int, num_threads: int
+) -> None:
+    monkeypatch.setattr(topk, "TILE_ROWS", tile_rows)
+    monkeypatch.setattr(best, "_QUERY_ROWS", query_rows)
+    glances = Glances(monkeypatch)
+    rng = np.random.default_rng(8)
+    queries, candidates = MAKE[kind](rng, 23, 6), make_candidates(MAKE[kind](rng, num_posts, 6))
+    queries[3] = 0
+    pairs = [(int(q), f"p{i:04d}") for q, i in zip(*rng.integers(0, [[23], [num_posts]], (2, 900)), strict=True)]
+    nobody = np.empty(0, np.int64), pa.array([], pa.string())
+    exclusions = Exclusions(np.array([q for q, _ in pairs]), pa.array([p for _, p in pairs]), *nobody)
+    ranked = topk.top_k(
+        queries, [candidates], 10, eligibility=EVERYTHING, exclusions=exclusions, num_threads=num_threads
+    )
+    assert as_lists(ranked, 23) == brute_force(queries, candidates, 10, set(pairs))
+    # Beside a query whose k-th score is not positive it tells nothing; else it does where there are enough posts.
+    assert glances.seen and not all(glances.seen)
+    if num_posts > 1000:
+        assert any(glances.seen) == (query_rows < 23)
+
+
 @pytest.mark.parametrize("kind", ["smooth", "ties"])
 @pytest.mark.parametrize("cap", [None, 1, 3])
 @pytest.mark.parametrize(("tile_rows", "query_rows", "num_threads"), [(7, 512, 1), (64, 5, 2), (4096, 3, 1)])
@@ -85,8 +143,7 @@ def test_equals_brute_force(
     monkeypatch.setattr(topk, "TILE_ROWS", tile_rows)
     monkeypatch.setattr(best, "_QUERY_ROWS", query_rows)
     rng = np.random.default_rng(1)
-    make = coarse if kind == "ties" else lambda rng, *shape: rng.standard_normal(shape).astype(np.float32)
-    queries, vectors = make(rng, 23, 6), make(rng, 301, 6)
+    queries, vectors = MAKE[kind](rng, 23, 6), MAKE[kind](rng, 301, 6)
     authors = [None if i % 7 == 0 else f"a{i}" for i in rng.integers(0, 30, 301)]
     shuffled = rng.permutation(301)
     candidates = make_candidates(vectors, author_id=authors).take(pa.array(shuffled))
