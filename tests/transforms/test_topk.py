@@ -97,16 +97,25 @@ class Glances:
         monkeypatch.setattr(bfloat16.Worth, "spend", lambda me, multiplications: True)
 
 
-def close(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Vectors whose scores bfloat16 cannot tell apart."""
-    return (1 + 1e-3 * rng.standard_normal(shape)).astype(np.float32)
+def close(rng: np.random.Generator, num: int, width: int) -> np.ndarray:
+    """Vectors that bfloat16 puts in the wrong order: half of them are rounded down, and have the larger scores."""
+    vectors = 1 + 2**-8 + 1e-5 * rng.random((num, width))
+    down = rng.random(num) < 0.5
+    vectors[down] -= 2e-5
+    vectors[down, -1] += 2**-7
+    return vectors.astype(np.float32)
+
+
+def even(rng: np.random.Generator, num: int, width: int) -> np.ndarray:
+    """Vectors of one number, which bfloat16 does not round."""
+    return np.repeat(rng.integers(128, 256, (num, 1)) / 128, width, axis=1).astype(np.float32)
 
 
 def smooth(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-MAKE = {"smooth": smooth, "ties": coarse, "close": close}
+MAKE = {"smooth": smooth, "ties": coarse, "close": close, "even": even}
 
 
 @pytest.mark.parametrize("kind", ["smooth", "ties", "close"])
@@ -119,7 +128,8 @@ def test_a_first_look_changes_nothing(
     monkeypatch.setattr(best, "_QUERY_ROWS", query_rows)
     glances = Glances(monkeypatch)
     rng = np.random.default_rng(8)
-    queries, candidates = MAKE[kind](rng, 23, 6), make_candidates(MAKE[kind](rng, num_posts, 6))
+    queries = MAKE["even" if kind == "close" else kind](rng, 23, 4)
+    candidates = make_candidates(MAKE[kind](rng, num_posts, 4))
     queries[3] = 0
     pairs = [(int(q), f"p{i:04d}") for q, i in zip(*rng.integers(0, [[23], [num_posts]], (2, 900)), strict=True)]
     nobody = np.empty(0, np.int64), pa.array([], pa.string())
