@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import pvalue
 
-from transforms import blocks, formats, ingest, reposts, schemas, shuffle
+from transforms import blocks, formats, groups, ingest, reposts, schemas, shuffle
 from transforms.erasure import Erasure
 from transforms.interaction_weights import InteractionWeights
 from transforms.lines import Limits
@@ -228,8 +228,8 @@ def own_newest(marked: pa.RecordBatch, split: Split) -> pa.RecordBatch:
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
     marked = marked.take(order)
     starts = blocks.run_starts(marked.column("user_id"))
-    sizes = np.diff(np.append(starts, num_rows))
-    place = np.arange(num_rows) - np.repeat(starts, sizes)
+    sizes = groups.sizes_of(starts, num_rows)
+    place = groups.places_in(sizes)
     first = np.repeat(((1 - split.share) * sizes).astype(np.int64), sizes)
     return _replace(marked, role=pa.array(np.where(place < first, TRAIN, TEST).astype(np.int8)))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms import bfloat16, selection
+from transforms import bfloat16, groups, selection
 from transforms.kept import Kept
 from transforms.prepared_tile import Places, PreparedTile
 
@@ -180,12 +180,11 @@ class Best:
         return entries.take(np.argsort(row, kind="stable"))
 
     def _merge_block(self, entries: _Pending, kept: Kept) -> None:
-        starts = np.flatnonzero(np.diff(entries.row, prepend=-1))
-        counts = np.diff(np.append(starts, len(entries.row)))
+        starts = groups.starts_of(entries.row)
+        counts = groups.sizes_of(starts, len(entries.row))
         for some in _alike(counts):
             place = np.repeat(np.arange(len(some)), counts[some])
-            within = np.arange(len(place)) - np.repeat(np.cumsum(counts[some]) - counts[some], counts[some])
-            merged = entries.take(starts[some][place] + within)
+            merged = entries.take(starts[some][place] + groups.places_in(counts[some]))
             self._merge_rows(entries.row[starts[some]], place, merged.score, merged.number, kept)
 
     def _merge_rows(

@@ -18,7 +18,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsSingleton
 from scipy.cluster.vq import kmeans2
 
-from transforms import arrays, blocks, pruning, schemas, shuffle, tables
+from transforms import arrays, blocks, groups, pruning, schemas, shuffle, tables
 
 # A smaller catalogue is looked through as a whole.
 MIN_POSTS = 1 << 16
@@ -218,7 +218,7 @@ def _describe(numbered: tuple[int, pa.RecordBatch], directory: str) -> Iterator[
     part, block = numbered
     basis = read(directory).basis
     cell = block.column("cell").to_numpy()
-    starts = np.flatnonzero(np.diff(cell, prepend=-1))
+    starts = groups.starts_of(cell)
     stops = np.append(starts[1:], len(cell))
     embeddings = blocks.vectors_to_numpy(block.column("embedding"))
     width = embeddings.shape[1]

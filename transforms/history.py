@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import reposts, schemas, shuffle
+from transforms import groups, reposts, schemas, shuffle
 from transforms.interaction_weights import RATING, InteractionWeights, rating_factors
 from transforms.sparse import sorted_codes
 
@@ -131,7 +131,7 @@ def sum_history(
     weight = of_kind * rating_factors(user, rating) * weights.of_age(weighed.column("created_at"), newest)
     pair = user * len(posts) + post
     order = np.lexsort((of_kind, weight, pair))  # by weights too: sums must not depend on the order of arrival
-    starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
+    starts = groups.starts_of(pair[order])
     times = pc.fill_null(weighed.column("created_at").cast(pa.int64()), _NO_TIME).to_numpy(zero_copy_only=False)
     latest = np.maximum.reduceat(times[order], starts)
     firsts = order[starts]
@@ -163,9 +163,9 @@ def recency(user: np.ndarray, time: np.ndarray) -> np.ndarray:
         return np.zeros(0)
     order = np.lexsort((time, user))[::-1]  # newest first in each user
     user, time = user[order], time[order]
-    of_user = np.flatnonzero(np.diff(user, prepend=-1))
-    lengths = np.diff(np.append(of_user, len(user)))
-    place = np.arange(len(user)) - np.repeat(of_user, lengths)
+    of_user = groups.starts_of(user)
+    lengths = groups.sizes_of(of_user, len(user))
+    place = groups.places_in(lengths)
     ties = np.flatnonzero((np.diff(user, prepend=-1) != 0) | (np.diff(time, prepend=_NO_TIME) != 0))
     tied = np.diff(np.append(ties, len(user)))
     share = np.repeat(np.add.reduceat(place, ties) / tied, tied) / np.repeat(lengths, lengths)

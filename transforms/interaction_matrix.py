@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, shuffle, sparse, tables, tiled_matrix
+from transforms import blocks, groups, shuffle, sparse, tables, tiled_matrix
 
 COLUMNS = ("user_id", "post_id", "weight", "strength", "created_at")
 POSTS = pa.schema([pa.field("post_id", pa.string(), nullable=False), pa.field("degree", pa.float64(), nullable=False)])
@@ -149,7 +149,7 @@ def liked_entries(history: pa.RecordBatch, max_user_posts: int) -> tuple[pa.Reco
     if np.bincount(user, minlength=1).max() > max_user_posts:
         order = _newest_first(user, liked)
         user_sorted = user[order]
-        kept = np.sort(order[_place_in_run(user_sorted) < max_user_posts])
+        kept = np.sort(order[groups.places_in_runs(user_sorted) < max_user_posts])
     keys = distinct_keys(blocks.stable_hash(users))
     rows = pa.array(kept)
     arrays = [liked.column("post_id").take(rows), pa.array(keys[user[kept]]), liked.column("strength").take(rows)]
@@ -176,12 +176,6 @@ def _newest_first(user: np.ndarray, liked: pa.RecordBatch) -> np.ndarray:
     return order.astype(np.int64)
 
 
-def _place_in_run(values: np.ndarray) -> np.ndarray:
-    """Of sorted values, how many equal ones stand before each."""
-    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]) if len(values) else np.zeros(0, np.int64)
-    return np.arange(len(values)) - np.repeat(starts, np.diff(np.append(starts, len(values))))
-
-
 def number_posts(entries: pa.RecordBatch, part: int, max_post_users: int) -> tuple[pa.RecordBatch, pa.RecordBatch, int]:
     """(entries with numbers for posts, block of POSTS, how many the cap leaves out), given all entries of the posts."""
     column, posts = sparse.sorted_codes(entries.column("post_id"))
@@ -189,7 +183,7 @@ def number_posts(entries: pa.RecordBatch, part: int, max_post_users: int) -> tup
     num_entries = len(column)
     if np.bincount(column, minlength=1).max() > max_post_users:
         order = np.lexsort((blocks.splitmix(user), column))
-        order = order[_place_in_run(column[order]) < max_post_users]
+        order = order[groups.places_in_runs(column[order]) < max_post_users]
         column, user, strength = column[order], user[order], strength[order]
     degree = degrees(column, strength, len(posts))
     arrays = [

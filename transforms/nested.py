@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import blocks, columns, schemas, values
+from transforms import blocks, columns, groups, schemas, values
 
 Converted = tuple[pa.Array, np.ndarray]
 VECTORS = pa.map_(pa.string(), pa.list_(pa.float32()))
@@ -140,8 +140,7 @@ def _vectors_of_map(column: pa.Array) -> list[tuple[np.ndarray, pa.Array, pa.Arr
     offsets = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
     lengths = np.where(blocks.valid(column), np.diff(offsets), 0)
     parents = np.repeat(np.arange(len(column)), lengths)
-    within = np.arange(len(parents)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    rows = pa.array(np.repeat(offsets[:-1], lengths) + within)
+    rows = pa.array(np.repeat(offsets[:-1], lengths) + groups.places_in(lengths))
     return [(parents, columns.plain(column.keys).take(rows), column.items.take(rows))]
 
 

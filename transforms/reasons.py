@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import blas, blocks
+from transforms import blas, blocks, groups
 from transforms.profiles import history_weights
 from transforms.selection import to_matrix
 from transforms.topk import Ranked
@@ -57,9 +57,7 @@ def strongest(user_id: pa.Array, history: pa.RecordBatch, half_lives: tuple[floa
         [("user", "ascending"), ("weight", "descending"), ("created_at", "descending"), ("post_id", "ascending")]
     )
     users = table.column("user").to_numpy().astype(np.int64)
-    starts = np.flatnonzero(np.diff(users, prepend=-1))
-    place = np.arange(len(users)) - np.repeat(starts, np.diff(np.append(starts, len(users))))
-    kept = table.filter(pa.array(place < MAX_LIKED))
+    kept = table.filter(pa.array(groups.places_in_runs(users) < MAX_LIKED))
     return Liked(
         kept.column("user").to_numpy().astype(np.int64),
         kept.column("post_id").combine_chunks(),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from transforms import blocks, schemas, tables, transform_fn, vectors
+from transforms import blocks, groups, schemas, tables, transform_fn, vectors
 from transforms.preprocessing import Modality
 from transforms.space import COLLABORATIVE
 from transforms.sparse import sorted_codes
@@ -146,8 +146,8 @@ def recency_ranks(user: np.ndarray, age: np.ndarray) -> np.ndarray:
     new_user = np.append(True, sorted_user[1:] != sorted_user[:-1])
     new_age = new_user | np.append(True, sorted_age[1:] != sorted_age[:-1])
     starts = np.flatnonzero(new_user)
-    sizes = np.diff(np.append(starts, len(user)))
-    rank = np.arange(len(user)) - np.repeat(starts, sizes)
+    sizes = groups.sizes_of(starts, len(user))
+    rank = groups.places_in(sizes)
     tied = np.cumsum(new_age) - 1
     mean = np.bincount(tied, rank) / np.bincount(tied)
     all_equal = np.add.reduceat(new_age, starts) == 1

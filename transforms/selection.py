@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms import groups
+
 # Below every score of finite vectors that are worth ranking; -inf marks what is excluded.
 LOWEST = np.float32(-1e38)
 # Unit roundoff of float32: half the distance from 1 to the next number.
@@ -70,11 +72,11 @@ def reached_by(scores: np.ndarray, k: int, excluded: tuple[np.ndarray, np.ndarra
     """
     lowest = np.iinfo(scores.dtype).min if scores.dtype.kind == "i" else -np.inf
     size = max(1, scores.shape[1] // (_GROUPS_FOR_EACH * k))
-    groups = scores.shape[1] // size
-    best = scores[:, : groups * size].reshape(len(scores), size, groups).max(axis=1)
+    num_groups = scores.shape[1] // size
+    best = scores[:, : num_groups * size].reshape(len(scores), size, num_groups).max(axis=1)
     if excluded is not None:
         # What else is in their groups does not count either.
-        best[excluded[0], excluded[1] % groups] = lowest
+        best[excluded[0], excluded[1] % num_groups] = lowest
     return kth_largest(best, k)
 
 
@@ -97,9 +99,8 @@ def rank_in_group(group: np.ndarray, score: np.ndarray, item: np.ndarray, ids_of
         by_id = np.empty(len(names), np.int64)
         by_id[pc.sort_indices(ids_of(names)).to_numpy()] = np.arange(len(names))
         order[places] = entries[np.lexsort((by_id[name], -score[entries], group[entries]))]
-    starts = np.flatnonzero(np.concatenate([[True], ~same_group])) if len(order) else np.empty(0, np.int64)
     ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    ranks[order] = groups.places_in_runs(ordered_group)
     return ranks
 
 
@@ -128,7 +129,7 @@ def to_matrix(
     `row` has to be sorted.
     """
     sizes = np.bincount(row, minlength=num_rows)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    place = groups.places_in(sizes)
     width = int(sizes.max(initial=0))
     matrices = []
     for entries, fill in zip(values, fills, strict=True):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, regions, schemas, tables
+from transforms import blocks, groups, regions, schemas, tables
 
 # Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalogue that is small is decoded once a process.
 CACHED_BYTES = 128 << 20
@@ -248,15 +248,14 @@ class _PairsById:
         return place[same], code[same]
 
 
-def _members(starts: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All members of some groups: ([m] place in `groups`, [m] place among the members of all groups).
+def _members(starts: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All members of some groups: ([m] place in `codes`, [m] place among the members of all groups).
 
     Args:
       starts: [num_groups + 1] int64, where each group begins.
     """
-    sizes = starts[groups + 1] - starts[groups]
-    firsts = np.repeat(starts[groups] - (np.cumsum(sizes) - sizes), sizes)
-    return np.repeat(np.arange(len(groups)), sizes), firsts + np.arange(len(firsts))
+    sizes = starts[codes + 1] - starts[codes]
+    return np.repeat(np.arange(len(codes)), sizes), np.repeat(starts[codes], sizes) + groups.places_in(sizes)
 
 
 def _encode_pairs(query: np.ndarray, ids: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:

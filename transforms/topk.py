@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms import bfloat16, blas, blocks, pruning, schemas, tables, threads
+from transforms import bfloat16, blas, blocks, groups, pruning, schemas, tables, threads
 from transforms.best import Best, in_blocks
 from transforms.floors import Floors, best_of
 from transforms.kept import Kept
@@ -25,6 +25,8 @@ from transforms.tiles import Catalogue, Eligibility, Exclusions, Tile
 TILE_ROWS = tables.READ_OFTEN.row_group_rows
 # The first tile of all is so many in one: the more posts tell what there is to beat, the fewer survive after it.
 _FIRST_TILES = 4
+# A first look at scores pays from so many queries on.
+_GLANCING_QUERIES = 128
 # Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.
 _PRUNED_QUERIES = 1024
 _CHOOSE_AGAIN = 4
@@ -65,8 +67,7 @@ class Ranked:
 
 def rank_by_order(query: np.ndarray) -> np.ndarray:
     """The place of every entry among those of its query, [m] int32 from 1; equal queries stand together."""
-    starts = np.flatnonzero(np.diff(query, prepend=-1))
-    return (np.arange(len(query)) - np.repeat(starts, np.diff(np.append(starts, len(query)))) + 1).astype(np.int32)
+    return (groups.places_in_runs(query) + 1).astype(np.int32)
 
 
 def top_k(
@@ -289,7 +290,8 @@ class _Search:
 
     def _glances_at(self, num_pairs: int) -> bool:
         """Whether a first look is taken at the scores of so many pairs."""
-        if self._cap is not None or self._queries.bounded is not None:
+        few = len(self._queries.vectors) < _GLANCING_QUERIES
+        if few or self._cap is not None or self._queries.bounded is not None:
             return False
         if self._queries.rounded is None and bfloat16.WORTH.spend(num_pairs * self._queries.vectors.shape[1]):
             self._queries.rounded = bfloat16.rounded(self._queries.vectors)

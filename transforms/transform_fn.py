@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
-from transforms import blocks, preprocessing, schemas
+from transforms import blocks, groups, preprocessing, schemas
 from transforms.files import make_directory, read_json, write_json
 from transforms.preprocessing import TEXT, Modality
 
@@ -142,7 +142,7 @@ def _sparse(column: pa.Array, num_rows: int, dtype: Any) -> Any:
 
     lengths = column.value_lengths().to_numpy()
     rows = np.repeat(np.arange(len(column)), lengths)
-    places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places = groups.places_in(lengths)
     flat = column.flatten()
     values = flat.cast(pa.binary()).to_numpy(zero_copy_only=False) if dtype == tf.string else flat.to_numpy()
     indices = np.stack([rows, places], axis=1).astype(np.int64).reshape(-1, 2)

@@ -94,6 +94,7 @@ class Glances:
             return found
 
         monkeypatch.setattr(best.Best, "_glanced", watched)
+        monkeypatch.setattr(topk, "_GLANCING_QUERIES", 1)
         monkeypatch.setattr(bfloat16.Worth, "spend", lambda me, multiplications: True)
 
 

@@ -1,0 +1,27 @@
+"""Entries whose groups stand together: where each begins, and which place an entry has in its own. Numpy, no Beam."""
+
+import numpy as np
+
+
+def starts_of(values: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins: [num_groups] int64."""
+    new = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    return np.flatnonzero(new)
+
+
+def sizes_of(starts: np.ndarray, num_entries: int) -> np.ndarray:
+    """How many entries each group has: [num_groups] int64."""
+    return np.diff(np.append(starts, num_entries))
+
+
+def places_in(sizes: np.ndarray) -> np.ndarray:
+    """The place of every entry in its group, [sum of sizes] int64 from 0, of groups with these sizes one by one."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    places: np.ndarray = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
+    return places
+
+
+def places_in_runs(values: np.ndarray) -> np.ndarray:
+    """The place of every entry among the equal ones beside it: [n] int64 from 0."""
+    return places_in(sizes_of(starts_of(values), len(values)))
