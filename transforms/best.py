@@ -49,7 +49,9 @@ class Entries(NamedTuple):
 
 def in_blocks(rows: np.ndarray, num_columns: int = 1, item_bytes: int = 4) -> Iterator[np.ndarray]:
     """Rows in blocks that are worth being worked on together, when they look at so many columns at once."""
-    size = min(_QUERY_ROWS, -(-_SCORE_BYTES // (item_bytes * num_columns)))
+    size = _QUERY_ROWS
+    while size > 1 and size * num_columns * item_bytes > _SCORE_BYTES:
+        size //= 2
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 

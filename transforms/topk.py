@@ -2,7 +2,8 @@
 
 The tiles are streamed, so memory does not grow with the catalogue. A float32 product finds what can be among the k
 best (what is nearer to the k-th score than float32 errs stays), and the survivors' scores are computed anew in float64
-and rounded to float32. So neither the sizes of tiles and blocks nor the library that multiplies shows in the result.
+and rounded to float32. Where it pays, bounds from few numbers or products of bfloat16 take the place of that product.
+So neither the sizes of tiles and blocks nor the library that multiplies shows in the result.
 """
 
 import concurrent.futures
