@@ -78,14 +78,14 @@ def _numbers(ids: "object") -> "np.ndarray":
 
 def _make_tiles(folder: Path) -> None:
     """The stage's own way from a history to its matrix."""
-    from pipelines import stage
+    from pipelines import runner
     from pipelines.options import Options
     from transforms import interaction_matrix, tables
 
     shutil.rmtree(folder / "matrix", ignore_errors=True)
     history = str(folder / "history")
     num_parts = interaction_matrix.choose_num_parts(tables.count_rows(history))
-    with stage.new_pipeline(Options(output=str(folder))) as root:
+    with runner.new_pipeline(Options(output=str(folder))) as root:
         rows = root | tables.ReadParts(history, interaction_matrix.COLUMNS)
         _ = rows | interaction_matrix.MakeMatrix(str(folder / "matrix"), num_parts)
 
@@ -113,7 +113,7 @@ def ours(folder: Path) -> Run:
     """The two pipelines of the fuse stage: the solution, and the factors of all posts as a table."""
     import apache_beam as beam
 
-    from pipelines import stage
+    from pipelines import runner
     from pipelines.options import Options
     from transforms import collaborative, schemas, tables
 
@@ -124,12 +124,12 @@ def ours(folder: Path) -> Run:
 
     def run() -> Facts:
         shutil.rmtree(target, ignore_errors=True)
-        with stage.new_pipeline(Options(output=str(folder))) as root:
+        with runner.new_pipeline(Options(output=str(folder))) as root:
             solved = root | collaborative.FactorizeMatrix(matrix, factors, passes=passes)
             _ = solved | beam.Map(collaborative.write_solution, matrix.directory)
         solution = collaborative.read_solution(matrix.directory)
         schema = schemas.collaborative(len(solution.singular_values))
-        with stage.new_pipeline(Options(output=str(folder))) as root:
+        with runner.new_pipeline(Options(output=str(folder))) as root:
             found = root | collaborative.ReadFactors(matrix, solution)
             _ = found | tables.WriteParts(str(target), schema)
         _save(folder, OURS, solution.singular_values)

@@ -33,7 +33,7 @@ def ours(folder: Path) -> Run:
     import apache_beam as beam
     import pyarrow as pa
 
-    from pipelines import stage
+    from pipelines import runner
     from pipelines.options import Options
     from pipelines.parts import ROWS_PER_PART
     from transforms import shuffle
@@ -44,7 +44,7 @@ def ours(folder: Path) -> Run:
 
     def run() -> Facts:
         _totals.clear()
-        with stage.new_pipeline(Options(output=str(folder))) as root:
+        with runner.new_pipeline(Options(output=str(folder))) as root:
             _ = (
                 root
                 | beam.Create(range(len(_blocks)))

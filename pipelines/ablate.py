@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipelines import backtest, stage
+from pipelines import backtest, paths, runner
 from pipelines.backtest import Backtest
 from transforms import files
 
@@ -145,7 +145,7 @@ def _linear_maps(made: Backtest, space: "Space", known: "Moments") -> "Iterator[
 
 
 def _latent_size(made: Backtest) -> int:
-    size: int = files.read_json(stage.join(made.known.input("model"), "model.json"))["latent"]
+    size: int = files.read_json(paths.join(made.known.input("model"), "model.json"))["latent"]
     return size
 
 
@@ -185,9 +185,9 @@ def _without(made: Backtest, name: str) -> Backtest:
 
     places = {}
     for old in {id(each): each for each in (made.known, made.everything)}.values():
-        directory = f"{old.run_dir}-without-{stage.slug(name)}"
-        new = backtest.new_places(directory, old, f"without-{stage.slug(name)}")
-        with stage.new_pipeline(made.options) as pipeline:
+        directory = f"{old.run_dir}-without-{paths.slug(name)}"
+        new = backtest.new_places(directory, old, f"without-{paths.slug(name)}")
+        with runner.new_pipeline(made.options) as pipeline:
             read = pipeline | tables.ReadParts(old.input("features"))
             hidden = read | beam.Map(ablation.hide_features, name=name)
             _ = hidden | tables.WriteParts(new.output("features"), tables.read_schema(old.input("features")))

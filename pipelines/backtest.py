@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipelines import erase, parts, stage
+from pipelines import erase, parts, paths, runner
 from pipelines.options import Options, UsageError
 from pipelines.stage import Places
 from transforms import files
@@ -147,11 +147,11 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     split, notes = choose_split(options, places)
     root = places.scratch("backtest")
     num_posts, num_new = _count_new(places.input("posts"), split)
-    directories = {name: stage.join(root, name) for name in ("all", "known")}
+    directories = {name: paths.join(root, name) for name in ("all", "known")}
     everything = new_places(directories["all"], places, "all")
     known = new_places(directories["known"], places, "known") if num_new else everything
-    with stage.new_pipeline(options) as pipeline:
-        _split(pipeline, options, places, split, stage.join(root, "held_out"), everything)
+    with runner.new_pipeline(options) as pipeline:
+        _split(pipeline, options, places, split, paths.join(root, "held_out"), everything)
         if num_new:
             _keep_known(pipeline, places, known, split)
     for table in ("posts", "users", "features"):
@@ -159,7 +159,7 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     if num_new:
         link(places.input("users"), known.input("users"))
         link(everything.input("interactions"), known.input("interactions"))
-    held_out = stage.join(root, "held_out")
+    held_out = paths.join(root, "held_out")
     then = splits.time_of(split.cut).strftime("%Y-%m-%d") if split.kind == "time" else options.run_name
     as_then = dataclasses.replace(
         options, run_date=then, transform_fn="", cold_start=True, k=evaluation.MAX_K, similar_k=0, include_seen=False
@@ -306,9 +306,9 @@ def _keep_users(directory: str, users: "pa.Array") -> None:
     from transforms import tables
 
     every = directory + "_of_all"
-    stage.move(directory, every)
+    paths.move(directory, every)
     schema = tables.read_schema(every)
     for number, path in enumerate(tables.list_files(every)):
         block = tables.read_file(path)
         kept = block.filter(pc.is_in(block.column("user_id"), value_set=users))
-        tables.write_file(stage.join(directory, f"part-{number:05d}.parquet"), kept, schema)
+        tables.write_file(paths.join(directory, f"part-{number:05d}.parquet"), kept, schema)

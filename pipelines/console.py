@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import signal
@@ -136,3 +137,14 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    # Beam says this of every transform with several named inputs or outputs, as its own style guide wants them.
+    return "type hint will be ignored and not used for type-checking" not in str(record.msg)
+
+
+logging.getLogger("apache_beam").setLevel(logging.ERROR)
+# What fails in a step is raised as well, and told once.
+logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+logging.getLogger().addFilter(_worth_saying)

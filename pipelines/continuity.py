@@ -7,9 +7,10 @@ runs have; it stands in metrics.json too.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines import lineage, parts, runs, stage
+from pipelines import lineage, parts, paths, runner, runs
 from pipelines.options import Options
-from pipelines.stage import Places, join
+from pipelines.paths import join
+from pipelines.stage import Places
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +36,7 @@ def last_items(options: Options, places: Places) -> str:
     """The item_embeddings/ of the run in whose space this one goes on; "" where it begins one, or that run is gone."""
     found = lineage.read(places.input("collaborative"))
     directory = join(runs.directory(options.output, found.previous), "item_embeddings") if found.previous else ""
-    return directory if directory and stage.exists(directory) else ""
+    return directory if directory and paths.exists(directory) else ""
 
 
 def find_rotations(options: Options, places: Places, straight: "Space", before: str) -> "Rotations | None":
@@ -123,7 +124,7 @@ def _sum_over_pairs(
     share = align.share_of(tables.count_rows(old))
     num_parts = parts.choose_num_parts(options, old)
     path = join(places.scratch("pairs"), "sum.npy")
-    with stage.new_pipeline(options) as root:
+    with runner.new_pipeline(options) as root:
         rows: dict[str, Any] = {}
         for name, side in sides.items():
             read = root | f"Read {name}" >> tables.ReadBlocks(side.directory, side.columns)

@@ -8,7 +8,7 @@ Writes OUTPUT/world/ (the input) and OUTPUT/runs/ (the result).
 import sys
 from collections.abc import Sequence
 
-from pipelines import console, run, stage
+from pipelines import console, paths, run
 from pipelines.options import Options, parse
 
 DESCRIPTION = "Makes a small world with a known answer and runs everything on it. Takes the flags of `fusefeed run`."
@@ -31,8 +31,8 @@ def demo(options: Options) -> int:
     from pipelines.demo_world import make_world
 
     output = options.output or DEFAULT_OUTPUT
-    world_dir = stage.join(output, "world")
-    stage.check_writable(world_dir)
+    world_dir = paths.join(output, "world")
+    paths.check_writable(world_dir)
     world = make_world(world_dir)
     return run.run(
         dataclasses.replace(

@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipelines import runs, stage
+from pipelines import paths, runs
 from pipelines.options import Options, RunError
-from pipelines.stage import Report, join
+from pipelines.paths import join
+from pipelines.stage import Report
 from transforms import files
 
 # Where a run's statistics are, and the stage that leaves them there.
@@ -34,13 +35,13 @@ def find(options: Options, directory: str) -> dict[str, Any] | None:
     from transforms import drift
 
     path = join(directory, STATISTICS, FILE)
-    if not stage.exists(path):
+    if not paths.exists(path):
         return None
     name = runs.last_before(options.output, options.run_name)
     if not name:
         return _nothing("there is no published run that is older")
     metrics = join(runs.directory(options.output, name), "metrics.json")
-    before = files.read_json(metrics).get("statistics") if stage.exists(metrics) else None
+    before = files.read_json(metrics).get("statistics") if paths.exists(metrics) else None
     if before is None:
         return _nothing(f"{name} left no statistics")
     now = files.read_json(path)

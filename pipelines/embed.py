@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import continuity, parts, stage
+from pipelines import continuity, parts, runner, stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
 
@@ -83,10 +83,10 @@ def run(options: Options, places: Places) -> None:
     """Runs both pipelines, and those that bring the space to where the last run's is."""
     before = continuity.last_items(options, places)
     rotations = continuity.find_rotations(options, places, read_space(places), before) if before else None
-    with stage.new_pipeline(options) as root:
+    with runner.new_pipeline(options) as root:
         build_items(root, places, rotations)
     continuity.write(options, places, before if rotations is not None else "")
-    with stage.new_pipeline(options) as root:
+    with runner.new_pipeline(options) as root:
         build_users(root, options, places, rotations)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pipelines import runs, stage
+from pipelines import paths, runner, runs
 from pipelines.options import Options, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def find_holders(options: Options, directories: Iterable[str]) -> list[str]:
     named = [(directory, path) for directory in directories for path in erasure.parquet_files(directory)]
     if not named:
         return []
-    scratch = stage.join(options.output, f"_erase-{stage.new_id()}")
+    scratch = paths.join(options.output, f"_erase-{paths.new_id()}")
     try:
-        with stage.new_pipeline(options) as root:
+        with runner.new_pipeline(options) as root:
             found = root | "Files" >> beam.Create(named) | "FindHolders" >> erasure.FindHolders(what)
             _ = found | "WriteCounts" >> counts.WriteCounts(scratch)
         return sorted(counts.read_counts(scratch))
     finally:
-        stage.delete(scratch)
+        paths.delete(scratch)
 
 
 def other_holders(options: Options, directory: str) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import ablate, backtest, report, stage
+from pipelines import ablate, backtest, paths, report, stage
 from pipelines.backtest import Backtest
 from pipelines.options import Options, RunError
 from pipelines.stage import Places, Stage
@@ -24,8 +24,8 @@ def run(options: Options, places: Places) -> None:
     """Runs the stage."""
     evaluation = evaluate(options, places)
     directory = places.output("evaluation")
-    files.write_json(stage.join(directory, FILE), evaluation)
-    files.write_text(stage.join(directory, "report.html"), report.html(evaluation))
+    files.write_json(paths.join(directory, FILE), evaluation)
+    files.write_text(paths.join(directory, "report.html"), report.html(evaluation))
 
 
 def evaluate(options: Options, places: Places) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(directory: str) -> str:
     """The measures of a run that has been evaluated, as a table for the screen."""
-    return report.table(files.read_json(stage.join(directory, "evaluation", FILE)))
+    return report.table(files.read_json(paths.join(directory, "evaluation", FILE)))
 
 
 if __name__ == "__main__":

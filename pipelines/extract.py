@@ -13,9 +13,10 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import parts, resume, runs, stage
+from pipelines import parts, resume, runner, runs, stage
 from pipelines.options import Options
-from pipelines.stage import Places, Stage, join
+from pipelines.paths import join
+from pipelines.stage import Places, Stage
 from transforms import counts, ready_made, reuse, schemas, tables
 from transforms.encoders import make_encoder
 from transforms.extract import ExtractFeatures, feature_schema
@@ -120,9 +121,9 @@ def run(options: Options, places: Places) -> None:
     """Runs the stage."""
     before = find_before(options)
     if before:
-        with stage.new_pipeline(options) as root:
+        with runner.new_pipeline(options) as root:
             build_reusable(root, options, places, before)
-    with stage.new_pipeline(options) as root:
+    with runner.new_pipeline(options) as root:
         build(root, options, places, before)
 
 

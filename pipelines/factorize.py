@@ -15,7 +15,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipelines import parts
 from pipelines.options import Options, RunError
-from pipelines.stage import Places, join, new_pipeline
+from pipelines.paths import join
+from pipelines.runner import new_pipeline
+from pipelines.stage import Places
 from transforms import collaborative, counts, files, history, interaction_matrix, reposts, schemas, tables
 from transforms.interaction_weights import InteractionWeights, parse_kind_weights
 from transforms.space import FACTORS_FILE

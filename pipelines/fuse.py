@@ -15,9 +15,11 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from pipelines import factorize, lineage, parts, runs, stage
+from pipelines import factorize, lineage, parts, paths, runs, stage
 from pipelines.options import Options, UsageError
-from pipelines.stage import Places, Stage, join, new_pipeline
+from pipelines.paths import join
+from pipelines.runner import new_pipeline
+from pipelines.stage import Places, Stage
 from transforms import (
     counts,
     files,
@@ -148,7 +150,7 @@ def append_factors(options: Options, places: Places, layout: transform_fn.Layout
     whole = with_factors(layout, len(factors.singular_values))
     if whole == layout and lately is None:
         # Nothing to append: the files are not read, shuffled and written once more.
-        stage.move(places.scratch(CONTENT), places.output("fused"))
+        paths.move(places.scratch(CONTENT), places.output("fused"))
         with new_pipeline(options) as root:
             _count(root | tables.ReadParts(places.output("fused"), ("mask",)), places, layout)
     else:

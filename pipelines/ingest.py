@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import stage
+from pipelines import runner, stage
 from pipelines.options import Options, UsageError
 from pipelines.stage import Places, Stage
 
@@ -79,7 +79,7 @@ def run(options: Options, places: Places) -> None:
     files = find_inputs(options)
     for name in (name for name in TABLES if not files[name]):
         tables.write_empty(places.output(name), canonical.TABLES[name].schema)
-    with stage.new_pipeline(options) as root:
+    with runner.new_pipeline(options) as root:
         build(root, options, places, files)
     ingest.reconcile(counts.read_counts(places.output("posts")))
 

@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 
-from pipelines import lock, revision, runs, stage
+from pipelines import lock, paths, revision, runs
 from transforms import files
 
 _HEX = "[0-9a-f]{32}"
@@ -21,24 +21,24 @@ def sweep(output: str) -> list[str]:
     if not files.is_local(output):
         found = [path for path in files.list_sizes(output) if any(map(TEMPORARY.fullmatch, path.split("/")))]
         for path in found:
-            stage.delete(stage.join(output, path))
+            paths.delete(paths.join(output, path))
         return found + _sweep_local(output)
     lock.sweep(output)
     revision.recover(output)
-    root = stage.join(output, runs.RUNS)
-    inside = [stage.join(root, name) for name in stage.list_names(root) if not name.startswith("_")]
-    folders = [output, root, *inside, *(stage.join(run, "_stages") for run in inside)]
+    root = paths.join(output, runs.RUNS)
+    inside = [paths.join(root, name) for name in paths.list_names(root) if not name.startswith("_")]
+    folders = [output, root, *inside, *(paths.join(run, "_stages") for run in inside)]
     found = [
-        stage.join(folder, name) for folder in folders for name in stage.list_names(folder) if TEMPORARY.fullmatch(name)
+        paths.join(folder, name) for folder in folders for name in paths.list_names(folder) if TEMPORARY.fullmatch(name)
     ]
     for path in found:
-        stage.delete(path)
+        paths.delete(path)
     return found + _sweep_local(output)
 
 
 def _sweep_local(output: str) -> list[str]:
     """Scratch directories on this machine."""
-    root, prefix = tempfile.gettempdir(), stage.local_prefix(output)
+    root, prefix = tempfile.gettempdir(), paths.local_prefix(output)
     found = [os.path.join(root, name) for name in os.listdir(root) if name.startswith(prefix)]
     for path in found:
         shutil.rmtree(path, ignore_errors=True)

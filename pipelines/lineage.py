@@ -10,9 +10,10 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import erase, runs, stage
+from pipelines import erase, paths, runs, stage
 from pipelines.options import Options
-from pipelines.stage import Places, join
+from pipelines.paths import join
+from pipelines.stage import Places
 from transforms import files
 
 FILE = "_lineage.json"
@@ -64,7 +65,7 @@ def _why_new(options: Options, places: Places, name: str, settings: dict[str, An
         return "--transform_fn"
     if not name:
         return "there is no published run that is older"
-    if not stage.exists(join(collaborative_of(options, name), FILE)):
+    if not paths.exists(join(collaborative_of(options, name), FILE)):
         return f"{name} does not tell its space"
     if erase.find_holders(options, [join(runs.directory(options.output, name), "posts")]):
         return f"{name} was fitted on posts that --erase names"
@@ -116,7 +117,7 @@ def sources(options: Options, directory: str, tables: Sequence[str]) -> dict[str
       tables: those that are read of the one before.
     """
     collaborative = join(directory, "collaborative")
-    name = read(collaborative).previous if stage.exists(join(collaborative, FILE)) else ""
+    name = read(collaborative).previous if paths.exists(join(collaborative, FILE)) else ""
     reports = stage.read_reports(runs.directory(options.output, name)) if name else []
     return {f"{report.stage} of {name}": report.id for report in reports if set(report.files) & set(tables)}
 

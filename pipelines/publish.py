@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines import drift, resume, revision, runs, stage
+from pipelines import drift, paths, resume, revision, runs
 from pipelines.gate import Verdict, decide
 from pipelines.loss import INPUTS, MEDIA_KINDS
 from pipelines.options import Options, RunError
@@ -46,9 +46,9 @@ def publish(options: Options, reports: Sequence[Report], directory: str) -> tupl
     values["gate"] = dataclasses.asdict(verdict)
     if (found := drift.find(options, directory)) is not None:
         values["drift"] = found
-    files.write_json(stage.join(directory, "metrics.json"), values)
-    files.write_text(stage.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
-    files.write_json(stage.join(directory, runs.MANIFEST), manifest(options, reports, verdict.passed))
+    files.write_json(paths.join(directory, "metrics.json"), values)
+    files.write_text(paths.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
+    files.write_json(paths.join(directory, runs.MANIFEST), manifest(options, reports, verdict.passed))
     if not verdict.passed:
         return verdict, directory
     final = runs.directory(options.output, name)
@@ -76,8 +76,8 @@ def check_complete(reports: Sequence[Report], directory: str) -> None:
 def last_evaluation(options: Options) -> Any:
     """The evaluation of the newest published run before this one; None where there is none."""
     name = runs.last_before(options.output, options.run_name)
-    path = stage.join(runs.directory(options.output, name), "metrics.json")
-    return files.read_json(path).get("evaluation") if name and stage.exists(path) else None
+    path = paths.join(runs.directory(options.output, name), "metrics.json")
+    return files.read_json(path).get("evaluation") if name and paths.exists(path) else None
 
 
 def metrics(options: Options, reports: Sequence[Report], directory: str) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def metrics(options: Options, reports: Sequence[Report], directory: str) -> dict
         "stages": {report.stage: report.measures() for report in reports},
     }
     for name, writer, path in MEASURES:
-        full = stage.join(directory, path)
-        if writer in measures["stages"] and stage.exists(full):
+        full = paths.join(directory, path)
+        if writer in measures["stages"] and paths.exists(full):
             measures[name] = files.read_json(full)
     return measures
 

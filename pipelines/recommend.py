@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import parts, stage
+from pipelines import parts, paths, runner, stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
 
@@ -62,10 +62,10 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
             root
             | beam.Create([places.input("item_embeddings")])
             | "FitCells"
-            >> beam.Map(cells.fit, places.input("user_embeddings"), num_cells, stage.join(directory, regions.CELLS_DIR))
+            >> beam.Map(cells.fit, places.input("user_embeddings"), num_cells, paths.join(directory, regions.CELLS_DIR))
         )
         ordered = made | cells.OrderByCell(fitted, num_parts)
-        made, in_regions = ordered.parts, stage.join(directory, regions.REGIONS_DIR)
+        made, in_regions = ordered.parts, paths.join(directory, regions.REGIONS_DIR)
         schema = schemas.candidates(width, profile_width, cells.leading_width(width))
         _ = ordered.regions | "WriteRegions" >> tables.WriteParts(in_regions, schemas.regions(width))
     _ = made | "WriteCandidates" >> tables.WriteParts(directory, schema, tables.READ_OFTEN)
@@ -169,9 +169,9 @@ def _space(places: Places) -> "Space":
 
 def run(options: Options, places: Places) -> None:
     """Runs both pipelines."""
-    with stage.new_pipeline(options) as root:
+    with runner.new_pipeline(options) as root:
         build_candidates(root, options, places)
-    with stage.new_pipeline(options) as root:
+    with runner.new_pipeline(options) as root:
         build(root, options, places)
 
 

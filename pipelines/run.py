@@ -13,7 +13,22 @@ import time
 import typing
 from collections.abc import Mapping, Sequence
 
-from pipelines import console, drift, erase, leftovers, lock, loss, publish, resume, revision, runs, stage, summary
+from pipelines import (
+    console,
+    drift,
+    erase,
+    leftovers,
+    lock,
+    loss,
+    paths,
+    publish,
+    resume,
+    revision,
+    runner,
+    runs,
+    stage,
+    summary,
+)
 from pipelines.options import Options, UsageError, parse
 
 DESCRIPTION = "All stages in order, from raw posts to published recommendation tables."
@@ -53,7 +68,7 @@ def make_runs(options: Options, stages: Sequence[stage.Stage]) -> int:
     names, codes = options.run_names, dict[str, int]()
     with lock.hold(options.output) as held:
         leftovers.sweep(options.output)
-        stage.check_writable(stage.join(options.output, runs.RUNS))
+        paths.check_writable(paths.join(options.output, runs.RUNS))
         for name in names:
             one = dataclasses.replace(options, run_date=name)
             if len(names) == 1:
@@ -94,7 +109,7 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
     verdict, directory = publish.publish(options, reports, directory)
     print(summary.text(options, reports, directory, time.monotonic() - began))
     left = [
-        name for name in holders if (path := runs.directory(options.output, name)) != directory and stage.exists(path)
+        name for name in holders if (path := runs.directory(options.output, name)) != directory and paths.exists(path)
     ]
     if left:
         print(f"fusefeed run: {erase.advice(options, left)}", file=sys.stderr)
@@ -160,11 +175,11 @@ def check(options: Options) -> None:
     if options.cold_posts:
         backtest.read_cold_posts(options.cold_posts)
     erase.load(options)
-    stage.beam_pipeline_options(options.beam_args)
+    runner.beam_pipeline_options(options.beam_args)
     for root in options.media_root:
-        if not stage.exists(root):
+        if not paths.exists(root):
             raise UsageError(f"--media_root: {root} is not there")
-    if options.transform_fn and not stage.exists(options.transform_fn):
+    if options.transform_fn and not paths.exists(options.transform_fn):
         raise UsageError(f"--transform_fn: {options.transform_fn} is not there")
     if not options.output:
         raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")

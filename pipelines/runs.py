@@ -7,7 +7,7 @@ any of it changes: with it or without it, a reader is never told of half a run.
 import datetime
 import re
 
-from pipelines import stage
+from pipelines import paths
 from transforms import files
 
 LATEST = "LATEST"
@@ -18,17 +18,17 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 def directory(output: str, name: str) -> str:
     """Where a run is."""
-    return stage.join(output, RUNS, name)
+    return paths.join(output, RUNS, name)
 
 
 def names(output: str) -> list[str]:
     """The runs that there are, complete or not, oldest first."""
-    return sorted({word for word in stage.list_names(stage.join(output, RUNS)) if _is_date(word)})
+    return sorted({word for word in paths.list_names(paths.join(output, RUNS)) if _is_date(word)})
 
 
 def all_directories(output: str) -> list[str]:
     """The names of all directories of runs, also of those that are being made to take another's place."""
-    words = stage.list_names(stage.join(output, RUNS))
+    words = paths.list_names(paths.join(output, RUNS))
     return sorted(word for word in words if _is_date(word.removesuffix(NEXT)))
 
 
@@ -41,14 +41,14 @@ def _is_date(word: str) -> bool:
 
 def latest(output: str) -> str:
     """The run that LATEST names; "" where it names none."""
-    path = stage.join(output, LATEST)
-    return files.read_text(path).strip() if stage.exists(path) else ""
+    path = paths.join(output, LATEST)
+    return files.read_text(path).strip() if paths.exists(path) else ""
 
 
 def is_published(output: str, name: str) -> bool:
     """Whether a run is complete and passed the gate."""
-    path = stage.join(directory(output, name), MANIFEST)
-    return stage.exists(path) and bool(files.read_json(path).get("published"))
+    path = paths.join(directory(output, name), MANIFEST)
+    return paths.exists(path) and bool(files.read_json(path).get("published"))
 
 
 def last_before(output: str, name: str) -> str:
@@ -61,7 +61,7 @@ def name_latest(output: str, name: str) -> str:
     newest = latest(output)
     if newest > name and is_published(output, newest):
         return f"published, but {LATEST} still names {newest}, which is newer"
-    files.write_text(stage.join(output, LATEST), name + "\n")
+    files.write_text(paths.join(output, LATEST), name + "\n")
     return ""
 
 
@@ -70,11 +70,11 @@ def withdraw(output: str, name: str) -> None:
     if latest(output) == name:
         others = [each for each in names(output) if each != name and is_published(output, each)]
         if others:
-            files.write_text(stage.join(output, LATEST), others[-1] + "\n")
+            files.write_text(paths.join(output, LATEST), others[-1] + "\n")
         else:
-            stage.delete(stage.join(output, LATEST))
+            paths.delete(paths.join(output, LATEST))
     for file in (MANIFEST, "metrics.json", "metrics.prom"):
-        stage.delete(stage.join(directory(output, name), file))
+        paths.delete(paths.join(directory(output, name), file))
 
 
 def remove_old(output: str, keep: int, made: str) -> list[str]:
@@ -107,11 +107,11 @@ def remove(output: str, name: str) -> None:
 def remove_directory(output: str, name: str) -> None:
     """Removes one directory of a run, the manifest first."""
     path = directory(output, name)
-    stage.delete(stage.join(path, MANIFEST))
-    if stage.exists(path):
-        doomed = stage.join(output, RUNS, f"_removed-{stage.new_id()}")
-        stage.move(path, doomed)
-        stage.delete(doomed)
+    paths.delete(paths.join(path, MANIFEST))
+    if paths.exists(path):
+        doomed = paths.join(output, RUNS, f"_removed-{paths.new_id()}")
+        paths.move(path, doomed)
+        paths.delete(doomed)
 
 
 # What is appended to the name of a published run's directory for the one in which it is made anew.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipelines import stage
+from pipelines import paths
 from pipelines.console import duration
 from pipelines.loss import INPUTS, MEDIA_KINDS
 from pipelines.options import Options
@@ -71,8 +71,8 @@ def _continuity(directory: str) -> Iterator[str]:
     from pipelines import continuity
     from transforms import files
 
-    path = stage.join(directory, "item_embeddings", continuity.FILE)
-    if not stage.exists(path):
+    path = paths.join(directory, "item_embeddings", continuity.FILE)
+    if not paths.exists(path):
         return
     about = files.read_json(path)
     if about["why_new"]:
@@ -87,7 +87,7 @@ def _drift(directory: str) -> Iterator[str]:
     from pipelines import drift
     from transforms import files
 
-    if found := files.read_json(stage.join(directory, "metrics.json")).get("drift"):
+    if found := files.read_json(paths.join(directory, "metrics.json")).get("drift"):
         yield from drift.lines(found)
 
 
@@ -95,8 +95,8 @@ def _training(directory: str) -> Iterator[str]:
     from pipelines import train
     from transforms import files
 
-    path = stage.join(directory, "model", train.START)
-    if stage.exists(path):
+    path = paths.join(directory, "model", train.START)
+    if paths.exists(path):
         yield f"training started {train.tell_start(files.read_json(path))}"
 
 
@@ -124,7 +124,7 @@ def _examples(directory: str) -> Iterator[str]:
 
     from transforms import tables
 
-    files = tables.list_files(stage.join(directory, "recommendations"))
+    files = tables.list_files(paths.join(directory, "recommendations"))
     best = tables.read_file(files[0]) if files else None
     if best is None or not best.num_rows:
         return

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines import console, continuity, erase, lineage, resume, runs, stage
+from pipelines import console, continuity, erase, lineage, paths, resume, runs, stage
 from pipelines.options import Options
 from pipelines.stage import Places, Stage
 from transforms import files
@@ -48,7 +48,7 @@ def run(options: Options, places: Places) -> None:
     previous, why_cold = find_previous(options, places, settings.get("factors_used", 0))
     report = train(
         files=tables.list_files(fused),
-        layout=files.read_json(stage.join(fused, "_layout.json")),
+        layout=files.read_json(paths.join(fused, "_layout.json")),
         output_dir=local,
         work_dir=kept,
         config=config,
@@ -59,7 +59,7 @@ def run(options: Options, places: Places) -> None:
     started = describe_start(report, lineage.read(places.input("collaborative")).previous, why_cold)
     logging.info("training started %s", tell_start(started))
     files.write_json(os.path.join(local, START), started)
-    stage.upload(local, places.output("model"))
+    paths.upload(local, places.output("model"))
     shutil.rmtree(kept)
 
 
@@ -81,13 +81,13 @@ def find_previous(options: Options, places: Places, factors: int) -> "tuple[Prev
         return None, f"the model of {found.previous} is gone"
     if lineage.execution(options, found.previous, "fuse") != found.fitted_by:
         return None, f"{found.previous} was fused again since"
-    if erase.find_holders(options, [stage.join(directory, "interactions")]):
+    if erase.find_holders(options, [paths.join(directory, "interactions")]):
         return None, f"{found.previous} was trained on interactions that --erase names"
     before = lineage.collaborative_of(options, found.previous)
     if not 0 < factors <= len(space.read_singular_values(before)):
         return None, "there are no collaborative factors to tell, or the last run has fewer"
     rotation = continuity.find_factor_rotation(options, places, before, factors)
-    model = stage.join(directory, "model")
+    model = paths.join(directory, "model")
     if not files.is_local(model):
         transform_fn.copy_directory(model, os.path.join(places.local, "previous"))
         model = os.path.join(places.local, "previous")
@@ -127,8 +127,8 @@ def factor_settings(places: Places) -> dict[str, Any]:
 def work_dir(places: Places) -> str:
     """The local directory that outlives a training that is killed: in the run's own where that is local."""
     if files.is_local(places.run_dir):
-        return stage.join(places.run_dir, "_training")
-    return os.path.join(tempfile.gettempdir(), "fusefeed-training-" + stage.slug(places.run_dir))
+        return paths.join(places.run_dir, "_training")
+    return os.path.join(tempfile.gettempdir(), "fusefeed-training-" + paths.slug(places.run_dir))
 
 
 def show(epoch: "EpochReport") -> None:

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import drift, lineage, parts, stage
+from pipelines import drift, lineage, parts, paths, runner, stage
 from pipelines.options import Options, RunError
-from pipelines.stage import Places, Stage, join
+from pipelines.paths import join
+from pipelines.stage import Places, Stage
 from transforms import files
 
 if TYPE_CHECKING:
@@ -84,11 +85,11 @@ def run(options: Options, places: Places) -> None:
       RunError: a table is not as it has to be.
     """
     found = places.output(drift.STATISTICS)
-    with stage.new_pipeline(options) as root:
+    with runner.new_pipeline(options) as root:
         build(root, options, places, found)
     path = join(found, "violations.json")
     wrong = files.read_json(path)
-    stage.delete(path)
+    paths.delete(path)
     if wrong:
         more = f" and {len(wrong) - NUM_SHOWN} more" if len(wrong) > NUM_SHOWN else ""
         raise RunError(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import ablate, backtest, evaluate, extract, fuse, ingest, stage
+from pipelines import ablate, backtest, evaluate, extract, fuse, ingest, paths, stage
 from pipelines.backtest import Backtest
 from pipelines.demo_world import make_world
 from pipelines.options import Options, RunError
@@ -167,8 +167,8 @@ def test_poisoned_posts_do_not_reach_what_is_fitted(
     for table in ("history", "fused", "posts", "features"):
         same(clean.known, made.known, table)
     for name in ("model/model.json", "collaborative/_tuning.json"):
-        for one, two in [(stage.join(each.known.run_dir, name) for each in (clean, made))]:
-            if stage.exists(one):
+        for one, two in [(paths.join(each.known.run_dir, name) for each in (clean, made))]:
+            if paths.exists(one):
                 assert without_times(files.read_json(one)) == without_times(files.read_json(two)), name
     cut = cut_of(clean)
     old = [read(each.everything, "item_embeddings") for each in (clean, made)]

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines import lock, resume, revision, run, runs, stage
+from pipelines import lock, paths, resume, revision, run, runs, stage
 from pipelines.options import Options, RunError
 from pipelines.stage import Places, Stage
 from tests.pipelines.flat_store import FlatStore
@@ -281,7 +281,7 @@ def test_leftovers_of_killed_commands_are_removed(output: Output, tmp_path: Path
         (output.path / folder / "part-00000.parquet").write_text("x")
     for file in (f"_{hexes}.tmp", f"runs/{DAY}/_{hexes}.tmp", f"runs/{DAY}/_stages/_{hexes}.tmp"):
         (output.path / file).write_text("x")
-    local = Path(stage.tempfile.gettempdir()) / (stage.local_prefix(str(output.path)) + "fuse-xyz")
+    local = Path(stage.tempfile.gettempdir()) / (paths.local_prefix(str(output.path)) + "fuse-xyz")
     local.mkdir()
     output.run()
     assert output.state() == before and not local.exists()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import stage
+from pipelines import paths, stage
 from pipelines.options import Options, UsageError
 from pipelines.stage import Places, Stage
 from transforms import counts, files, tables
@@ -49,7 +49,7 @@ def test_a_stage_that_fails_leaves_what_was_there_before(tmp_path: Path) -> None
 
     with pytest.raises(RuntimeError, match="no space left"):
         stage.execute(Stage("double", (), ("doubled",), fail), options)
-    directory = stage.join(stage.run_dir(options), "doubled")
+    directory = paths.join(stage.run_dir(options), "doubled")
     assert tables.count_rows(directory) == 50
     assert not [p for p in Path(stage.run_dir(options)).iterdir() if p.name.startswith("_double")]
 
@@ -59,7 +59,7 @@ def test_done_again_a_stage_replaces_its_tables(tmp_path: Path) -> None:
     stage.execute(DOUBLE, options)
     shorter = Options(output=options.output, run_date=options.run_date, k=3)
     stage.execute(DOUBLE, shorter)
-    assert tables.count_rows(stage.join(stage.run_dir(options), "doubled")) == 3
+    assert tables.count_rows(paths.join(stage.run_dir(options), "doubled")) == 3
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
@@ -71,19 +71,3 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UsageError, match="cannot be written"):
         stage.execute(DOUBLE, _options(tmp_path))
-
-
-def test_flags_of_beam_are_checked() -> None:
-    made = stage.beam_pipeline_options(["--direct_num_workers=2"])
-    assert made.get_all_options()["direct_num_workers"] == 2
-    with pytest.raises(UsageError, match="unknown flag --runer=X after --"):
-        stage.beam_pipeline_options(["--runer=X"])
-    with pytest.raises(UsageError, match="direct_num_workers: invalid int value: 'x'"):
-        stage.beam_pipeline_options(["--direct_num_workers=x"])
-
-
-def test_an_error_of_a_step_is_raised_when_the_pipeline_runs() -> None:
-    import apache_beam as beam
-
-    with pytest.raises(Exception, match="division by zero"), stage.new_pipeline(Options()) as root:
-        _ = root | beam.Create([0]) | beam.Map(lambda x: 1 / x)
