@@ -66,8 +66,10 @@ def _save(folder: Path, name: str, found: "np.ndarray") -> Facts:
 
 
 def ours(folder: Path) -> Run:
-    """transforms.topk, as recommend calls it: ties by id, scores of float64. The first repetition takes longer: in it so
-    much has been multiplied that TensorFlow is loaded, where products of bfloat16 pay."""
+    """transforms.topk, as recommend calls it: ties by id, scores of float64.
+
+    The first repetition takes longer: in it so much has been multiplied that TensorFlow is loaded, where that pays.
+    """
     import numpy as np
     import pyarrow as pa
 
