@@ -40,11 +40,15 @@ class _Pending(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Pairs of query and post: row [m] int64, column of the tile [m] int64, exact score [m] float32."""
+    """Pairs of query and post: row [m] int64, column of the tile [m] int64, exact score [m] float32.
+
+    `in_vain` tells that a first look was taken and said nothing.
+    """
 
     row: np.ndarray
     column: np.ndarray
     score: np.ndarray
+    in_vain: bool
 
 
 def in_blocks(rows: np.ndarray, num_columns: int = 1, item_bytes: int = 4) -> Iterator[np.ndarray]:
@@ -78,11 +82,13 @@ class Best:
 
     def scan(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Entries:
         """What can win among these columns of a tile, of these rows of the queries ([m] int64, ascending)."""
-        glanced = self._glanced(tile, rows, columns) if tile.rounded is not None else None
+        # Who looks at a part of a tile knows by bounds that the rest cannot matter.
+        slack = tile.rounded_error if columns == slice(0, tile.num_posts) else None
+        glanced = self._glanced(tile, slack[rows], rows) if slack is not None else None
         place, column = glanced or self._surviving(tile, rows, columns)
         score = tile.exact(rows, place, column)
         wins = np.flatnonzero(score >= self._floor[rows][place])
-        return Entries(rows[place[wins]], column[wins], score[wins])
+        return Entries(rows[place[wins]], column[wins], score[wins], slack is not None and glanced is None)
 
     def _surviving(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Places:
         """What can win by a product or bound of float32: [m] place in `rows`, [m] column."""
@@ -110,15 +116,17 @@ class Best:
             place, column = selection.survivors(scores, _at_least_lowest(bound))
             yield place, column + start, scores[place, column]
 
-    def _glanced(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Places | None:
-        """Like `_surviving`, by a first look; None where a score that is to be reached is not clearly positive."""
-        slack = tile.rounded_error[rows]
+    def _glanced(self, tile: PreparedTile, slack: np.ndarray, rows: np.ndarray) -> Places | None:
+        """Like `_surviving`, by a first look at all of a tile; None where what is to be reached is hardly positive.
+
+        Args:
+          tile: with a first look.
+          slack: [m] float64, how far it can be from the exact scores.
+          rows: [m] int64.
+        """
         bound = self._floor[rows] - slack
         unbound = np.flatnonzero(np.isneginf(bound))
-        if len(unbound) and columns.stop - columns.start < self._k:
-            return None
-        excluded = tile.excluded(rows, columns)
-        bits = tile.glance(rows, columns)
+        bits, excluded = tile.glance(rows)
         reached = bfloat16.least(selection.reached_by(bits, self._k, excluded)) - slack if len(unbound) else bound
         bound[unbound] = reached[unbound] - slack[unbound]
         if bound.min(initial=np.inf) < bfloat16.SMALLEST:
@@ -126,8 +134,7 @@ class Best:
         self._floor[rows[unbound]] = selection.round_down(reached[unbound])
         reach = bits >= bfloat16.bits_below(selection.round_down(bound))[:, None]
         reach[excluded] = False
-        place, column = selection.where(reach)
-        return place, column + columns.start
+        return selection.where(reach)
 
     def _reached(
         self, scores: np.ndarray, unbound: np.ndarray, tile: PreparedTile, rows: np.ndarray, start: int

@@ -23,6 +23,7 @@ _WORTHWHILE = 1.5e11
 # The share of the time of float32 that they may take, and that they take.
 _FASTER, NUMBER_COST = 0.7, 0.5
 _TRIED_SHAPE, _TRIED_TIMES = (512, 1024, 128), 5
+_SAMPLED_QUERIES, _SAMPLED_POSTS = 512, 4096
 # Unit roundoff of float32, doubled: the instruction rounds each sum of two products its own way.
 _ROUNDOFF = 2.0**-23
 # Unit roundoff of bfloat16.
@@ -130,6 +131,29 @@ def error(queries: Rounded, posts: Rounded) -> np.ndarray:
     # Twice, for the rounded vectors may be longer.
     summed = 2 * (queries.bits.shape[1] + 4) * _ROUNDOFF * queries.norms * longest
     return lost + summed
+
+
+def surplus(queries: np.ndarray, posts: np.ndarray, k: int) -> float:
+    """The share of pairs that would be looked at though they cannot win, judged by a sample; 1 where nothing is told.
+
+    It is large where scores are small beside the lengths of the vectors.
+
+    Args:
+      queries: [n, d] float32.
+      posts: [m, d] float32, of which each query's k best are wanted.
+      k: how many.
+    """
+    few = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)]
+    many = posts[:: max(1, len(posts) // _SAMPLED_POSTS)]
+    wanted = max(1, k * len(many) // len(posts))
+    if len(many) < wanted:
+        return 1.0
+    scores = few @ many.T
+    kth = np.partition(scores, len(many) - wanted, axis=1)[:, -wanted]
+    bounds = kth * (1 - _HALF_STEP) - 2 * error(rounded(few), rounded(many))
+    if bounds.min() < SMALLEST:
+        return 1.0
+    return float(np.mean(scores >= bounds[:, None]) - np.mean(scores >= kth[:, None]))
 
 
 def to_float32(bits: np.ndarray) -> np.ndarray:

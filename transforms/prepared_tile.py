@@ -48,8 +48,7 @@ class PreparedTile:
       authors: a number for each post's author where there is a cap, [num_posts] int64.
       slack: [n] float64, how much less than the k-th score a product may be and its post still win.
       error: [n] float64, how far a float32 score can be from the exact one.
-      rounded: the posts for a first look at scores, where there is one.
-      rounded_error: [n] float64, how far it can be from the exact scores.
+      rounded_error: [n] float64, how far a first look can be from the exact scores; None where there is none.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class PreparedTile:
         self.num_posts = len(tile.post_id)
         self.authors = author_codes(tile.author_id) if queries.capped else np.empty(0, np.int64)
         self.error = selection.score_error(tile.vectors.shape[1], queries.norms, max_norm)
-        self.rounded: bfloat16.Rounded | None = None
+        self.rounded_error: np.ndarray | None = None
         if queries.bounded is not None:
             bounded = bounded or pruning.bound_posts(tile.vectors, queries.bounded.basis)
             self._queries, self.slack = queries.bounded.vectors, pruning.error(queries.bounded, bounded)
@@ -72,9 +71,9 @@ class PreparedTile:
             return
         self._queries, self.slack, self._posts = queries.vectors, 2 * self.error, tile.vectors
         if queries.rounded is not None:
-            self.rounded = bfloat16.rounded(tile.vectors)
-            self._rounded_queries, self._rounded_posts = queries.rounded.bits, bfloat16.tensor(self.rounded.bits)
-            self.rounded_error = bfloat16.error(queries.rounded, self.rounded)
+            posts = bfloat16.rounded(tile.vectors)
+            self._rounded_queries, self._rounded_posts = queries.rounded.bits, bfloat16.tensor(posts.bits)
+            self.rounded_error = bfloat16.error(queries.rounded, posts)
 
     def products(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[int, np.ndarray]]:
         """What queries score with `step` columns at a time, and the first of these; -inf for what is excluded.
@@ -89,21 +88,13 @@ class PreparedTile:
             scores[excluded] = -np.inf
             yield part.start, scores
 
-    def glance(self, rows: np.ndarray, columns: slice) -> np.ndarray:
-        """Like `products`, but all at once, bits of bfloat16, int16, and what is excluded is not left out.
+    def glance(self, rows: np.ndarray) -> tuple[np.ndarray, Places]:
+        """The bits of bfloat16 of what queries score with all columns, [m, num_posts] int16, and what is excluded.
 
-        There has to be `rounded`.
+        There has to be `rounded_error`.
         """
-        assert self.rounded is not None
-        posts = self._rounded_posts
-        if columns != slice(0, self.num_posts):
-            posts = bfloat16.tensor(self.rounded.bits[columns])
-        return bfloat16.products(bfloat16.tensor(self._rounded_queries[rows]), posts)
-
-    def excluded(self, rows: np.ndarray, columns: slice) -> Places:
-        """What is excluded: places in `rows`, places among the columns."""
-        row, column = self._exclusions.pairs(rows, columns)
-        return row, column - columns.start
+        bits = bfloat16.products(bfloat16.tensor(self._rounded_queries[rows]), self._rounded_posts)
+        return bits, self._exclusions.pairs(rows, slice(0, self.num_posts))
 
     def _steps(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[slice, Places]]:
         """Some columns at a time, and what is excluded of these: places in `rows`, places among the columns."""

@@ -15,7 +15,7 @@ from transforms import selection
 
 # Leading numbers that are tried, what a pair that survives costs in numbers of a product, and what must be saved.
 _WIDTHS = (16, 32, 48, 64, 96, 128, 192)
-_PAIR_COST = 12_000
+PAIR_COST = 12_000
 _WORTHWHILE = 0.7
 # Directions in which queries hardly point; far above what rounding leaves of none.
 _FLOOR = 1e-9
@@ -119,7 +119,7 @@ def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost:
 
 def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray, number_cost: float = 1.0) -> float:
     """What multiplying these costs a pair, and looking at the share that reaches what is wanted, [num_queries, 1]."""
-    return number_cost * queries.shape[1] + _PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
+    return number_cost * queries.shape[1] + PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
 
 
 def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:

@@ -231,6 +231,8 @@ class _Search:
         self._glancing_pool = concurrent.futures.ThreadPoolExecutor(num_threads + _WAITING)
         # The threads here share the work: those of BLAS would wait for each other.
         self._one_thread = blas.one_thread()
+        # Whether a first look at scores tells much; None where that is not known yet.
+        self._glances: bool | None = None
         self._num_scanned = 0
         self._choose_at = 1 if cap is None and len(queries) >= _PRUNED_QUERIES else math.inf
 
@@ -252,7 +254,7 @@ class _Search:
         squares = np.einsum("ij,ij->i", tile.vectors, tile.vectors, dtype=np.float64)
         self._max_norm = max(self._max_norm, float(np.sqrt(squares.max())))
         num_posts = len(tile.post_id)
-        item_bytes = 2 if self._glances_at(len(self._queries.vectors) * num_posts) else 4
+        item_bytes = 2 if self._glances_at(tile) else 4
         everything = slice(0, num_posts)
         pairs = [(rows, everything) for rows in in_blocks(np.arange(len(self._queries.vectors)), num_posts, item_bytes)]
         self._take(_Looked(tile, self._num_scanned, pairs, None))
@@ -286,27 +288,31 @@ class _Search:
         pays = bool(np.isfinite(self.floor).all())
         self._queries.bounded = bounded if pays else None
         for looked in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=pays)):
-            self._glances_at(sum(len(rows) * (columns.stop - columns.start) for rows, columns in looked.pairs))
             self._take(looked)
 
-    def _glances_at(self, num_pairs: int) -> bool:
-        """Whether a first look is taken at the scores of so many pairs."""
-        few = len(self._queries.vectors) < _GLANCING_QUERIES
-        if few or self._cap is not None or self._queries.bounded is not None:
+    def _glances_at(self, tile: Tile) -> bool:
+        """Whether a first look is taken at the scores of a tile."""
+        queries, width = self._queries, self._queries.vectors.shape[1]
+        if len(queries.vectors) < _GLANCING_QUERIES or self._cap is not None or queries.bounded is not None:
             return False
-        if self._queries.rounded is None and bfloat16.WORTH.spend(num_pairs * self._queries.vectors.shape[1]):
-            self._queries.rounded = bfloat16.rounded(self._queries.vectors)
-        return self._queries.rounded is not None
+        if self._glances is None and bfloat16.WORTH.spend(len(queries.vectors) * len(tile.post_id) * width):
+            surplus = bfloat16.surplus(queries.vectors, tile.vectors, self._k)
+            self._glances = surplus * pruning.PAIR_COST < (1 - bfloat16.NUMBER_COST) * width
+            queries.rounded = bfloat16.rounded(queries.vectors) if self._glances else None
+        return bool(self._glances)
 
     def _take(self, looked: _Looked) -> None:
         """Takes the best of pairs of rows and columns of a tile in."""
         tile, first, pairs, bounded = looked
         prepared = self._prepare(tile, bounded)
-        found = np.zeros(len(tile.post_id), bool)
-        pool = self.pool if prepared.rounded is None else self._glancing_pool
+        found, in_vain = np.zeros(len(tile.post_id), bool), 0
+        pool = self.pool if prepared.rounded_error is None else self._glancing_pool
         for entries in pool.map(lambda pair: self._best.scan(prepared, *pair), pairs):
             found[entries.column] = True
             self._best.add(entries, first)
+            in_vain += entries.in_vain
+        if in_vain > len(pairs) // 2:
+            self._glances, self._queries.rounded = False, None
         self._kept.add(tile, np.flatnonzero(found), first)
         self._best.merge_if_due(self._kept, self.pool)
         self._kept.forget_losers(lambda: map(self._kept.places, self._best.numbers()))

@@ -59,6 +59,18 @@ def test_bits_have_the_order_of_positive_numbers_and_negative_ones_are_below() -
     assert (bfloat16.to_float32(bits[3:]) <= numbers[3:]).all()
 
 
+def test_little_is_looked_at_in_vain_where_scores_are_large_beside_the_lengths_of_vectors() -> None:
+    queries, posts = vectors_of("normal", 600, 128, 1), vectors_of("normal", 20_000, 128, 2)
+    assert 0 < bfloat16.surplus(queries, posts, 100) < 0.005
+    # Where a long part of all queries meets hardly anything of the posts, rounding it hides the scores.
+    queries[:, 0] += 10_000
+    posts[:, 0] = 0.01 + 1e-4 * posts[:, 0]
+    assert bfloat16.surplus(queries, posts, 100) > 0.5
+    # Nobody knows what there is to beat.
+    assert bfloat16.surplus(-np.abs(queries), np.abs(posts), 100) == 1
+    assert bfloat16.surplus(queries, posts[:50], 100) == 1
+
+
 @pytest.fixture
 def spending(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], bfloat16.Worth]:
     def make(faster: bool) -> bfloat16.Worth:

@@ -57,8 +57,8 @@ def test_lists_are_the_same(monkeypatch: pytest.MonkeyPatch, offset: float) -> N
     chosen = []
     choose = pruning.choose
 
-    def watched(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray) -> pruning.Basis | None:
-        chosen.append(choose(queries, kth, posts))
+    def watched(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float) -> pruning.Basis | None:
+        chosen.append(choose(queries, kth, posts, number_cost))
         return chosen[-1]
 
     monkeypatch.setattr(pruning, "choose", watched)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tests.transforms.catalogue_fixtures import make_posts, make_vectors, write_catalogue
-from tests.transforms.test_topk import Glances, as_lists, brute_force
+from tests.transforms.test_topk import as_lists, brute_force
 from transforms import best, blocks, pruning, regions, topk
 from transforms.prepared_tile import PreparedTile
 from transforms.tiles import Catalogue, Eligibility, Exclusions
@@ -177,22 +177,6 @@ def test_where_few_are_eligible(world: tuple[pa.RecordBatch, np.ndarray, Catalog
     assert 50 < eligible.num_rows < 100
     assert as_lists(ranked, NUM_USERS) == brute_force(users, eligible, k, cap=cap)
     assert ranked.items.vectors.shape[1] == 0
-
-
-def test_a_first_look_changes_nothing_where_bounds_do_not_pay(
-    world: tuple[pa.RecordBatch, np.ndarray, Catalogue], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    posts, users, catalogue = world
-    monkeypatch.setattr(best, "_QUERY_ROWS", 5)
-    glances = Glances(monkeypatch)
-    # One user has seen so much that no floor is known, so that no bounds are used.
-    ids = posts.column("post_id").to_pylist()[:-12]
-    nobody = np.empty(0, np.int64), pa.array([], pa.string())
-    exclusions = Exclusions(np.full(len(ids), 7), pa.array(ids), *nobody)
-    ranked = topk.top_k_of(users, catalogue, 10, eligibility=EVERYTHING, exclusions=exclusions, num_threads=2)
-    embedded = posts.filter(pa.array(blocks.vectors_to_numpy(posts.column("embedding")).any(axis=1)))
-    assert as_lists(ranked, NUM_USERS) == brute_force(users, embedded, 10, {(7, post) for post in ids})
-    assert any(glances.seen) and not all(glances.seen)
 
 
 def test_without_queries_there_are_no_lists(world: tuple[pa.RecordBatch, np.ndarray, Catalogue]) -> None:

@@ -88,14 +88,15 @@ class Glances:
         self.seen: list[bool] = []
         glanced = best.Best._glanced
 
-        def watched(me: best.Best, tile: PreparedTile, rows: np.ndarray, columns: slice) -> object:
-            found = glanced(me, tile, rows, columns)
+        def watched(me: best.Best, tile: PreparedTile, slack: np.ndarray, rows: np.ndarray) -> object:
+            found = glanced(me, tile, slack, rows)
             self.seen.append(found is not None)
             return found
 
         monkeypatch.setattr(best.Best, "_glanced", watched)
         monkeypatch.setattr(topk, "_GLANCING_QUERIES", 1)
         monkeypatch.setattr(bfloat16.Worth, "spend", lambda me, multiplications: True)
+        monkeypatch.setattr(bfloat16, "surplus", lambda queries, posts, k: 0.0)
 
 
 def close(rng: np.random.Generator, num: int, width: int) -> np.ndarray:
@@ -143,6 +144,16 @@ def test_a_first_look_changes_nothing(
     assert glances.seen and not all(glances.seen)
     if num_posts > 1000:
         assert any(glances.seen) == (query_rows < 23)
+
+
+def test_after_a_tile_that_is_looked_at_in_vain_there_is_no_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topk, "TILE_ROWS", 50)
+    glances = Glances(monkeypatch)
+    rng = np.random.default_rng(2)
+    queries, candidates = -np.abs(smooth(rng, 9, 4)), make_candidates(np.abs(smooth(rng, 900, 4)))
+    ranked = topk.top_k(queries, [candidates], 5, eligibility=EVERYTHING)
+    assert as_lists(ranked, 9) == brute_force(queries, candidates, 5)
+    assert glances.seen == [False]
 
 
 @pytest.mark.parametrize("kind", ["smooth", "ties"])
