@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from transforms import quiet
+from transforms import quiet, selection
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -98,12 +98,7 @@ def rounded(vectors: np.ndarray) -> Rounded:
 
     with tf.device("/CPU:0"):
         bits = np.asarray(tf.cast(tf.constant(vectors, tf.float32), tf.bfloat16)).view(np.int16)
-    return Rounded(bits, _lengths(vectors), _lengths(vectors - to_float32(bits)))
-
-
-def _lengths(vectors: np.ndarray) -> np.ndarray:
-    lengths: np.ndarray = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    return lengths
+    return Rounded(bits, selection.norms(vectors), selection.norms(vectors - to_float32(bits)))
 
 
 def tensor(bits: np.ndarray) -> "tf.Tensor":

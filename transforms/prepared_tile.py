@@ -35,7 +35,7 @@ class Queries:
     def __init__(self, vectors: np.ndarray, capped: bool) -> None:
         self.vectors = np.ascontiguousarray(vectors, np.float32)
         self.capped = capped
-        self.norms = np.sqrt(np.einsum("ij,ij->i", self.vectors, self.vectors, dtype=np.float64))
+        self.norms = selection.norms(self.vectors)
         self.bounded: pruning.Bounded | None = None
         self.rounded: bfloat16.Rounded | None = None
 

@@ -105,7 +105,7 @@ class Regions:
         """Candidates that lie in these regions, [m] int64: leading numbers, length of the others, 0, 1."""
         leading = blocks.vectors_to_numpy(block.column("leading"))
         vectors = np.column_stack([leading, np.zeros(len(leading), np.float32), np.ones(len(leading), np.float32)])
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+        norms = selection.norms(vectors)
         return pruning.Bounded(vectors, norms, self.bounded.original_norms[regions], self.bounded.basis)
 
     def nearest(self, queries: pruning.Bounded, k: int, pool: futures.Executor) -> Visits:

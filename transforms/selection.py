@@ -32,6 +32,12 @@ def score_error(width: int, query_norms: np.ndarray, max_norm: float) -> np.ndar
     return (width + 4) * ROUNDOFF * query_norms * max_norm
 
 
+def norms(vectors: np.ndarray) -> np.ndarray:
+    """The lengths of vectors, [n, d] float32: [n] float64."""
+    lengths: np.ndarray = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return lengths
+
+
 def round_down(bounds: np.ndarray) -> np.ndarray:
     """Bounds as float32, no larger than they are; -inf stays."""
     return np.nextafter(bounds.astype(np.float32), np.float32(-np.inf))
@@ -53,11 +59,14 @@ def where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.divmod(np.flatnonzero(mask.reshape(-1)), mask.shape[1])
 
 
+def _lowest(dtype: np.dtype) -> float:
+    return np.iinfo(dtype).min if dtype.kind == "i" else -np.inf
+
+
 def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
     """The k-th largest score of each row: [n], the lowest number of its type where there are fewer than k."""
     if scores.shape[1] < k:
-        lowest = np.iinfo(scores.dtype).min if scores.dtype.kind == "i" else -np.inf
-        return np.full(len(scores), lowest, scores.dtype)
+        return np.full(len(scores), _lowest(scores.dtype), scores.dtype)
     place = scores.shape[1] - k
     return np.partition(scores, place, axis=1)[:, place]
 
@@ -70,13 +79,12 @@ def reached_by(scores: np.ndarray, k: int, excluded: tuple[np.ndarray, np.ndarra
     Args:
       excluded: rows and columns of scores that do not count.
     """
-    lowest = np.iinfo(scores.dtype).min if scores.dtype.kind == "i" else -np.inf
     size = max(1, scores.shape[1] // (_GROUPS_FOR_EACH * k))
     num_groups = scores.shape[1] // size
     best = scores[:, : num_groups * size].reshape(len(scores), size, num_groups).max(axis=1)
     if excluded is not None:
         # What else is in their groups does not count either.
-        best[excluded[0], excluded[1] % num_groups] = lowest
+        best[excluded[0], excluded[1] % num_groups] = _lowest(scores.dtype)
     return kth_largest(best, k)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms import bfloat16, blas, blocks, groups, pruning, schemas, tables, threads
+from transforms import bfloat16, blas, blocks, groups, pruning, schemas, selection, tables, threads
 from transforms.best import Best, in_blocks
 from transforms.floors import Floors, best_of
 from transforms.kept import Kept
@@ -251,8 +251,7 @@ class _Search:
             return
         if self._num_scanned >= self._choose_at:
             self._choose_basis(tile)
-        squares = np.einsum("ij,ij->i", tile.vectors, tile.vectors, dtype=np.float64)
-        self._max_norm = max(self._max_norm, float(np.sqrt(squares.max())))
+        self._max_norm = max(self._max_norm, float(selection.norms(tile.vectors).max()))
         num_posts = len(tile.post_id)
         item_bytes = 2 if self._glances_at(tile) else 4
         everything = slice(0, num_posts)
