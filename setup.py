@@ -4,7 +4,7 @@ The dependencies stand here and nowhere else, with floors; caps only where there
 versions that are tested are in constraints.txt.
 """
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 REQUIRES = [
     # The pipelines. Below 2.70 the in-process runner has no pyarrow 20+; 3.0 may change the runner's interface.
@@ -41,7 +41,9 @@ setup(
     description="Batch multimodal recommendation for social posts, on Apache Beam and TensorFlow",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",  # tensorflow 2.21 has no wheels beyond 3.13
-    packages=["pipelines", "pipelines.demo_world", "transforms", "model"],
+    packages=find_packages(
+        include=[f"{name}{rest}" for name in ("pipelines", "transforms", "model") for rest in ("", ".*")]
+    ),
     install_requires=REQUIRES,
     extras_require={"dev": TEST + LINT + PROFILE, "bench": BENCH},
     entry_points={"console_scripts": ["fusefeed = pipelines.cli:main"]},

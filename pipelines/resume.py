@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("apache-beam", "tensorflow", "keras", "tensorflow-transform", "pyarrow", "opencv-python-headless", "av")
 FUSEFEED = "fusefeed"
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("model", "pipelines", "transforms")
 UNCHANGED = ""
 FileState = tuple[str, int, float]
 
@@ -74,12 +76,16 @@ def versions() -> dict[str, str]:
     """Of Python and the packages whose code makes the tables; fusefeed's is a hash of its code."""
     found = {"python": platform.python_version()}
     found |= {package: _version(package) for package in PACKAGES}
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parents[1]
-    for folder in ("model", "pipelines", "transforms"):
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(f"{folder}/{path.name}".encode() + b"\0" + path.read_bytes() + b"\0")
-    return found | {FUSEFEED: digest.hexdigest()[:16]}
+    return found | {FUSEFEED: code_fingerprint(ROOT)}
+
+
+def code_fingerprint(root: Path) -> str:
+    """Hash of all code that can change a table: 16 hex digits.
+
+    Args:
+      root: the folder that holds the packages.
+    """
+    return files.hash_sources([root / package for package in CODE])[:16]
 
 
 def _version(package: str) -> str:

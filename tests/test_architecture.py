@@ -1,9 +1,13 @@
 """The rule of the tree: pipelines import transforms and model; these import only themselves and never each other."""
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
+import setuptools
+
+from pipelines import resume
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"pipelines", "transforms", "model", "tests", "examples", "benchmarks", "faults"}
@@ -41,3 +45,28 @@ def test_no_machine_path_is_written_anywhere() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
             assert "/" + "work/" not in text and "/" + "root/" not in text, path
+
+
+def test_code_in_a_new_subfolder_is_fingerprinted(tmp_path: Path) -> None:
+    for package in MAY_IMPORT:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = resume.code_fingerprint(tmp_path)
+    assert before == resume.code_fingerprint(ROOT) == resume.versions()[resume.FUSEFEED][:16]
+    for package in MAY_IMPORT:
+        folder = tmp_path / package / "new" / "deeper"
+        folder.mkdir(parents=True)
+        (folder / "module.py").write_text("ANSWER = 41\n")
+        added = resume.code_fingerprint(tmp_path)
+        (folder / "module.py").write_text("ANSWER = 42\n")
+        changed = resume.code_fingerprint(tmp_path)
+        assert len({before, added, changed}) == 3, package
+        before = changed
+
+
+def test_every_folder_of_code_is_packaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, list[str]] = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
+    monkeypatch.chdir(ROOT)
+    exec(compile((ROOT / "setup.py").read_text(), "setup.py", "exec"), {"__name__": "setup"})
+    folders = {path.parent.relative_to(ROOT) for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")}
+    assert set(given["packages"]) == {".".join(folder.parts) for folder in folders}

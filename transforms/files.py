@@ -1,8 +1,11 @@
 """Directories and small files of any file system that Beam knows."""
 
+import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 # Beam is imported where it is used: the commands that only tell their flags look at this module too.
@@ -67,3 +70,13 @@ def list_sizes(directory: str) -> dict[str, int]:
         return {os.path.relpath(path, root): os.path.getsize(path) for path in paths}
     found = [each for match in FileSystems.match([f"{root}/**"]) for each in match.metadata_list]
     return {each.path[len(root) + 1 :]: each.size_in_bytes for each in found}
+
+
+def hash_sources(folders: Iterable[Path]) -> str:
+    """SHA-256 of the Python files in folders and everywhere below them: their paths from there and what they hold."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

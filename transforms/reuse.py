@@ -11,8 +11,8 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -21,27 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import blocks, schemas, shuffle
-from transforms.files import is_local
+from transforms.files import hash_sources, is_local
 from transforms.media import MediaError, MediaLimits, resolve_uri
 
 _PACKAGES = ("opencv-python-headless", "av", "numpy", "tensorflow")
-# Whose code tells what features media have.
-_MODULES = (
-    *(
-        "audio",
-        "audio_decode",
-        "audio_statistics",
-        "decode",
-        "decoded_rows",
-        "decoder_process",
-        "demux",
-        "encoders",
-        "extract",
-        "image",
-    ),
-    *("image_descriptors", "image_header", "isobmff", "keras_image", "media", "media_formats", "media_http"),
-    *("orientation", "tiff_tags", "video"),
-)
 # What a busy machine or a host may be to blame for, and not the medium.
 _PASSING = pa.array(
     [
@@ -110,11 +93,8 @@ def version_of(encoders: Mapping[str, str], limits: MediaLimits, max_media_per_p
     """
     versions = [importlib.metadata.version(package) for package in _PACKAGES]
     told = [dict(encoders), dataclasses.asdict(limits), max_media_per_post, versions, more]
-    digest = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
-    for name in _MODULES:
-        source = pkgutil.get_data("transforms", f"{name}.py")
-        digest.update(source or b"")
-    return digest.hexdigest()
+    told.append(hash_sources([Path(__file__).parent]))
+    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def reusable_schema(features: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
