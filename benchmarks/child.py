@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.harness import Benchmark, Run, load
 from benchmarks.process import Unavailable
-from pipelines import memory
+from pipelines.stage import peak_memory
 
 
 def main() -> None:
@@ -57,13 +57,13 @@ def serve(benchmark: Benchmark, name: str, folder: Path, answer: Callable[[dict[
 def measure(run: Run) -> dict[str, Any]:
     """seconds, cpu_seconds, peak_bytes and facts of one repetition."""
     gc.collect()
-    memory.reset_peak()
+    peak_memory.reset_peak()
     began, cpu_began = time.perf_counter(), time.process_time()
     done = run()
     took = {
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu_began,
-        "peak_bytes": memory.peak_bytes(),
+        "peak_bytes": peak_memory.peak_bytes(),
     }
     facts = dict(done() if callable(done) else done)
     return {name: facts.pop(name, value) for name, value in took.items()} | {"facts": facts}

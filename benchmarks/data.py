@@ -107,14 +107,14 @@ def _json_lines(table: pa.Table) -> list[str]:
 
 def write_posts_table(directory: Path, num_posts: int, rows_per_part: int = 50_000) -> None:
     """Posts as the canonical table that ingest writes."""
-    from transforms import schemas, tables
+    from transforms.tables import parquet, schemas
 
     part = 0
     for table in posts(num_posts):
-        block = tables.to_block(table.append_column("sensitive", pa.repeat(False, table.num_rows)))
+        block = parquet.to_block(table.append_column("sensitive", pa.repeat(False, table.num_rows)))
         for start in range(0, block.num_rows, rows_per_part):
             path = directory / f"part-{part:05d}.parquet"
-            tables.write_file(str(path), block.slice(start, rows_per_part), schemas.POSTS)
+            parquet.write_file(str(path), block.slice(start, rows_per_part), schemas.POSTS)
             part += 1
 
 

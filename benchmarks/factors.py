@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import scipy.sparse
 
-    from transforms.tiled_matrix import TiledMatrix
+    from transforms.linalg.tiled_matrix import TiledMatrix
 
 ROWS, USERS, POSTS = 10_000_000, 200_000, 100_000
 FACTORS = 64
@@ -46,7 +46,7 @@ def _write_history(directory: Path, number: int, num_users: int, num_posts: int)
     import numpy as np
     import pyarrow as pa
 
-    from transforms import blocks, schemas, tables
+    from transforms.tables import blocks, parquet, schemas
 
     pairs = np.empty(0, np.int64)
     seed = 0
@@ -64,7 +64,7 @@ def _write_history(directory: Path, number: int, num_users: int, num_posts: int)
     columns["created_at"] = pa.nulls(len(pairs), schemas.TIMESTAMP)
     rows = schemas.conform(pa.RecordBatch.from_pydict(columns), schemas.HISTORY)
     for part, block in blocks.partition(rows, "user_id", -(-len(pairs) // ROWS_PER_PART)):
-        tables.write_file(tables.part_path(str(directory), part), block, schemas.HISTORY)
+        parquet.write_file(parquet.part_path(str(directory), part), block, schemas.HISTORY)
 
 
 def _numbers(ids: "object") -> "np.ndarray":
@@ -78,20 +78,21 @@ def _numbers(ids: "object") -> "np.ndarray":
 
 def _make_tiles(folder: Path) -> None:
     """The stage's own way from a history to its matrix."""
-    from pipelines import runner
-    from pipelines.options import Options
-    from transforms import interaction_matrix, tables
+    from pipelines.command_line.options import Options
+    from pipelines.stage import runner
+    from transforms.interactions import interaction_matrix
+    from transforms.tables import parquet
 
     shutil.rmtree(folder / "matrix", ignore_errors=True)
     history = str(folder / "history")
-    num_parts = interaction_matrix.choose_num_parts(tables.count_rows(history))
+    num_parts = interaction_matrix.choose_num_parts(parquet.count_rows(history))
     with runner.new_pipeline(Options(output=str(folder))) as root:
-        rows = root | tables.ReadParts(history, interaction_matrix.COLUMNS)
+        rows = root | parquet.ReadParts(history, interaction_matrix.COLUMNS)
         _ = rows | interaction_matrix.MakeMatrix(str(folder / "matrix"), num_parts)
 
 
 def _open(folder: Path) -> "TiledMatrix":
-    from transforms import tiled_matrix
+    from transforms.linalg import tiled_matrix
 
     return tiled_matrix.open_matrix(str(folder / "matrix"))
 
@@ -113,27 +114,28 @@ def ours(folder: Path) -> Run:
     """The two pipelines of the fuse stage: the solution, and the factors of all posts as a table."""
     import apache_beam as beam
 
-    from pipelines import runner
-    from pipelines.options import Options
-    from transforms import collaborative, schemas, tables
+    from pipelines.command_line.options import Options
+    from pipelines.stage import runner
+    from transforms.interactions import collaborative_factors
+    from transforms.tables import parquet, schemas
 
     matrix = _open(folder)
     factors = _factors(matrix)
-    passes = collaborative.choose_passes(matrix)
+    passes = collaborative_factors.choose_passes(matrix)
     target = folder / "factors"
 
     def run() -> Facts:
         shutil.rmtree(target, ignore_errors=True)
         with runner.new_pipeline(Options(output=str(folder))) as root:
-            solved = root | collaborative.FactorizeMatrix(matrix, factors, passes=passes)
-            _ = solved | beam.Map(collaborative.write_solution, matrix.directory)
-        solution = collaborative.read_solution(matrix.directory)
+            solved = root | collaborative_factors.FactorizeMatrix(matrix, factors, passes=passes)
+            _ = solved | beam.Map(collaborative_factors.write_solution, matrix.directory)
+        solution = collaborative_factors.read_solution(matrix.directory)
         schema = schemas.collaborative(len(solution.singular_values))
         with runner.new_pipeline(Options(output=str(folder))) as root:
-            found = root | collaborative.ReadFactors(matrix, solution)
-            _ = found | tables.WriteParts(str(target), schema)
+            found = root | collaborative_factors.ReadFactors(matrix, solution)
+            _ = found | parquet.WriteParts(str(target), schema)
         _save(folder, OURS, solution.singular_values)
-        return {"posts": tables.count_rows(str(target))}
+        return {"posts": parquet.count_rows(str(target))}
 
     return run
 

@@ -29,9 +29,9 @@ def _paths(folder: Path, *names: str) -> list[Path]:
 
 def ours(folder: Path) -> Run:
     """The Extractor, as the stage's workers use it."""
-    from transforms.extract import Extractor
-    from transforms.media import MediaLimits
-    from transforms.reuse import MediaKeys
+    from transforms.extract.extract_features import Extractor
+    from transforms.extract.reuse import MediaKeys
+    from transforms.media.media_files import MediaLimits
 
     names = [str(path.relative_to(folder)) for path in _paths(folder, "small", "large")]
     posts = media.posts_of(names)
@@ -51,7 +51,7 @@ def raw(folder: Path) -> Run:
     """A loop without any check. It describes some pictures after decoding them: a tenth faster than one by one."""
     import numpy as np
 
-    from transforms.image_descriptors import image_features
+    from transforms.media.image_descriptors import image_features
 
     _one_thread()
     paths = _paths(folder, "small", "large")
@@ -80,7 +80,7 @@ def decode(folder: Path) -> Run:
 
 def describe(folder: Path) -> Run:
     """Only the descriptors, of the large ones as they are decoded."""
-    from transforms.image_descriptors import image_features
+    from transforms.media.image_descriptors import image_features
 
     _one_thread()
     pictures = [_decode(path) for path in _paths(folder, "large")]
@@ -97,7 +97,7 @@ def _decode(path: Path) -> "np.ndarray":
     import cv2
     import numpy as np
 
-    # A quarter of 1080 leaves the shorter side at 270 pixels: what transforms.image keeps at least is 256.
+    # A quarter of 1080 leaves the shorter side at 270 pixels: what transforms.media.image_decode keeps at least is 256.
     flag = cv2.IMREAD_REDUCED_COLOR_4 if path.parent.name == "large" else cv2.IMREAD_COLOR
     with open(path, "rb") as file:
         return np.asarray(cv2.imdecode(np.frombuffer(file.read(), np.uint8), flag))

@@ -86,7 +86,7 @@ def _write_sound(output: "av.container.OutputContainer", stream: "av.AudioStream
 
 def posts_of(names: list[str]) -> pa.RecordBatch:
     """A block of posts with one medium each and no text."""
-    from transforms import schemas
+    from transforms.tables import schemas
 
     rows = [
         {"post_id": f"p{number:07d}", "media": [{"uri": name}], "sensitive": False} for number, name in enumerate(names)

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import data, stages, whole
 
 if TYPE_CHECKING:
-    from pipelines.options import Options
-    from pipelines.stage import Report, Stage
+    from pipelines.command_line.options import Options
+    from pipelines.stage.declaration import Report, Stage
 
 STAGES = ("ingest", "extract", "fuse", "train", "embed", "recommend", "evaluate")
 PROFILES = Path(__file__).resolve().parents[1] / "profiles"
@@ -59,7 +59,7 @@ def profile(
     Leaves `target`.txt (the functions that took most, by what they and what they called took, and by themselves) and
     `target`.prof (for pstats, snakeviz and the like); none of them with the clock "none".
     """
-    from pipelines import stage
+    from pipelines.stage import declaration as stage
 
     with _beside(run_dir, _stage(name), flags) as (directory, there):
         began = time.process_time()
@@ -114,8 +114,8 @@ def make_world(folder: Path, num_posts: int, until: str) -> "tuple[Options, Path
     It has ten interactions and a fifth of a user for each post, as the benchmark `whole`. What is there already is
     taken as it is, whatever code made it.
     """
-    from pipelines import stage
-    from pipelines.options import Options
+    from pipelines.command_line.options import Options
+    from pipelines.stage import declaration as stage
 
     if not folder.exists():
         # Whole or not at all: one that was interrupted would be taken for the world.
@@ -137,9 +137,9 @@ def make_world(folder: Path, num_posts: int, until: str) -> "tuple[Options, Path
 
 def flags_of_run(output: Path, run_date: str) -> "Options":
     """The flags with which the run of an output was made, by its manifest; `run_date` "" for what LATEST names."""
-    from pipelines import runs
-    from pipelines.options import Options
-    from transforms import files
+    from pipelines.command_line.options import Options
+    from pipelines.store import runs
+    from transforms.tables import files
 
     name = run_date or runs.latest(str(output))
     if not name:
@@ -154,7 +154,7 @@ def flags_of_run(output: Path, run_date: str) -> "Options":
 
 def _with_flags(flags: "Options", stage: str, words: Sequence[str]) -> "Options":
     """The flags with those of some words changed."""
-    from pipelines.options import Options, parse
+    from pipelines.command_line.options import Options, parse
 
     changed, default = parse(stage, "", words), Options()
     names = {field.name for field in dataclasses.fields(Options)}

@@ -33,10 +33,10 @@ def ours(folder: Path) -> Run:
     import apache_beam as beam
     import pyarrow as pa
 
-    from pipelines import runner
-    from pipelines.options import Options
-    from pipelines.parts import ROWS_PER_PART
-    from transforms import shuffle
+    from pipelines.command_line.options import Options
+    from pipelines.stage import runner
+    from pipelines.stage.part_sizes import ROWS_PER_PART
+    from transforms.tables import shuffle
 
     table = _load(folder)
     _blocks.extend(table.to_batches(BLOCK_ROWS))

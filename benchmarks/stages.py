@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.process import ROOT
 
 if TYPE_CHECKING:
-    from pipelines.stage import Report
+    from pipelines.stage.declaration import Report
 
 COMMAND = (sys.executable, "-m", "pipelines.cli")
 
@@ -19,10 +19,10 @@ def execute(name: str, **flags: Any) -> "Report":
     """Runs one stage in this process, as its command does."""
     import importlib
 
-    from pipelines import stage
-    from pipelines.options import Options
+    from pipelines.command_line.options import Options
+    from pipelines.stage import declaration
 
-    return stage.execute(importlib.import_module(f"pipelines.{name}").STAGE, Options(**flags))
+    return declaration.execute(importlib.import_module(f"pipelines.{name}").STAGE, Options(**flags))
 
 
 def warm_up(tensorflow: bool = True) -> None:
@@ -31,9 +31,9 @@ def warm_up(tensorflow: bool = True) -> None:
     import pyarrow.parquet  # noqa: F401
 
     if tensorflow:
-        from transforms import quiet
+        from transforms.linalg import tensorflow_import
 
-        quiet.import_tensorflow()
+        tensorflow_import.import_tensorflow()
 
 
 def timed(command: Sequence[str], code: int = 0) -> dict[str, Any]:

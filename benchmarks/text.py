@@ -14,12 +14,12 @@ NO_MEDIA = {"image_encoder": "none", "video_encoder": "none", "audio_encoder": "
 
 def prepare(folder: Path, scale: float) -> Mapping[str, int]:
     """A canonical posts table; nobody interacts with these posts."""
-    from transforms import schemas, tables
+    from transforms.tables import parquet, schemas
 
     number = size(POSTS, scale, least=500)
     data.write_posts_table(folder / "posts", number)
     nothing = schemas.empty(schemas.INTERACTIONS)
-    tables.write_file(str(folder / "interactions" / "part-00000.parquet"), nothing, schemas.INTERACTIONS)
+    parquet.write_file(str(folder / "interactions" / "part-00000.parquet"), nothing, schemas.INTERACTIONS)
     return {"posts": number, "width": _width(number)}
 
 
@@ -29,10 +29,10 @@ def _width(num_posts: int) -> int:
 
 def ours(folder: Path) -> Run:
     """The stages extract and fuse, in this process, from posts/ to fused/ on disk."""
-    from transforms import tables
+    from transforms.tables import parquet
 
     stages.warm_up()
-    width = _width(tables.count_rows(str(folder / "posts")))
+    width = _width(parquet.count_rows(str(folder / "posts")))
 
     def run() -> Facts:
         run_dir = folder / "runs" / data.RUN_DATE

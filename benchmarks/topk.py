@@ -66,15 +66,16 @@ def _save(folder: Path, name: str, found: "np.ndarray") -> Facts:
 
 
 def ours(folder: Path) -> Run:
-    """transforms.topk, as recommend calls it: ties by id, scores of float64.
+    """transforms.search.top_k, as recommend calls it: ties by id, scores of float64.
 
     The first repetition takes longer: in it so much has been multiplied that TensorFlow is loaded, where that pays.
     """
     import numpy as np
     import pyarrow as pa
 
-    from transforms import blocks, schemas, topk
-    from transforms.tiles import Eligibility, Exclusions
+    from transforms.search import top_k
+    from transforms.search.catalog import Eligibility, Exclusions
+    from transforms.tables import blocks, schemas
 
     world = _World(folder)
     number = len(world.posts)
@@ -88,7 +89,7 @@ def ours(folder: Path) -> Run:
 
     def run() -> "Facts | object":
         exclusions = Exclusions(world.seen_user, seen_ids, np.empty(0, np.int64), pa.array([], pa.string()))
-        ranked = topk.top_k(
+        ranked = top_k.top_k(
             world.users, [candidates], K, eligibility=Eligibility(), exclusions=exclusions, num_threads=threads
         )
         ids = ranked.post_id

@@ -27,7 +27,7 @@ def prepare(folder: Path, scale: float) -> Mapping[str, int]:
     import numpy as np
     import pyarrow as pa
 
-    from transforms import blocks, schemas, tables
+    from transforms.tables import blocks, parquet, schemas
 
     number = size(ROWS, scale, least=2 * BATCH)
     width = sum(WIDTHS.values())
@@ -40,7 +40,7 @@ def prepare(folder: Path, scale: float) -> Mapping[str, int]:
     table = pa.RecordBatch.from_pydict(columns)
     for part, rows in enumerate(blocks.split_rows(table, ROWS_PER_FILE)):
         path = folder / "fused" / f"part-{part:05d}.parquet"
-        tables.write_file(str(path), rows, schemas.fused(width, len(WIDTHS)))
+        parquet.write_file(str(path), rows, schemas.fused(width, len(WIDTHS)))
     np.savez(folder / "arrays.npz", fused=fused, mask=mask)
     return {"rows": number, "width": width}
 

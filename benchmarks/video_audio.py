@@ -40,11 +40,11 @@ def ours(folder: Path) -> Run:
     """The Extractor, as the stage's workers use it."""
     import numpy as np
 
-    from transforms import blocks
-    from transforms.audio import log_mels
-    from transforms.extract import Extractor
-    from transforms.media import MediaLimits
-    from transforms.reuse import MediaKeys
+    from transforms.extract.extract_features import Extractor
+    from transforms.extract.reuse import MediaKeys
+    from transforms.media.log_mel import log_mels
+    from transforms.media.media_files import MediaLimits
+    from transforms.tables import blocks
 
     names = [str(path.relative_to(folder)) for name in ("clips", "sounds") for path in _paths(folder, name)]
     posts = media.posts_of(names)
@@ -67,8 +67,8 @@ def raw(folder: Path) -> Run:
     import cv2
     import numpy as np
 
-    from transforms.audio import audio_features, log_mels
-    from transforms.video import video_features
+    from transforms.media.log_mel import audio_features, log_mels
+    from transforms.media.video import video_features
 
     cv2.setNumThreads(1)
     clips, sounds = _paths(folder, "clips"), _paths(folder, "sounds")
@@ -100,7 +100,7 @@ def _sample(path: Path) -> Any:
     """Every 2^k-th frame scaled down, and what changes from frame to frame at 32 x 32 points."""
     import numpy as np
 
-    from transforms.video import VideoSample
+    from transforms.media.video import VideoSample
 
     kept: list[Any] = []
     glances: list[np.ndarray] = []

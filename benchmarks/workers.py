@@ -14,13 +14,13 @@ POSTS, FILES, PARTS = 12_000, 200, 24
 
 def prepare(folder: Path, scale: float) -> Mapping[str, int]:
     """Large pictures, each in several posts, in a table of many parts."""
-    from transforms import blocks, schemas, tables
+    from transforms.tables import blocks, parquet, schemas
 
     number = size(POSTS, scale, least=PARTS)
     names = media.write_jpegs(folder / "media", size(FILES, scale, least=4), *media.FULL_HD)
     posts = media.posts_of([names[index % len(names)] for index in range(number)])
     for part, rows in enumerate(blocks.split_rows(posts, -(-number // PARTS))):
-        tables.write_file(str(folder / "posts" / f"part-{part:05d}.parquet"), rows, schemas.POSTS)
+        parquet.write_file(str(folder / "posts" / f"part-{part:05d}.parquet"), rows, schemas.POSTS)
     return {"posts": number, "pictures": len(names)}
 
 

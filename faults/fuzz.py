@@ -134,10 +134,10 @@ def fuzz_media(folder: Path, number: int, seed: int, media: Path) -> Iterator[st
     Raises:
       Broken: a file is lost or counted twice, a group takes too long, or too much memory is taken.
     """
-    from pipelines import memory
-    from transforms.extract import Extractor
-    from transforms.media import MediaLimits
-    from transforms.reuse import MediaKeys
+    from pipelines.stage import peak_memory
+    from transforms.extract.extract_features import Extractor
+    from transforms.extract.reuse import MediaKeys
+    from transforms.media.media_files import MediaLimits
 
     chosen = random.Random(f"{seed} media")
     folder.mkdir(parents=True)
@@ -147,7 +147,7 @@ def fuzz_media(folder: Path, number: int, seed: int, media: Path) -> Iterator[st
     extractor = Extractor(encoders, {}, MediaKeys([str(folder)], "fuzz"), limits, 16, GROUP)
     codes: collections.Counter[str] = collections.Counter()
     worst, began = 0.0, time.monotonic()
-    memory.reset_peak()
+    peak_memory.reset_peak()
     watch = _Watch(lambda: extractor.decoder.pid)
     for start in range(0, len(names), GROUP):
         group_began = time.monotonic()
@@ -159,7 +159,7 @@ def fuzz_media(folder: Path, number: int, seed: int, media: Path) -> Iterator[st
             raise Broken(f"a group of {GROUP} files took {spent:.0f} s beyond its timeouts")
         worst = max(worst, spent)
         codes.update(found)
-    seconds, worker_mib = time.monotonic() - began, memory.peak_bytes() / 2**20
+    seconds, worker_mib = time.monotonic() - began, peak_memory.peak_bytes() / 2**20
     decoder_mib = watch.stop()
     extractor.close()
     if decoder_mib > DECODE_MIB + STARTED_MIB or worker_mib > WORKER_MIB:
@@ -190,8 +190,8 @@ def _extract(extractor: Any, names: Sequence[tuple[str, str]]) -> "collections.C
     """The codes of the rejects of some files, a post each, if every file has features or one reject."""
     import pyarrow as pa
 
-    from transforms import schemas
-    from transforms.rejects import CODES
+    from transforms.tables import schemas
+    from transforms.tables.rejects import CODES
 
     rows = [{"post_id": name, "sensitive": False, "media": [{"kind": kind, "uri": name}]} for kind, name in names]
     made = extractor.extract(pa.RecordBatch.from_pylist(rows, schema=schemas.POSTS))

@@ -18,10 +18,11 @@ from typing import Any
 
 from faults.command import ROOT
 from faults.world import STRAY, need
-from pipelines import run, runs
-from pipelines.options import Options
-from pipelines.stage import Places, Stage
-from transforms import files
+from pipelines import run
+from pipelines.command_line.options import Options
+from pipelines.stage.declaration import Places, Stage
+from pipelines.store import runs
+from transforms.tables import files
 
 DATES = ("2026-01-01", "2026-01-02", "2026-01-03")
 

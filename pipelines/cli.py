@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from pipelines import console
+from pipelines.command_line import console
 
 COMMANDS = {
     "run": "all stages in order, from raw posts to published recommendation tables",

@@ -8,8 +8,10 @@ Writes OUTPUT/world/ (the input) and OUTPUT/runs/ (the result).
 import sys
 from collections.abc import Sequence
 
-from pipelines import console, paths, run
-from pipelines.options import Options, parse
+from pipelines import run
+from pipelines.command_line import console
+from pipelines.command_line.options import Options, parse
+from pipelines.store import paths
 
 DESCRIPTION = "Makes a small world with a known answer and runs everything on it. Takes the flags of `fusefeed run`."
 DEFAULT_OUTPUT = "demo-output"

@@ -11,24 +11,25 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import continuity, parts, runner, stage
-from pipelines.options import Options
-from pipelines.stage import Places, Stage
+from pipelines.command_line.options import Options
+from pipelines.continuity import alignment
+from pipelines.stage import declaration, part_sizes, runner
+from pipelines.stage.declaration import Places, Stage
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from transforms.align import Rotations
-    from transforms.space import Space
+    from transforms.embed.embedding_space import Space
+    from transforms.embed.procrustes import Rotations
 
 DESCRIPTION = "Fused vectors and histories -> embeddings of posts and users."
 
 
 def read_space(places: Places, rotations: "Rotations | None" = None) -> "Space":
     """The space of the embeddings, turned by what brings it to where the last run's is."""
-    from transforms import space
+    from transforms.embed import embedding_space
 
-    found = space.read_space(places.input("fused"), places.input("collaborative"))
+    found = embedding_space.read_space(places.input("fused"), places.input("collaborative"))
     return dataclasses.replace(found, rotations=rotations)
 
 
@@ -36,44 +37,48 @@ def build_items(root: "beam.Pipeline", places: Places, rotations: "Rotations | N
     """Wires the first pipeline: posts."""
     import apache_beam as beam
 
-    from transforms import items, latent, schemas, space, tables, text_factors
+    from transforms.embed import embedding_space, exported_model, item_embeddings, text_to_factors
+    from transforms.tables import parquet, schemas
 
     found = read_space(places, rotations)
-    stand_in = latent.StandIn(places.input("model"))
-    fused = root | "ReadFused" >> tables.ReadParts(places.input("fused"))
-    made = fused | items.EmbedItems(found, stand_in)
+    stand_in = exported_model.StandIn(places.input("model"))
+    fused = root | "ReadFused" >> parquet.ReadParts(places.input("fused"))
+    made = fused | item_embeddings.EmbedItems(found, stand_in)
     directory = places.output("item_embeddings")
-    _ = made.parts | "WriteItems" >> tables.WriteParts(directory, schemas.item_embeddings(found.width))
-    _ = made.profiles | "WriteProfiles" >> tables.WriteParts(
+    _ = made.parts | "WriteItems" >> parquet.WriteParts(directory, schemas.item_embeddings(found.width))
+    _ = made.profiles | "WriteProfiles" >> parquet.WriteParts(
         places.output("post_profiles"), schemas.post_profiles(sum(found.widths))
     )
-    _ = made.moments | "WriteCovariances" >> beam.Map(space.write_covariances, directory)
-    text_map = fused | text_factors.FitTextFactors(found)
-    _ = text_map | "WriteTextFactors" >> beam.Map(text_factors.write_map, directory)
+    _ = made.moments | "WriteCovariances" >> beam.Map(embedding_space.write_covariances, directory)
+    text_map = fused | text_to_factors.FitTextFactors(found)
+    _ = text_map | "WriteTextFactors" >> beam.Map(text_to_factors.write_map, directory)
 
 
 def build_users(root: "beam.Pipeline", options: Options, places: Places, rotations: "Rotations | None" = None) -> None:
     """Wires the second pipeline: users, who are measured by the covariances of the posts."""
-    from transforms import counts, profiles, schemas, space, tables, text_factors
-    from transforms.interests import InterestsEncoder
+    from transforms.embed import embedding_space, text_to_factors, user_embeddings
+    from transforms.embed.stated_interests import InterestsEncoder
+    from transforms.tables import counts, parquet, schemas
 
     found = read_space(places, rotations)
-    text_map = text_factors.read_map(places.output("item_embeddings"))
+    text_map = text_to_factors.read_map(places.output("item_embeddings"))
     interests = InterestsEncoder(places.input("transform_fn"), found, text_map)
-    rows = {name: tables.count_rows(places.input(name)) for name in ("history", "users")}
-    num_parts = options.num_parts or profiles.choose_num_parts(rows["history"], rows["users"], parts.ROWS_PER_PART)
+    rows = {name: parquet.count_rows(places.input(name)) for name in ("history", "users")}
+    num_parts = options.num_parts or user_embeddings.choose_num_parts(
+        rows["history"], rows["users"], part_sizes.ROWS_PER_PART
+    )
     read = {
-        name: root | f"Read {name}" >> tables.ReadBlocks(directory)
+        name: root | f"Read {name}" >> parquet.ReadBlocks(directory)
         for name, directory in (("users", places.input("users")), ("history", places.input("history")))
     }
-    covariances = space.read_covariances(places.output("item_embeddings"))
-    made = read | profiles.MakeProfiles(
+    covariances = embedding_space.read_covariances(places.output("item_embeddings"))
+    made = read | user_embeddings.MakeProfiles(
         places.output("post_profiles"), found, covariances, num_parts, interests, options.interests_worth
     )
-    _ = made.parts | "WriteUsers" >> tables.WriteParts(
+    _ = made.parts | "WriteUsers" >> parquet.WriteParts(
         places.output("user_embeddings"), schemas.user_embeddings(found.width)
     )
-    _ = made.scales | "WriteScales" >> tables.WriteParts(
+    _ = made.scales | "WriteScales" >> parquet.WriteParts(
         places.output("user_scales"), schemas.user_scales(len(found.widths))
     )
     _ = made.counts | "WriteCounts" >> counts.WriteCounts(places.output("user_embeddings"))
@@ -81,11 +86,11 @@ def build_users(root: "beam.Pipeline", options: Options, places: Places, rotatio
 
 def run(options: Options, places: Places) -> None:
     """Runs both pipelines, and those that bring the space to where the last run's is."""
-    before = continuity.last_items(options, places)
-    rotations = continuity.find_rotations(options, places, read_space(places), before) if before else None
+    before = alignment.last_items(options, places)
+    rotations = alignment.find_rotations(options, places, read_space(places), before) if before else None
     with runner.new_pipeline(options) as root:
         build_items(root, places, rotations)
-    continuity.write(options, places, before if rotations is not None else "")
+    alignment.write(options, places, before if rotations is not None else "")
     with runner.new_pipeline(options) as root:
         build_users(root, options, places, rotations)
 
@@ -101,7 +106,7 @@ STAGE = Stage(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
-    return stage.main(STAGE, DESCRIPTION, argv)
+    return declaration.main(STAGE, DESCRIPTION, argv)
 
 
 if __name__ == "__main__":

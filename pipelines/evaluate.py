@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import ablate, backtest, paths, report, stage
-from pipelines.backtest import Backtest
-from pipelines.options import Options, RunError
-from pipelines.stage import Places, Stage
-from transforms import files
+from pipelines.backtesting import ablate, report, run_stages
+from pipelines.backtesting.run_stages import Backtest
+from pipelines.command_line.options import Options, RunError
+from pipelines.stage import declaration
+from pipelines.stage.declaration import Places, Stage
+from pipelines.store import paths
+from transforms.tables import files
 
 FILE = "evaluation.json"
 
@@ -30,15 +32,15 @@ def run(options: Options, places: Places) -> None:
 
 def evaluate(options: Options, places: Places) -> dict[str, Any]:
     """Backtests and measures; see README for what the values mean."""
-    from transforms import judged
+    from transforms.evaluate import test_set
 
     check_size(places)
-    made, notes = backtest.prepare(options, places)
+    made, notes = run_stages.prepare(options, places)
     evaluation = {"run": options.run_name, "split": describe(made), "notes": notes}
     if made.impossible:
         return evaluation | {"notes": [*notes, made.impossible]}
-    users = judged.sample_users(made.held_out, options.evaluate_users, options.seed)
-    backtest.run_stages(made, users)
+    users = test_set.sample_users(made.held_out, options.evaluate_users, options.seed)
+    run_stages.run_stages(made, users)
     found = judge(made, users)
     if not len(found.user_id):
         return evaluation | {"notes": [*notes, "nothing that is held out may be recommended"]}
@@ -51,28 +53,29 @@ def check_size(places: Places) -> None:
     Raises:
       RunError: it has too many posts.
     """
-    from transforms import judged, tables
+    from transforms.evaluate import test_set
+    from transforms.tables import parquet
 
-    number = tables.count_rows(places.input("posts"))
-    if number > judged.MAX_POSTS:
+    number = parquet.count_rows(places.input("posts"))
+    if number > test_set.MAX_POSTS:
         raise RunError(
-            f"a backtest holds the ids of all posts, at most {judged.MAX_POSTS:,}, and there are {number:,}: "
+            f"a backtest holds the ids of all posts, at most {test_set.MAX_POSTS:,}, and there are {number:,}: "
             "give --no_evaluate, and evaluate a run on fewer posts"
         )
 
 
 def describe(made: Backtest) -> dict[str, Any]:
     """How the split was made, so that two runs can be told to be comparable."""
-    from transforms import splits
+    from transforms.evaluate import split_rules
 
     split = made.split
     about: dict[str, Any] = {"kind": split.kind, "seed": split.seed, "interactions": made.counts}
     if split.kind == "time":
-        about |= {"cut": splits.time_of(split.cut).isoformat(), "days": made.options.backtest_days}
+        about |= {"cut": split_rules.time_of(split.cut).isoformat(), "days": made.options.backtest_days}
     if split.cold_posts is not None:
         digest = hashlib.sha256("\n".join(split.cold_posts.to_pylist()).encode()).hexdigest()[:16]
         about["cold_posts"] = {"posts": len(split.cold_posts), "digest": digest}
-    elif split.kind != splits.HOLDOUT:
+    elif split.kind != split_rules.HOLDOUT:
         about["fraction"] = split.share
     return about
 
@@ -80,10 +83,10 @@ def describe(made: Backtest) -> dict[str, Any]:
 def judge(made: Backtest, users: Any) -> Any:
     """Reads what the lists are judged by."""
     from pipelines import recommend
-    from transforms import judged
+    from transforms.evaluate import test_set
 
     at = made.everything.input
-    posts = judged.read_posts(
+    posts = test_set.read_posts(
         at("candidates"),
         at("posts"),
         at("history"),
@@ -91,12 +94,12 @@ def judge(made: Backtest, users: Any) -> Any:
         made.split.is_cold if made.split.kind == "cold" else None,
     )
     limits = {"max_fit": made.options.evaluate_fit_rows, "seed": made.options.seed}
-    return judged.judge(posts, users, made.held_out, at("history"), at("users"), **limits)
+    return test_set.judge(posts, users, made.held_out, at("history"), at("users"), **limits)
 
 
 def measure(found: Any, made: Backtest) -> dict[str, Any]:
     """Our lists and those of the baselines, measured."""
-    from transforms import content_baselines, evaluation, judged
+    from transforms.evaluate import content_baselines, evaluation, test_set
 
     at, seed = made.everything.input, made.options.seed
     is_cold = made.split.kind == "cold"
@@ -104,7 +107,7 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
     if is_cold:
         ours = evaluation.embedding_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
     else:
-        ours = judged.read_lists(at("recommendations"), found, evaluation.MAX_K)
+        ours = test_set.read_lists(at("recommendations"), found, evaluation.MAX_K)
     limits = evaluation.Limits(made.options.ease_max_posts, made.options.latent, seed, threads)
     known = content_baselines.moments(made.known.input("fused"))
     lists, skipped = evaluation.baseline_lists(found, at("fused"), known, limits, is_cold)
@@ -129,7 +132,7 @@ STAGE = Stage(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; shows the table of measures. Returns the exit code."""
-    return stage.main(STAGE, "How good the lists are, by a backtest, beside baselines.", argv, show=table)
+    return declaration.main(STAGE, "How good the lists are, by a backtest, beside baselines.", argv, show=table)
 
 
 def table(directory: str) -> str:

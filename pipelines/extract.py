@@ -13,15 +13,17 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import parts, resume, runner, runs, stage
-from pipelines.options import Options
-from pipelines.paths import join
-from pipelines.stage import Places, Stage
-from transforms import counts, ready_made, reuse, schemas, tables
-from transforms.encoders import make_encoder
-from transforms.extract import ExtractFeatures, feature_schema
-from transforms.media import MediaLimits
-from transforms.rejects import WriteRejects, choose_num_parts
+from pipelines.command_line.options import Options
+from pipelines.stage import declaration, fingerprint, part_sizes, runner
+from pipelines.stage.declaration import Places, Stage
+from pipelines.store import runs
+from pipelines.store.paths import join
+from transforms.extract import reuse, supplied_vectors
+from transforms.extract.extract_features import ExtractFeatures, feature_schema
+from transforms.media.encoders import make_encoder
+from transforms.media.media_files import MediaLimits
+from transforms.tables import counts, parquet, schemas
+from transforms.tables.rejects import WriteRejects, choose_num_parts
 
 DESCRIPTION = "Posts -> features of every modality."
 
@@ -36,7 +38,7 @@ def encoders_of(options: Options) -> dict[str, str]:
 
 def media_keys(options: Options) -> reuse.MediaKeys:
     """What tells whether media are as they were, read as they were."""
-    network = resume.file_states(options.image_encoder) if options.image_encoder.startswith("keras:") else []
+    network = fingerprint.file_states(options.image_encoder) if options.image_encoder.startswith("keras:") else []
     version = reuse.version_of(
         encoders_of(options), media_limits(options), options.max_media_per_post, network, options.allow_media_host
     )
@@ -45,27 +47,27 @@ def media_keys(options: Options) -> reuse.MediaKeys:
 
 def build_reusable(root: beam.Pipeline, options: Options, places: Places, before: str) -> None:
     """Wires the first pipeline: what the run in the directory `before` tells of posts whose media have not changed."""
-    features = tables.read_schema(join(before, "features"))
+    features = parquet.read_schema(join(before, "features"))
     wanted = [kind for kind, spec in encoders_of(options).items() if spec != "none"]
     schema = reuse.reusable_schema(features, wanted)
-    num_parts = parts.choose_num_parts(options, places.input("posts"), join(before, "features"))
+    num_parts = part_sizes.choose_num_parts(options, places.input("posts"), join(before, "features"))
     read: dict[str, Any] = {
-        "posts": root | "ReadPosts" >> tables.ReadParts(places.input("posts"), ("post_id", "media"))
+        "posts": root | "ReadPosts" >> parquet.ReadParts(places.input("posts"), ("post_id", "media"))
     }
     columns = {"media": schemas.MEDIA.names, "features": ["post_id", *schema.names[len(schemas.MEDIA) :]]}
     for name, chosen in columns.items():
-        read[name] = root | f"Read {name}" >> tables.ReadBlocks(join(before, name), chosen)
+        read[name] = root | f"Read {name}" >> parquet.ReadBlocks(join(before, name), chosen)
     found = read | reuse.FindReusable(media_keys(options), schema, num_parts)
-    _ = found | "WriteReusable" >> tables.WriteParts(places.scratch(REUSED), schema)
+    _ = found | "WriteReusable" >> parquet.WriteParts(places.scratch(REUSED), schema)
 
 
 def find_before(options: Options) -> str:
     """The directory of the last published run, if what it tells of media may be taken over; else ""."""
     name = "" if options.cold_start else runs.last_before(options.output, options.run_name)
     before = runs.directory(options.output, name) if name else ""
-    if not before or not all(tables.list_files(join(before, table)) for table in ("features", "media")):
+    if not before or not all(parquet.list_files(join(before, table)) for table in ("features", "media")):
         return ""
-    known = schemas.widths_of(tables.read_schema(join(before, "features")))
+    known = schemas.widths_of(parquet.read_schema(join(before, "features")))
     made = {kind: make_encoder(kind, spec) for kind, spec in encoders_of(options).items()}
     return before if all(known.get(kind) == each.width for kind, each in made.items() if each is not None) else ""
 
@@ -77,10 +79,10 @@ def build(root: beam.Pipeline, options: Options, places: Places, before: str = "
       before: of `find_before`; `build_reusable` has found there what may be taken over.
     """
     encoders = encoders_of(options)
-    widths = ready_made.choose_widths(counts.read_counts(places.input("posts")))
+    widths = supplied_vectors.choose_widths(counts.read_counts(places.input("posts")))
     extracted = (
         root
-        | "ReadPosts" >> tables.ReadParts(places.input("posts"))
+        | "ReadPosts" >> parquet.ReadParts(places.input("posts"))
         | "ExtractFeatures"
         >> ExtractFeatures(
             encoders=encoders,
@@ -93,11 +95,11 @@ def build(root: beam.Pipeline, options: Options, places: Places, before: str = "
             hosts=options.allow_media_host,
         )
     )
-    _ = extracted.parts | "WriteFeatures" >> tables.WriteParts(
+    _ = extracted.parts | "WriteFeatures" >> parquet.WriteParts(
         places.output("features"), feature_schema(encoders, widths)
     )
-    _ = extracted.media | "WriteMedia" >> tables.WriteParts(places.output("media"), schemas.MEDIA)
-    num_parts = choose_num_parts(tables.count_rows(places.input("posts")))
+    _ = extracted.media | "WriteMedia" >> parquet.WriteParts(places.output("media"), schemas.MEDIA)
+    num_parts = choose_num_parts(parquet.count_rows(places.input("posts")))
     _ = extracted.rejects | "WriteRejects" >> WriteRejects(places.output("rejects/extract"), num_parts)
     _ = extracted.counts | "WriteCounts" >> counts.WriteCounts(places.output("features"))
 
@@ -141,7 +143,7 @@ STAGE = Stage(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
-    return stage.main(STAGE, DESCRIPTION, argv)
+    return declaration.main(STAGE, DESCRIPTION, argv)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,16 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines import parts
-from pipelines.options import Options, RunError
-from pipelines.paths import join
-from pipelines.runner import new_pipeline
-from pipelines.stage import Places
-from transforms import collaborative, counts, files, history, interaction_matrix, reposts, schemas, tables
-from transforms.interaction_weights import InteractionWeights, parse_kind_weights
-from transforms.space import FACTORS_FILE
-from transforms.tiled_matrix import TiledMatrix, open_matrix
+from pipelines.command_line.options import Options, RunError
+from pipelines.stage import part_sizes
+from pipelines.stage.declaration import Places
+from pipelines.stage.runner import new_pipeline
+from pipelines.store.paths import join
+from transforms.embed.embedding_space import FACTORS_FILE
+from transforms.interactions import collaborative_factors, history, interaction_matrix, reposts
+from transforms.interactions.weights import InteractionWeights, parse_kind_weights
+from transforms.linalg.tiled_matrix import TiledMatrix, open_matrix
+from transforms.tables import counts, files, parquet, schemas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +45,15 @@ class Factors:
 
 def make_history(options: Options, places: Places) -> None:
     """Writes history/ of interactions/ and posts/."""
-    num_parts = parts.choose_num_parts(options, *map(places.input, ("posts", "interactions")))
+    num_parts = part_sizes.choose_num_parts(options, *map(places.input, ("posts", "interactions")))
     weights = InteractionWeights(parse_kind_weights(options.kind_weights), options.half_life_days)
     with new_pipeline(options) as root:
         read = {
-            name: root | f"Read {name}" >> tables.ReadBlocks(places.input(name), columns)
+            name: root | f"Read {name}" >> parquet.ReadBlocks(places.input(name), columns)
             for name, columns in (("interactions", history.COLUMNS), ("posts", reposts.COLUMNS))
         }
-        made = read | history.MakeHistory(weights, num_parts, parts.end_of_run(options))
-        _ = made | "WriteHistory" >> tables.WriteParts(places.output("history"), schemas.HISTORY)
+        made = read | history.MakeHistory(weights, num_parts, part_sizes.end_of_run(options))
+        _ = made | "WriteHistory" >> parquet.WriteParts(places.output("history"), schemas.HISTORY)
 
 
 def factorize(options: Options, places: Places, factors: int = 128) -> Factors:
@@ -66,20 +67,20 @@ def factorize(options: Options, places: Places, factors: int = 128) -> Factors:
     directory = places.scratch("matrix")
     made_from = places.output("history")
     try:
-        num_parts = interaction_matrix.choose_num_parts(tables.count_rows(made_from))
+        num_parts = interaction_matrix.choose_num_parts(parquet.count_rows(made_from))
     except ValueError as error:
         raise RunError(str(error)) from None
     with new_pipeline(options) as root:
-        read = root | tables.ReadParts(made_from, interaction_matrix.COLUMNS)
+        read = root | parquet.ReadParts(made_from, interaction_matrix.COLUMNS)
         made = read | interaction_matrix.MakeMatrix(directory, num_parts)
         _ = made.counts | counts.WriteCounts(places.output("collaborative"))
     matrix = open_matrix(directory)
-    solution = solve(options, matrix, collaborative.max_factors(matrix, factors))
+    solution = solve(options, matrix, collaborative_factors.max_factors(matrix, factors))
     if len(solution.singular_values):
         with new_pipeline(options) as root:
-            found = root | collaborative.ReadFactors(matrix, solution)
+            found = root | collaborative_factors.ReadFactors(matrix, solution)
             schema = schemas.collaborative(len(solution.singular_values))
-            _ = found | tables.WriteParts(places.output("collaborative"), schema)
+            _ = found | parquet.WriteParts(places.output("collaborative"), schema)
     else:
         logging.warning("no collaborative factors: fewer than two users or posts have interactions that count")
     described = Factors(solution.singular_values.tolist(), matrix.num_columns, matrix.num_rows, solution.energy)
@@ -88,16 +89,16 @@ def factorize(options: Options, places: Places, factors: int = 128) -> Factors:
     return described
 
 
-def solve(options: Options, matrix: TiledMatrix, factors: int) -> collaborative.Solution:
+def solve(options: Options, matrix: TiledMatrix, factors: int) -> collaborative_factors.Solution:
     """The truncated SVD of a matrix, without singular values where `factors` is 0."""
     if not factors:
-        return collaborative.Solution(np.zeros(0), np.zeros((0, 0)), 0.0, 0)
+        return collaborative_factors.Solution(np.zeros(0), np.zeros((0, 0)), 0.0, 0)
     with new_pipeline(options) as root:
-        solved = root | collaborative.FactorizeMatrix(
-            matrix, factors, passes=collaborative.choose_passes(matrix), seed=options.seed
+        solved = root | collaborative_factors.FactorizeMatrix(
+            matrix, factors, passes=collaborative_factors.choose_passes(matrix), seed=options.seed
         )
-        _ = solved | "WriteSolution" >> beam.Map(collaborative.write_solution, matrix.directory)
-    return collaborative.read_solution(matrix.directory)
+        _ = solved | "WriteSolution" >> beam.Map(collaborative_factors.write_solution, matrix.directory)
+    return collaborative_factors.read_solution(matrix.directory)
 
 
 def read_factors(directory: str) -> Factors:

@@ -15,30 +15,24 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from pipelines import factorize, lineage, parts, paths, runs, stage
-from pipelines.options import Options, UsageError
-from pipelines.paths import join
-from pipelines.runner import new_pipeline
-from pipelines.stage import Places, Stage
-from transforms import (
-    counts,
-    files,
-    fuse,
-    post_time,
-    preprocessing,
-    sample,
-    schemas,
-    tables,
-    text_fit,
-    transform_fn,
-    trend,
-    tuning,
-    vocabulary,
-)
-from transforms.append_factors import AppendFactors
-from transforms.interaction_weights import parse_kind_weights
-from transforms.space import COLLABORATIVE, TUNING_FILE
-from transforms.tuned import Trend, Tuning
+from pipelines import factorize
+from pipelines.command_line.options import Options, UsageError
+from pipelines.continuity import space_lineage
+from pipelines.stage import declaration
+from pipelines.stage import part_sizes as parts
+from pipelines.stage.declaration import Places, Stage
+from pipelines.stage.runner import new_pipeline
+from pipelines.store import paths, runs
+from pipelines.store.paths import join
+from transforms.embed import trend
+from transforms.embed.append_factors import AppendFactors
+from transforms.embed.embedding_space import COLLABORATIVE, TUNING_FILE
+from transforms.embed.parameters import Trend, Tuning
+from transforms.fuse import fuse_features, tft_graph, time_modality, transform_fn
+from transforms.interactions.weights import parse_kind_weights
+from transforms.tables import counts, files, parquet, schemas
+from transforms.text import tfidf_svd, vocabulary
+from transforms.tuning import sample, tune
 
 CONTENT = "content"
 # Of what counts terms, however few posts there are.
@@ -50,18 +44,18 @@ def build(root: beam.Pipeline, options: Options, places: Places) -> None:
     """Applies the stage's transform_fn to every part."""
     directory = places.output("transform_fn")
     layout = transform_fn.read_layout(directory)
-    known = [name for name in schemas.widths_of(tables.read_schema(places.input("features"))) if name in layout.dense]
-    parts = read_features(root, places, ("author_id", *TEXT_COLUMNS, *known), post_time.read_edges(directory))
-    fused = parts | "Fuse" >> fuse.FuseParts(directory)
-    _ = fused | "WriteContent" >> tables.WriteParts(places.scratch(CONTENT), layout.schema())
+    known = [name for name in schemas.widths_of(parquet.read_schema(places.input("features"))) if name in layout.dense]
+    parts = read_features(root, places, ("author_id", *TEXT_COLUMNS, *known), time_modality.read_edges(directory))
+    fused = parts | "Fuse" >> fuse_features.FuseParts(directory)
+    _ = fused | "WriteContent" >> parquet.WriteParts(places.scratch(CONTENT), layout.schema())
 
 
 def read_features(
     root: beam.Pipeline, places: Places, columns: Sequence[str], edges: np.ndarray
 ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
     """Parts of features/ with the time of the posts as one more modality."""
-    parts = root | "ReadFeatures" >> tables.ReadParts(places.input("features"), ("post_id", "created_at", *columns))
-    return parts | "AddTime" >> beam.Map(post_time.add_time, edges)
+    parts = root | "ReadFeatures" >> parquet.ReadParts(places.input("features"), ("post_id", "created_at", *columns))
+    return parts | "AddTime" >> beam.Map(time_modality.add_time, edges)
 
 
 def fit(options: Options, places: Places) -> transform_fn.Layout:
@@ -70,32 +64,32 @@ def fit(options: Options, places: Places) -> transform_fn.Layout:
     Raises:
       ValueError: there is nothing to fit on.
     """
-    fuse.check_text_size(options.vocabulary_size, options.text_width)
+    fuse_features.check_text_size(options.vocabulary_size, options.text_width)
     directory = places.output("transform_fn")
-    widths = schemas.widths_of(tables.read_schema(places.input("features")))
+    widths = schemas.widths_of(parquet.read_schema(places.input("features")))
     present = survey(options, places, widths)
-    edges = post_time.read_edges(places.scratch("survey"))
+    edges = time_modality.read_edges(places.scratch("survey"))
     if len(edges):
-        widths |= {post_time.TIME: post_time.WIDTH}
+        widths |= {time_modality.TIME: time_modality.WIDTH}
     else:
-        del present[post_time.TIME]
-    text = fit_text(options, places, present[preprocessing.TEXT])
-    layout = fuse.plan(present, widths, text, options.pca_width)
-    for name in fuse.left_out(present, layout):
+        del present[time_modality.TIME]
+    text = fit_text(options, places, present[tft_graph.TEXT])
+    layout = fuse_features.plan(present, widths, text, options.pca_width)
+    for name in fuse_features.left_out(present, layout):
         logging.warning("modality %s is left out: %d of the posts have it, too few to fit on", name, present[name])
-    known = [name for name in layout.dense if name != post_time.TIME]
-    with new_pipeline(options) as root, fuse.tft_context(places.scratch("tft")):
+    known = [name for name in layout.dense if name != time_modality.TIME]
+    with new_pipeline(options) as root, fuse_features.tft_context(places.scratch("tft")):
         parts = read_features(root, places, known, edges)
-        _ = parts | fuse.FitTransform(directory, layout, text)
+        _ = parts | fuse_features.FitTransform(directory, layout, text)
     transform_fn.write_layout(layout, directory)
-    post_time.write_edges(edges, directory)
+    time_modality.write_edges(edges, directory)
     return layout
 
 
 def survey(options: Options, places: Places, widths: dict[str, int]) -> dict[str, int]:
     """Writes the vocabulary and the edges of the times into scratch; gives how many posts have which modality."""
     with new_pipeline(options) as root:
-        read = root | tables.ReadParts(places.input("features"), ("post_id", "created_at", "text_terms", *widths))
+        read = root | parquet.ReadParts(places.input("features"), ("post_id", "created_at", "text_terms", *widths))
         terms = read | vocabulary.SelectVocabulary(
             options.vocabulary_size,
             options.min_document_frequency,
@@ -105,27 +99,27 @@ def survey(options: Options, places: Places, widths: dict[str, int]) -> dict[str
         _ = (
             terms
             | "OnePart" >> beam.Map(lambda block: (0, block))
-            | "WriteVocabulary" >> tables.WriteParts(places.scratch("vocabulary"), vocabulary.SCHEMA)
+            | "WriteVocabulary" >> parquet.WriteParts(places.scratch("vocabulary"), vocabulary.SCHEMA)
         )
-        present = read | "CountPresent" >> fuse.CountPresent(widths)
+        present = read | "CountPresent" >> fuse_features.CountPresent(widths)
         _ = present | counts.WriteCounts(places.scratch("survey"))
-        edges = read | "FitTimes" >> post_time.FitTimes()
-        _ = edges | "WriteTimes" >> beam.Map(post_time.write_edges, places.scratch("survey"))
+        edges = read | "FitTimes" >> time_modality.FitTimes()
+        _ = edges | "WriteTimes" >> beam.Map(time_modality.write_edges, places.scratch("survey"))
     found = counts.read_counts(places.scratch("survey"))
-    return {name: found.get(f"present.{name}", 0) for name in (preprocessing.TEXT, post_time.TIME, *widths)}
+    return {name: found.get(f"present.{name}", 0) for name in (tft_graph.TEXT, time_modality.TIME, *widths)}
 
 
-def fit_text(options: Options, places: Places, num_texts: int) -> text_fit.TextFit | None:
+def fit_text(options: Options, places: Places, num_texts: int) -> tfidf_svd.TextFit | None:
     """The singular vectors of the posts' TF-IDF; None where there are no texts or none has a term with another."""
-    num_terms = tables.count_rows(places.scratch("vocabulary"))
-    if num_texts < fuse.MIN_PRESENT or num_terms == 0:
+    num_terms = parquet.count_rows(places.scratch("vocabulary"))
+    if num_texts < fuse_features.MIN_PRESENT or num_terms == 0:
         return None
     features, terms, written = places.input("features"), places.scratch("vocabulary"), places.scratch("text")
     with new_pipeline(options) as root:
-        _ = root | "FitText" >> text_fit.FitText(
+        _ = root | "FitText" >> tfidf_svd.FitText(
             features, terms, places.scratch("svd"), num_texts, num_terms, options.text_width, written, options.seed
         )
-    return text_fit.open_fit(written)
+    return tfidf_svd.open_fit(written)
 
 
 def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
@@ -134,7 +128,7 @@ def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
     if options.transform_fn:
         layout = transform_fn.read_layout(options.transform_fn)
         transform_fn.check_version(options.transform_fn)
-        transform_fn.check_widths(layout, tables.read_schema(places.input("features")))
+        transform_fn.check_widths(layout, parquet.read_schema(places.input("features")))
         transform_fn.copy_directory(options.transform_fn, directory)
     else:
         layout = fit(options, places)
@@ -152,7 +146,7 @@ def append_factors(options: Options, places: Places, layout: transform_fn.Layout
         # Nothing to append: the files are not read, shuffled and written once more.
         paths.move(places.scratch(CONTENT), places.output("fused"))
         with new_pipeline(options) as root:
-            _count(root | tables.ReadParts(places.output("fused"), ("mask",)), places, layout)
+            _count(root | parquet.ReadParts(places.output("fused"), ("mask",)), places, layout)
     else:
         with new_pipeline(options) as root:
             build_appended(root, options, places, layout, factors, lately)
@@ -171,27 +165,31 @@ def build_appended(
     rank = len(factors.singular_values)
     num_parts = parts.choose_num_parts(options, places.scratch(CONTENT))
     read = {
-        name: root | f"Read {name}" >> tables.ReadBlocks(directory)
+        name: root | f"Read {name}" >> parquet.ReadBlocks(directory)
         for name, directory in (("fused", places.scratch(CONTENT)), ("factors", places.output("collaborative")))
     }
     if lately is not None:
-        read["history"] = root | "Read history" >> tables.ReadBlocks(places.output("history"), trend.COLUMNS)
+        read["history"] = root | "Read history" >> parquet.ReadBlocks(places.output("history"), trend.COLUMNS)
     sizes = (rank, factors.num_posts, factors.num_users)
     appended = read | AppendFactors(layout.width, len(layout.modalities), *sizes, num_parts, lately)
     whole = with_factors(layout, rank)
-    _ = appended | "WriteFused" >> tables.WriteParts(places.output("fused"), whole.schema())
+    _ = appended | "WriteFused" >> parquet.WriteParts(places.output("fused"), whole.schema())
     _count(appended, places, whole)
 
 
 def _count(fused: beam.PCollection[tuple[int, pa.RecordBatch]], places: Places, layout: transform_fn.Layout) -> None:
-    _ = fused | "CountPosts" >> beam.FlatMap(fuse.count_fused, layout) | counts.WriteCounts(places.output("fused"))
+    _ = (
+        fused
+        | "CountPosts" >> beam.FlatMap(fuse_features.count_fused, layout)
+        | counts.WriteCounts(places.output("fused"))
+    )
 
 
 def with_factors(layout: transform_fn.Layout, rank: int) -> transform_fn.Layout:
     """The layout with the collaborative modality at its end, where there are any factors."""
     if not rank:
         return layout
-    added = preprocessing.Modality(COLLABORATIVE, layout.width, rank, rank)
+    added = tft_graph.Modality(COLLABORATIVE, layout.width, rank, rank)
     return transform_fn.Layout((*layout.modalities, added))
 
 
@@ -204,19 +202,19 @@ def find_tuning(options: Options, places: Places, before: str) -> None:
     taken = sample.sample_interactions(places.output("history"), places.scratch(CONTENT))
     if before:
         last = Tuning.from_dict(files.read_json(join(before, TUNING_FILE)))
-        found = tuning.as_of_now(last, taken.interactions)
+        found = tune.as_of_now(last, taken.interactions)
     else:
-        found = tuning.tune(taken, options.seed, options.factors, one_recency=False)
+        found = tune.tune(taken, options.seed, options.factors, one_recency=False)
     files.write_json(join(places.output("collaborative"), TUNING_FILE), found.to_dict())
 
 
 def run(options: Options, places: Places) -> None:
     """Runs the stage: content, interactions, how they go together, and all of it side by side."""
     check_kind_weights(options)
-    space = lineage.decide(options, places)
+    space = space_lineage.decide(options, places)
     before = ""
     if space.previous:
-        before = lineage.collaborative_of(options, space.previous)
+        before = space_lineage.collaborative_of(options, space.previous)
         taken_over = join(runs.directory(options.output, space.previous), "transform_fn")
         options = dataclasses.replace(options, transform_fn=taken_over)
     else:
@@ -225,7 +223,7 @@ def run(options: Options, places: Places) -> None:
     factorize.make_history(options, places)
     factors = factorize.factorize(options, places, options.factors)
     find_tuning(options, places, before)
-    lineage.write(space, places.output("collaborative"))
+    space_lineage.write(space, places.output("collaborative"))
     append_factors(options, places, layout, factors)
 
 
@@ -254,7 +252,7 @@ STAGE = Stage(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `fusefeed fuse`."""
-    return stage.main(STAGE, __doc__ or "", argv)
+    return declaration.main(STAGE, __doc__ or "", argv)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import runner, stage
-from pipelines.options import Options, UsageError
-from pipelines.stage import Places, Stage
+from pipelines.command_line.options import Options, UsageError
+from pipelines.stage import declaration, runner
+from pipelines.stage.declaration import Places, Stage
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from transforms.formats import InputFile
+    from transforms.ingest.input_files import InputFile
 
 TABLES = ("posts", "interactions", "users")
 REJECTS = "rejects/ingest"
@@ -30,16 +30,16 @@ def find_inputs(options: Options) -> dict[str, "list[InputFile]"]:
     Raises:
       UsageError: --posts is missing, a glob matches nothing, a file has no known ending or there is too much.
     """
-    from transforms import formats
+    from transforms.ingest import input_files
 
     if not options.posts:
         raise UsageError("--posts is missing: globs of .jsonl(.gz), .parquet or .csv(.gz) files")
     found: dict[str, list[InputFile]] = {}
     for name in TABLES:
         try:
-            found[name] = formats.find_files(globs) if (globs := getattr(options, name)) else []
+            found[name] = input_files.find_files(globs) if (globs := getattr(options, name)) else []
             if not options.num_parts:
-                formats.choose_num_parts(found[name])
+                input_files.choose_num_parts(found[name])
         except ValueError as error:
             raise UsageError(f"--{name}: {error}") from None
     return found
@@ -49,21 +49,25 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     """Wires the stage, for the tables that have files: every transform costs time to build."""
     import apache_beam as beam
 
-    from pipelines import erase, parts
-    from transforms import canonical, counts, ingest, tables
-    from transforms.lines import Limits
-    from transforms.rejects import WriteRejects, choose_num_parts
+    from pipelines.continuity import erased_ids
+    from pipelines.stage import part_sizes
+    from transforms.ingest import canonical, ingest_table
+    from transforms.ingest.line_reader import Limits
+    from transforms.tables import counts, parquet
+    from transforms.tables.rejects import WriteRejects, choose_num_parts
 
     limits = Limits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio)
     # The end of the run's date is the first moment that no longer belongs to it.
-    until = round(parts.end_of_run(options).timestamp() * 1_000_000)
-    how = (options.num_parts, options.block_bytes, limits, until, erase.load(options))
+    until = round(part_sizes.end_of_run(options).timestamp() * 1_000_000)
+    how = (options.num_parts, options.block_bytes, limits, until, erased_ids.load(options))
     done = {
-        name: root | f"Ingest {name}" >> ingest.IngestTable(name, files[name], *how) for name in TABLES if files[name]
+        name: root | f"Ingest {name}" >> ingest_table.IngestTable(name, files[name], *how)
+        for name in TABLES
+        if files[name]
     }
     for name, ingested in done.items():
         schema = canonical.TABLES[name].schema
-        _ = ingested.parts | f"Write {name}" >> tables.WriteParts(places.output(name), schema)
+        _ = ingested.parts | f"Write {name}" >> parquet.WriteParts(places.output(name), schema)
     rejects = [ingested.rejects for ingested in done.values()] | "AllRejects" >> beam.Flatten()
     # Rows are some hundred bytes of text; what is compressed has more of them, but a part may have more too.
     size = sum(file.size for found in files.values() for file in found)
@@ -74,14 +78,15 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
 
 def run(options: Options, places: Places) -> None:
     """Runs the stage and checks that all rows are accounted for."""
-    from transforms import canonical, counts, ingest, tables
+    from transforms.ingest import canonical, ingest_table
+    from transforms.tables import counts, parquet
 
     files = find_inputs(options)
     for name in (name for name in TABLES if not files[name]):
-        tables.write_empty(places.output(name), canonical.TABLES[name].schema)
+        parquet.write_empty(places.output(name), canonical.TABLES[name].schema)
     with runner.new_pipeline(options) as root:
         build(root, options, places, files)
-    ingest.reconcile(counts.read_counts(places.output("posts")))
+    ingest_table.reconcile(counts.read_counts(places.output("posts")))
 
 
 STAGE = Stage(
@@ -97,7 +102,7 @@ STAGE = Stage(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command. Returns the exit code."""
-    return stage.main(STAGE, "Raw posts, interactions and users -> one canonical form.", argv)
+    return declaration.main(STAGE, "Raw posts, interactions and users -> one canonical form.", argv)
 
 
 if __name__ == "__main__":

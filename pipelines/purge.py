@@ -9,8 +9,10 @@ out of the tables of a run: its vectors were made with what is to be forgotten, 
 import sys
 from collections.abc import Sequence
 
-from pipelines import console, erase, leftovers, lock, runs
-from pipelines.options import Options, UsageError, parse
+from pipelines.command_line import console
+from pipelines.command_line.options import Options, UsageError, parse
+from pipelines.continuity import erased_ids
+from pipelines.store import cleanup, lock, runs
 
 DESCRIPTION = "Removes the runs that still have ids which --erase names."
 
@@ -32,12 +34,12 @@ def purge(options: Options) -> int:
     for name in ("output", "erase"):
         if not getattr(options, name):
             raise UsageError(f"--{name} is missing")
-    erase.load(options)
+    erased_ids.load(options)
     with lock.hold(options.output):
-        leftovers.sweep(options.output)
+        cleanup.sweep(options.output)
         latest = runs.latest(options.output)
         found = {name: runs.directory(options.output, name) for name in runs.all_directories(options.output)}
-        holders = set(erase.find_holders(options, found.values()))
+        holders = set(erased_ids.find_holders(options, found.values()))
         for name, directory in found.items():
             if directory in holders and name != latest:
                 runs.remove_directory(options.output, name)

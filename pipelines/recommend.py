@@ -13,17 +13,18 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import parts, paths, runner, stage
-from pipelines.options import Options
-from pipelines.stage import Places, Stage
+from pipelines.command_line.options import Options
+from pipelines.stage import declaration, part_sizes, runner
+from pipelines.stage.declaration import Places, Stage
+from pipelines.store import paths
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from transforms.recommend import RecommendConfig
-    from transforms.rerank import Preferences
-    from transforms.space import Space
-    from transforms.tiles import Eligibility
+    from transforms.embed.embedding_space import Space
+    from transforms.recommend.recommend_posts import RecommendConfig
+    from transforms.recommend.rerank import Preferences
+    from transforms.search.catalog import Eligibility
 
 # Of histories or lists of a part, some hundred bytes each.
 ROWS_HELD = 1_000_000
@@ -35,11 +36,13 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
     """Wires the first pipeline: the catalogue, which the second one scans."""
     import apache_beam as beam
 
-    from transforms import candidates, cells, regions, schemas, tables
+    from transforms.recommend import candidates
+    from transforms.search import cells, regions
+    from transforms.tables import parquet, schemas
 
     found = _space(places)
     width, profile_width = found.width, sum(found.widths)
-    num_parts = parts.choose_num_parts(options, places.input("posts"))
+    num_parts = part_sizes.choose_num_parts(options, places.input("posts"))
     wanted = {
         "posts": candidates.COLUMNS,
         "item_embeddings": None,
@@ -47,7 +50,7 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
         "history": ("post_id", "weight"),
     }
     read = {
-        table: root | f"Read {table}" >> tables.ReadBlocks(places.input(table), columns)
+        table: root | f"Read {table}" >> parquet.ReadBlocks(places.input(table), columns)
         for table, columns in wanted.items()
     }
     made = {
@@ -57,7 +60,7 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
         "history": read["history"],
     } | candidates.MakeCandidates(width, profile_width, num_parts)
     schema, directory = schemas.candidates(width, profile_width), places.output("candidates")
-    if num_cells := cells.choose_num_cells(tables.count_rows(places.input("item_embeddings"))):
+    if num_cells := cells.choose_num_cells(parquet.count_rows(places.input("item_embeddings"))):
         fitted = (
             root
             | beam.Create([places.input("item_embeddings")])
@@ -67,21 +70,23 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
         ordered = made | cells.OrderByCell(fitted, num_parts)
         made, in_regions = ordered.parts, paths.join(directory, regions.REGIONS_DIR)
         schema = schemas.candidates(width, profile_width, cells.leading_width(width))
-        _ = ordered.regions | "WriteRegions" >> tables.WriteParts(in_regions, schemas.regions(width))
-    _ = made | "WriteCandidates" >> tables.WriteParts(directory, schema, tables.READ_OFTEN)
+        _ = ordered.regions | "WriteRegions" >> parquet.WriteParts(in_regions, schemas.regions(width))
+    _ = made | "WriteCandidates" >> parquet.WriteParts(directory, schema, parquet.READ_OFTEN)
 
 
 def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
     """Wires the second pipeline: lists of users and neighbours of posts."""
     import apache_beam as beam
 
-    from transforms import recommend, schemas, similar, space, tables
-    from transforms.tiles import Eligibility
+    from transforms.embed import embedding_space as space
+    from transforms.recommend import recommend_posts, similar_posts
+    from transforms.search.catalog import Eligibility
+    from transforms.tables import parquet, schemas
 
     found = _space(places)
     candidates = places.output("candidates")
     read = {
-        table: root | f"Read {table}" >> tables.ReadBlocks(places.input(table))
+        table: root | f"Read {table}" >> parquet.ReadBlocks(places.input(table))
         for table in ("user_embeddings", "user_scales", "history", "users")
     }
     parts_of_lists = num_parts(options, places)
@@ -90,23 +95,23 @@ def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
         "scales": read["user_scales"],
         "history": read["history"],
         "users": read["users"],
-    } | recommend.Recommend(candidates, found.width, parts_of_lists, config(options, found))
-    _ = lists | "WriteLists" >> tables.WriteParts(places.output("recommendations"), schemas.RECOMMENDATIONS)
-    posts = root | "ReadCandidates" >> tables.ReadParts(candidates)
+    } | recommend_posts.Recommend(candidates, found.width, parts_of_lists, config(options, found))
+    _ = lists | "WriteLists" >> parquet.WriteParts(places.output("recommendations"), schemas.RECOMMENDATIONS)
+    posts = root | "ReadCandidates" >> parquet.ReadParts(candidates)
     if options.similar_k:
         allowed = Eligibility(include_sensitive=options.include_sensitive)
         covariances = space.read_covariances(places.input("item_embeddings"))
-        neighbors = posts | similar.FindSimilar(
+        neighbors = posts | similar_posts.FindSimilar(
             candidates, found, covariances, options.similar_k, allowed, _num_threads()
         )
     else:
         neighbors = posts | "NoNeighbors" >> beam.Map(lambda part: (part[0], schemas.empty(schemas.SIMILAR_POSTS)))
-    _ = neighbors | "WriteNeighbors" >> tables.WriteParts(places.output("similar_posts"), schemas.SIMILAR_POSTS)
+    _ = neighbors | "WriteNeighbors" >> parquet.WriteParts(places.output("similar_posts"), schemas.SIMILAR_POSTS)
 
 
 def config(options: Options, space: "Space") -> "RecommendConfig":
     """What a list may hold, by the flags."""
-    from transforms.recommend import RecommendConfig
+    from transforms.recommend.recommend_posts import RecommendConfig
 
     return RecommendConfig(
         k=options.k,
@@ -122,13 +127,13 @@ def config(options: Options, space: "Space") -> "RecommendConfig":
 
 def preferences(options: Options, space: "Space") -> "Preferences":
     """What counts besides the scores, by the flags; posts are alike by content and by the factors told from it."""
-    from transforms.rerank import Preferences
+    from transforms.recommend.rerank import Preferences
 
     _, decoded, content = space.widths.slices[:3]
     return Preferences(
         diversity=options.diversity,
         half_life_days=options.freshness_half_life_days,
-        now=parts.end_of_run(options),
+        now=part_sizes.end_of_run(options),
         taste_share=options.taste_share,
         content=(decoded, content),
     )
@@ -136,22 +141,22 @@ def preferences(options: Options, space: "Space") -> "Preferences":
 
 def eligibility(options: Options) -> "Eligibility":
     """Which posts may be recommended at all, by the flags."""
-    from transforms.tiles import Eligibility
+    from transforms.search.catalog import Eligibility
 
     age = datetime.timedelta(days=options.max_age_days)
     return Eligibility(
         include_sensitive=options.include_sensitive,
         exclude_replies=options.exclude_replies,
-        created_after=parts.end_of_run(options) - age if options.max_age_days else None,
+        created_after=part_sizes.end_of_run(options) - age if options.max_age_days else None,
     )
 
 
 def num_parts(options: Options, places: Places) -> int:
     """--num_parts, or as few as can be held: for each part the whole catalogue is read and scanned."""
-    from transforms import tables
-    from transforms.recommend import USER_ROWS
+    from transforms.recommend.recommend_posts import USER_ROWS
+    from transforms.tables import parquet
 
-    users, history = (tables.count_rows(places.input(name)) for name in ("user_embeddings", "history"))
+    users, history = (parquet.count_rows(places.input(name)) for name in ("user_embeddings", "history"))
     # The hash does not make parts alike; of one that is a little larger than USER_ROWS there would be two scans.
     full = math.ceil(users / (0.9 * USER_ROWS)), math.ceil(max(history, users * options.k) / ROWS_HELD)
     return options.num_parts or max(1, *full)
@@ -162,7 +167,7 @@ def _num_threads() -> int:
 
 
 def _space(places: Places) -> "Space":
-    from transforms import space
+    from transforms.embed import embedding_space as space
 
     return space.read_space(places.input("fused"), places.input("collaborative"))
 
@@ -191,7 +196,7 @@ STAGE = Stage(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
-    return stage.main(STAGE, DESCRIPTION, argv)
+    return declaration.main(STAGE, DESCRIPTION, argv)
 
 
 if __name__ == "__main__":

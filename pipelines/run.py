@@ -13,23 +13,12 @@ import time
 import typing
 from collections.abc import Mapping, Sequence
 
-from pipelines import (
-    console,
-    drift,
-    erase,
-    leftovers,
-    lock,
-    loss,
-    paths,
-    publish,
-    resume,
-    revision,
-    runner,
-    runs,
-    stage,
-    summary,
-)
-from pipelines.options import Options, UsageError, parse
+from pipelines.command_line import console
+from pipelines.command_line.options import Options, UsageError, parse
+from pipelines.continuity import erased_ids
+from pipelines.publishing import drift, publish, reject_limit, summary
+from pipelines.stage import declaration, fingerprint, runner
+from pipelines.store import cleanup, lock, paths, replace_run, runs
 
 DESCRIPTION = "All stages in order, from raw posts to published recommendation tables."
 SKIPPED = "skipped: unchanged"
@@ -60,14 +49,14 @@ def run(options: Options) -> int:
     return make_runs(options, all_stages())
 
 
-def make_runs(options: Options, stages: Sequence[stage.Stage]) -> int:
+def make_runs(options: Options, stages: Sequence[declaration.Stage]) -> int:
     """Makes the run of every date that is asked for, oldest first. Returns the exit code: the worst of theirs.
 
     Of several dates one that fails does not stop the others. Raises: as `run`.
     """
     names, codes = options.run_names, dict[str, int]()
     with lock.hold(options.output) as held:
-        leftovers.sweep(options.output)
+        cleanup.sweep(options.output)
         paths.check_writable(paths.join(options.output, runs.RUNS))
         for name in names:
             one = dataclasses.replace(options, run_date=name)
@@ -82,7 +71,7 @@ def make_runs(options: Options, stages: Sequence[stage.Stage]) -> int:
     return max(codes.values(), key=list(SAID).index)
 
 
-def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> int:
+def make(options: Options, stages: Sequence[declaration.Stage], held: lock.Lock) -> int:
     """Makes the run of one date: every stage that has to be done, then publishes. Returns the exit code.
 
     Raises:
@@ -91,7 +80,7 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
     """
     began = time.monotonic()
     stages = [each for each in stages if not (options.no_evaluate and each.name == "evaluate")]
-    origins = {each.name: resume.origin(each, options) for each in stages}
+    origins = {each.name: fingerprint.origin(each, options) for each in stages}
     directory, plan = prepare(options, stages, origins)
     reports = []
     for number, each in enumerate(stages, 1):
@@ -99,44 +88,44 @@ def make(options: Options, stages: Sequence[stage.Stage], held: lock.Lock) -> in
         print(f"[{number}/{len(stages)}] {each.name}: {reason or SKIPPED}", file=sys.stderr, flush=True)
         held.check()
         if reason:
-            reports.append(stage.execute(each, options, directory, origins[each.name]))
+            reports.append(declaration.execute(each, options, directory, origins[each.name]))
         else:
-            reports.append(typing.cast(stage.Report, stage.read_report(directory, each.name)))
-        loss.check(reports[-1], options)
+            reports.append(typing.cast(declaration.Report, declaration.read_report(directory, each.name)))
+        reject_limit.check(reports[-1], options)
         drift.check(reports[-1], options, directory)
     held.check()
-    holders = erase.other_holders(options, directory) if options.erase else []
+    holders = erased_ids.other_holders(options, directory) if options.erase else []
     verdict, directory = publish.publish(options, reports, directory)
     print(summary.text(options, reports, directory, time.monotonic() - began))
     left = [
         name for name in holders if (path := runs.directory(options.output, name)) != directory and paths.exists(path)
     ]
     if left:
-        print(f"fusefeed run: {erase.advice(options, left)}", file=sys.stderr)
+        print(f"fusefeed run: {erased_ids.advice(options, left)}", file=sys.stderr)
     if verdict.reason:
         print(f"fusefeed run: {verdict.reason}", file=sys.stderr)
     return console.DONE if verdict.passed else console.REFUSED
 
 
 def prepare(
-    options: Options, stages: Sequence[stage.Stage], origins: Mapping[str, resume.Origin]
+    options: Options, stages: Sequence[declaration.Stage], origins: Mapping[str, fingerprint.Origin]
 ) -> tuple[str, dict[str, str]]:
     """Where the run is made, and why each stage has to be done there; "" where it has not."""
-    final = stage.run_dir(options)
+    final = declaration.run_dir(options)
     plan = make_plan(options, stages, origins, final)
     if not any(plan.values()):
-        revision.discard(options.output, options.run_name)
+        replace_run.discard(options.output, options.run_name)
         return final, plan
-    directory = revision.workplace(options.output, options.run_name)
+    directory = replace_run.workplace(options.output, options.run_name)
     return directory, plan if directory == final else make_plan(options, stages, origins, directory)
 
 
 def make_plan(
-    options: Options, stages: Sequence[stage.Stage], origins: Mapping[str, resume.Origin], directory: str
+    options: Options, stages: Sequence[declaration.Stage], origins: Mapping[str, fingerprint.Origin], directory: str
 ) -> dict[str, str]:
     """Why each stage has to be done; "" where what it left still stands."""
     plan: dict[str, str] = {}
-    reports = stage.read_reports(directory)
+    reports = declaration.read_reports(directory)
     by_name = {report.stage: report for report in reports}
     for each in stages:
         before = [other.name for other in stages if set(other.writes) & set(each.reads)]
@@ -146,12 +135,12 @@ def make_plan(
         elif again and each.name in by_name:
             plan[each.name] = f"{again} is done again"
         else:
-            now = dataclasses.replace(origins[each.name], stages=stage.sources(each, reports, options, directory))
-            plan[each.name] = resume.why_again(by_name.get(each.name), now, directory)
+            now = dataclasses.replace(origins[each.name], stages=declaration.sources(each, reports, options, directory))
+            plan[each.name] = fingerprint.why_again(by_name.get(each.name), now, directory)
     return plan
 
 
-def all_stages() -> list[stage.Stage]:
+def all_stages() -> list[declaration.Stage]:
     """The stages in their order."""
     from pipelines import embed, evaluate, extract, fuse, ingest, recommend, train, validate
 
@@ -164,17 +153,18 @@ def check(options: Options) -> None:
     Raises:
       UsageError: naming the flag and what is wrong with it.
     """
-    from pipelines import backtest, fuse, ingest
+    from pipelines import fuse, ingest
+    from pipelines.backtesting import run_stages
 
     if not options.interactions:
         raise UsageError("--interactions is missing: globs of files to read")
     ingest.find_inputs(options)
     fuse.check_kind_weights(options)
     if options.holdout:
-        backtest.find_holdout(options.holdout)
+        run_stages.find_holdout(options.holdout)
     if options.cold_posts:
-        backtest.read_cold_posts(options.cold_posts)
-    erase.load(options)
+        run_stages.read_cold_posts(options.cold_posts)
+    erased_ids.load(options)
     runner.beam_pipeline_options(options.beam_args)
     for root in options.media_root:
         if not paths.exists(root):

@@ -3,8 +3,8 @@
 Reads fused/ and collaborative/; writes model/. Runs in this process, not on Beam's workers: the fused vectors are
 streamed from Parquet.
 A training that was killed goes on from its last epoch when the same command is given again. A run that goes on in the
-space of the last published one (see pipelines/lineage.py) starts from that one's model where it suits; model/start.json
-tells, and metrics.json (`train`).
+space of the last published one (see pipelines/continuity/space_lineage.py) starts from that one's model where it
+suits; model/start.json tells, and metrics.json (`train`).
 
     fusefeed train --output out --run_date 2026-01-31 --latent 64
 """
@@ -17,10 +17,13 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines import console, continuity, erase, lineage, paths, resume, runs, stage
-from pipelines.options import Options
-from pipelines.stage import Places, Stage
-from transforms import files
+from pipelines.command_line import console
+from pipelines.command_line.options import Options
+from pipelines.continuity import alignment, erased_ids, space_lineage
+from pipelines.stage import declaration, fingerprint
+from pipelines.stage.declaration import Places, Stage
+from pipelines.store import paths, runs
+from transforms.tables import files
 
 if TYPE_CHECKING:
     from model.train import EpochReport, Previous, TrainReport
@@ -32,7 +35,7 @@ START = "start.json"
 def run(options: Options, places: Places) -> None:
     """Runs the stage."""
     from model.train import TrainConfig, train
-    from transforms import tables
+    from transforms.tables import parquet
 
     fused, settings = places.input("fused"), factor_settings(places)
     config = TrainConfig(
@@ -47,16 +50,16 @@ def run(options: Options, places: Places) -> None:
     kept = work_dir(places)
     previous, why_cold = find_previous(options, places, settings.get("factors_used", 0))
     report = train(
-        files=tables.list_files(fused),
+        files=parquet.list_files(fused),
         layout=files.read_json(paths.join(fused, "_layout.json")),
         output_dir=local,
         work_dir=kept,
         config=config,
         on_epoch=show,
-        open_file=tables.open_file,
+        open_file=parquet.open_file,
         previous=previous,
     )
-    started = describe_start(report, lineage.read(places.input("collaborative")).previous, why_cold)
+    started = describe_start(report, space_lineage.read(places.input("collaborative")).previous, why_cold)
     logging.info("training started %s", tell_start(started))
     files.write_json(os.path.join(local, START), started)
     paths.upload(local, places.output("model"))
@@ -70,23 +73,24 @@ def find_previous(options: Options, places: Places, factors: int) -> "tuple[Prev
       factors: how many of them are learned.
     """
     from model.train import Previous
-    from transforms import space, transform_fn
+    from transforms.embed import embedding_space
+    from transforms.fuse import transform_fn
 
-    found = lineage.read(places.input("collaborative"))
+    found = space_lineage.read(places.input("collaborative"))
     if not found.previous:
         return None, found.why_new
     directory = runs.directory(options.output, found.previous)
-    report = stage.read_report(directory, STAGE.name)
-    if report is None or resume.damage(report, directory):
+    report = declaration.read_report(directory, STAGE.name)
+    if report is None or fingerprint.damage(report, directory):
         return None, f"the model of {found.previous} is gone"
-    if lineage.execution(options, found.previous, "fuse") != found.fitted_by:
+    if space_lineage.execution(options, found.previous, "fuse") != found.fitted_by:
         return None, f"{found.previous} was fused again since"
-    if erase.find_holders(options, [paths.join(directory, "interactions")]):
+    if erased_ids.find_holders(options, [paths.join(directory, "interactions")]):
         return None, f"{found.previous} was trained on interactions that --erase names"
-    before = lineage.collaborative_of(options, found.previous)
-    if not 0 < factors <= len(space.read_singular_values(before)):
+    before = space_lineage.collaborative_of(options, found.previous)
+    if not 0 < factors <= len(embedding_space.read_singular_values(before)):
         return None, "there are no collaborative factors to tell, or the last run has fewer"
-    rotation = continuity.find_factor_rotation(options, places, before, factors)
+    rotation = alignment.find_factor_rotation(options, places, before, factors)
     model = paths.join(directory, "model")
     if not files.is_local(model):
         transform_fn.copy_directory(model, os.path.join(places.local, "previous"))
@@ -109,13 +113,13 @@ def tell_start(about: dict[str, Any]) -> str:
 
 def factor_settings(places: Places) -> dict[str, Any]:
     """How the model learns to tell factors from content, by what tuning found; nothing where there are no factors."""
-    from transforms import space
+    from transforms.embed import embedding_space
 
-    found = space.read_space(places.input("fused"), places.input("collaborative"))
+    found = embedding_space.read_space(places.input("fused"), places.input("collaborative"))
     decoded = found.tuning.decoded
-    if decoded is None or space.COLLABORATIVE not in found.names:
+    if decoded is None or embedding_space.COLLABORATIVE not in found.names:
         return {}
-    content = set(found.names) - {space.COLLABORATIVE}
+    content = set(found.names) - {embedding_space.COLLABORATIVE}
     return {
         "ridge": decoded.lam,
         "modality_weights_input": {name: weight for name, weight in decoded.weights.items() if name in content},
@@ -152,7 +156,7 @@ STAGE = Stage(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
-    return stage.main(STAGE, DESCRIPTION, argv)
+    return declaration.main(STAGE, DESCRIPTION, argv)
 
 
 if __name__ == "__main__":

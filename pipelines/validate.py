@@ -10,16 +10,19 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines import drift, lineage, parts, paths, runner, stage
-from pipelines.options import Options, RunError
-from pipelines.paths import join
-from pipelines.stage import Places, Stage
-from transforms import files
+from pipelines.command_line.options import Options, RunError
+from pipelines.continuity import space_lineage
+from pipelines.publishing import drift
+from pipelines.stage import declaration, part_sizes, runner
+from pipelines.stage.declaration import Places, Stage
+from pipelines.store import paths
+from pipelines.store.paths import join
+from transforms.tables import files
 
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from transforms.tally import Tally
+    from transforms.validate.table_statistics import Tally
 
 DESCRIPTION = "Whether every table of the run is as declared, and its statistics."
 TABLES = (
@@ -34,12 +37,12 @@ def build(root: "beam.Pipeline", options: Options, places: Places, found: str) -
     """Wires the stage; what it finds is written to the directory `found`."""
     import apache_beam as beam
 
-    from transforms import tallies
+    from transforms.validate import collect_statistics as tallies
 
-    num_parts = parts.choose_num_parts(options, *(places.input(name) for name in ("posts", "user_embeddings")))
+    num_parts = part_sizes.choose_num_parts(options, *(places.input(name) for name in ("posts", "user_embeddings")))
     since = tallies.last_day(*(places.input(name) for name in ("posts", "interactions")))
     tables = root | tallies.TallyTables({table: places.input(table) for table in TABLES}, num_parts, since)
-    reports = stage.read_reports(places.run_dir)
+    reports = declaration.read_reports(places.run_dir)
     rows = {table: number for report in reports for table, number in report.rows.items()}
     counts = next((report.counts for report in reports if report.stage == "ingest"), {})
     _ = tables | beam.combiners.ToDict() | "Judge" >> beam.Map(judge, rows, counts, made_with(options, places), found)
@@ -57,22 +60,23 @@ def judge(
       made_with: see run_statistics.statistics.
       found: a directory.
     """
-    from transforms import run_statistics, validity
+    from transforms.validate import run_statistics, violations
 
-    files.write_json(join(found, "violations.json"), list(validity.violations(tallies, rows, counts)))
+    files.write_json(join(found, "violations.json"), list(violations.violations(tallies, rows, counts)))
     files.write_json(join(found, drift.FILE), run_statistics.statistics(tallies, made_with))
 
 
 def made_with(options: Options, places: Places) -> dict[str, str]:
     """What has to be alike for the statistics of two runs to be comparable: encoders, widths, the space, flags."""
-    from transforms import schemas, tables
-    from transforms.drift import EMBEDDINGS, OFF
+    from transforms.tables import parquet as tables
+    from transforms.tables import schemas
+    from transforms.validate.drift import EMBEDDINGS, OFF
 
     encoders = {"image": options.image_encoder, "video": options.video_encoder, "audio": options.audio_encoder}
     widths = schemas.widths_of(tables.read_schema(places.input("features")))
     made = {name: f"{encoders.get(name, 'vectors')} of {width} numbers" for name, width in widths.items()}
     made |= {name: OFF for name in encoders if name not in widths}
-    made[EMBEDDINGS] = f"in the space of {lineage.read(places.input('collaborative')).since}"
+    made[EMBEDDINGS] = f"in the space of {space_lineage.read(places.input('collaborative')).since}"
     made["recommendations"] = f"--k {options.k}"
     made["similar_posts"] = f"--similar_k {options.similar_k}"
     return made
@@ -110,7 +114,7 @@ STAGE = Stage(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code."""
-    return stage.main(STAGE, DESCRIPTION, argv)
+    return declaration.main(STAGE, DESCRIPTION, argv)
 
 
 if __name__ == "__main__":

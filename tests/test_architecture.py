@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import setuptools
 
-from pipelines import resume
+from pipelines.stage import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"pipelines", "transforms", "model", "tests", "examples", "benchmarks", "faults"}
@@ -50,15 +50,15 @@ def test_no_machine_path_is_written_anywhere() -> None:
 def test_code_in_a_new_subfolder_is_fingerprinted(tmp_path: Path) -> None:
     for package in MAY_IMPORT:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    before = resume.code_fingerprint(tmp_path)
-    assert before == resume.code_fingerprint(ROOT) == resume.versions()[resume.FUSEFEED][:16]
+    before = fingerprint.code_fingerprint(tmp_path)
+    assert before == fingerprint.code_fingerprint(ROOT) == fingerprint.versions()[fingerprint.FUSEFEED][:16]
     for package in MAY_IMPORT:
         folder = tmp_path / package / "new" / "deeper"
         folder.mkdir(parents=True)
         (folder / "module.py").write_text("ANSWER = 41\n")
-        added = resume.code_fingerprint(tmp_path)
+        added = fingerprint.code_fingerprint(tmp_path)
         (folder / "module.py").write_text("ANSWER = 42\n")
-        changed = resume.code_fingerprint(tmp_path)
+        changed = fingerprint.code_fingerprint(tmp_path)
         assert len({before, added, changed}) == 3, package
         before = changed
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.demo_world import DemoWorld, make_world
-from transforms import rejects, schemas
-from transforms.decode import MEDIA_KINDS
+from transforms.media.decode import MEDIA_KINDS
+from transforms.tables import rejects, schemas
 
 pytestmark = pytest.mark.timeout(900)
 

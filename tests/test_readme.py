@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from pipelines import cli
-from transforms import rejects
+from transforms.tables import rejects
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 

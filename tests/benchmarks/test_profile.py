@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import profile
-from pipelines import publish, runs, stage
-from pipelines.options import Options
+from pipelines.command_line.options import Options
+from pipelines.publishing import publish
+from pipelines.stage import declaration
+from pipelines.store import runs
 
 
 def _files(directory: Path) -> dict[str, tuple[int, int]]:
@@ -36,8 +38,8 @@ def test_a_run_that_is_there_lends_its_flags_and_tables(tmp_path: Path) -> None:
     world, run_dir = profile.make_world(tmp_path / "worlds" / "w", 200, "extract")
     output = Path(world.output)
     made = Options(**{**profile.dataclasses.asdict(world), "media_root": (str(tmp_path),)})
-    reports = stage.read_reports(str(run_dir))
-    stage.files.write_json(str(run_dir / runs.MANIFEST), publish.manifest(made, reports, True))
+    reports = declaration.read_reports(str(run_dir))
+    declaration.files.write_json(str(run_dir / runs.MANIFEST), publish.manifest(made, reports, True))
     runs.name_latest(str(output), run_dir.name)
     before = _files(output)
     assert profile.flags_of_run(output, "") == made

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.decoder_process import data_bytes
+from transforms.media.sandbox_main import data_bytes
 
 RUN_DATE = "2026-01-31"
 SMALL, LARGE = 2_000, 32_000
@@ -77,24 +77,24 @@ def flags(folder: Path, num_posts: int) -> dict[str, Any]:
 
 def shrink_limits() -> None:
     """What is held whole up to a stated limit is held up to a smaller one: limits of full size are not reached here."""
-    from transforms import tables
+    from transforms.tables import parquet
 
     for module, name, value in (
-        ("transforms.tiles", "CACHED_BYTES", 0),
-        ("transforms.cells", "MIN_POSTS", 1_000),
-        ("transforms.cells", "_SAMPLED_POSTS_A_CELL", 4),
-        ("transforms.cells", "_BALANCED_BY", 2_000),
-        ("transforms.tables", "READ_OFTEN", tables.Layout(500, "none")),
-        ("transforms.topk", "TILE_ROWS", 500),
-        ("transforms.recommend", "USER_ROWS", 1_000),
-        ("transforms.similar", "POST_ROWS", 2_000),
+        ("transforms.search.catalog", "CACHED_BYTES", 0),
+        ("transforms.search.cells", "MIN_POSTS", 1_000),
+        ("transforms.search.cells", "_SAMPLED_POSTS_A_CELL", 4),
+        ("transforms.search.cells", "_BALANCED_BY", 2_000),
+        ("transforms.tables.parquet", "READ_OFTEN", parquet.Layout(500, "none")),
+        ("transforms.search.top_k", "TILE_ROWS", 500),
+        ("transforms.recommend.recommend_posts", "USER_ROWS", 1_000),
+        ("transforms.recommend.similar_posts", "POST_ROWS", 2_000),
         ("model.fit", "MAX_VALIDATION_ROWS", 500),
         ("model.spool", "MAX_BUCKET_BYTES", 1 << 20),
-        ("transforms.spill", "MIN_BYTES", 1),
+        ("transforms.tables.spill", "MIN_BYTES", 1),
     ):
         assert hasattr(importlib.import_module(module), name)
         setattr(importlib.import_module(module), name, value)
-    from transforms import sample
+    from transforms.tuning import sample
 
     sample.sample_interactions = functools.partial(sample.sample_interactions, max_users=20, max_posts=500)
 
@@ -133,10 +133,10 @@ class Peak:
 
 def run_stage(name: str, folder: Path, num_posts: int) -> dict[str, int]:
     """Rows of the tables that the stage wrote."""
-    from pipelines import stage
-    from pipelines.options import Options
+    from pipelines.command_line.options import Options
+    from pipelines.stage import declaration
 
-    made = stage.execute(importlib.import_module(f"pipelines.{name}").STAGE, Options(**flags(folder, num_posts)))
+    made = declaration.execute(importlib.import_module(f"pipelines.{name}").STAGE, Options(**flags(folder, num_posts)))
     return dict(made.rows)
 
 

@@ -55,6 +55,6 @@ def test_no_step_holds_the_catalogue(worlds: Path) -> None:
     assert any((candidates / "_regions").iterdir())
 
     # The limit means something: a step that keeps what it reads does not get through.
-    hoarding = start(worlds, "embed", "recommend", "hoard=transforms.tables.read_file")
+    hoarding = start(worlds, "embed", "recommend", "hoard=transforms.tables.parquet.read_file")
     assert hoarding.returncode != 0
     assert any(word in hoarding.stderr for word in ("MemoryError", "malloc", "bad_alloc", "out of memory"))

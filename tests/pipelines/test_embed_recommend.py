@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines import embed, fuse, recommend, stage
-from pipelines.options import Options
-from tests.transforms.space_fixtures import write_model
-from transforms import blocks, cells, counts, schemas, tables
-from transforms.space import read_space
-from transforms.text_blocks import text_terms
+from pipelines import embed, fuse, recommend
+from pipelines.command_line.options import Options
+from pipelines.stage import declaration
+from tests.transforms.embed.space_fixtures import write_model
+from transforms.embed.embedding_space import read_space
+from transforms.search import cells
+from transforms.tables import blocks, counts, parquet, schemas
+from transforms.text.token_counts import text_terms
 
 NOW = datetime.datetime(2024, 5, 31, tzinfo=datetime.UTC)
 WORDS = {"football": "football goal match striker league", "cooking": "cooking soup onion butter oven"}
@@ -70,7 +72,7 @@ def write(directory: Path, table: str, rows: list[dict[str, Any]], schema: pa.Sc
     block = pa.RecordBatch.from_pylist(rows, schema=schema)
     pieces = list(blocks.split_rows(block, part_rows)) or [block]
     for i, piece in enumerate(pieces):
-        tables.write_file(str(directory / table / f"part-{i:05d}.parquet"), piece, schema)
+        parquet.write_file(str(directory / table / f"part-{i:05d}.parquet"), piece, schema)
 
 
 def write_features(directory: Path, posts: list[dict[str, Any]]) -> None:
@@ -79,7 +81,7 @@ def write_features(directory: Path, posts: list[dict[str, Any]]) -> None:
     columns = [block.column(name) for name in ("post_id", "author_id", "created_at")]
     schema = schemas.features({})
     features = pa.RecordBatch.from_arrays([*columns, terms, term_counts], schema=schema)
-    tables.write_file(str(directory / "features" / "part-00000.parquet"), features, schema)
+    parquet.write_file(str(directory / "features" / "part-00000.parquet"), features, schema)
 
 
 def write_ridge(directory: Path) -> None:
@@ -99,7 +101,7 @@ def write_ridge(directory: Path) -> None:
 
 def read_fused(directory: Path) -> tuple[tuple[tuple[str, int, int], ...], np.ndarray, np.ndarray]:
     layout = json.loads((directory / "fused" / "_layout.json").read_text())["modalities"]
-    block = blocks.concat(list(tables.read_blocks(str(directory / "fused"), 1000)))
+    block = blocks.concat(list(parquet.read_blocks(str(directory / "fused"), 1000)))
     values, mask = (blocks.vectors_to_numpy(block.column(name)) for name in ("fused", "mask"))
     return tuple((entry["name"], entry["offset"], entry["width"]) for entry in layout), values, mask
 
@@ -112,7 +114,7 @@ def make_run(output: Path, interactions: list[dict[str, Any]], **flags: Any) -> 
     write(directory, "interactions", interactions, schemas.INTERACTIONS, 2)
     write(directory, "users", USERS, schemas.USERS, 3)
     write_features(directory, posts)
-    stage.execute(fuse.STAGE, options_of(output, text_width=8, min_document_frequency=1, **flags))
+    declaration.execute(fuse.STAGE, options_of(output, text_width=8, min_document_frequency=1, **flags))
     write_ridge(directory)
     return output
 
@@ -129,13 +131,13 @@ def options_of(output: Path, **flags: Any) -> Options:
 def run(output: Path, **flags: Any) -> dict[str, list[dict[str, Any]]]:
     options = options_of(output, **flags)
     for each in (embed.STAGE, recommend.STAGE):
-        stage.execute(each, options)
+        declaration.execute(each, options)
     return {name: table(output, name) for name in (*embed.STAGE.writes, *recommend.STAGE.writes)}
 
 
 def table(output: Path, name: str) -> list[dict[str, Any]]:
     directory = str(output / "runs" / "2024-05-31" / name)
-    return [row for block in tables.read_blocks(directory, 1000) for row in block.to_pylist()]
+    return [row for block in parquet.read_blocks(directory, 1000) for row in block.to_pylist()]
 
 
 def lists(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -264,10 +266,10 @@ def test_a_part_is_one_scan_of_the_catalogue_unless_its_lists_are_long(tmp_path:
     for name in ("user_embeddings", "history"):
         (tmp_path / name).mkdir()
     users = pa.record_batch({"user_id": pa.array([f"u{i}" for i in range(18_000)])})
-    tables.write_file(str(tmp_path / "user_embeddings" / "part-0.parquet"), users, users.schema)
+    parquet.write_file(str(tmp_path / "user_embeddings" / "part-0.parquet"), users, users.schema)
     history = schemas.empty(schemas.HISTORY)
-    tables.write_file(str(tmp_path / "history" / "part-0.parquet"), history, schemas.HISTORY)
-    places = stage.Places(str(tmp_path), str(tmp_path), str(tmp_path))
+    parquet.write_file(str(tmp_path / "history" / "part-0.parquet"), history, schemas.HISTORY)
+    places = declaration.Places(str(tmp_path), str(tmp_path), str(tmp_path))
     assert recommend.num_parts(Options(k=50), places) == 2
     assert recommend.num_parts(Options(k=1000), places) == 18
     assert recommend.num_parts(Options(k=50, num_parts=7), places) == 7
@@ -334,5 +336,5 @@ def test_weights_of_kinds_reach_the_history(tmp_path: Path) -> None:
 
 
 def test_bad_kind_weights_are_bad_usage(fused_run: Path) -> None:
-    with pytest.raises(stage.UsageError, match="--kind_weights must be like like=1,hide=-1, got 'like'"):
-        stage.execute(fuse.STAGE, options_of(fused_run, kind_weights="like"))
+    with pytest.raises(declaration.UsageError, match="--kind_weights must be like like=1,hide=-1, got 'like'"):
+        declaration.execute(fuse.STAGE, options_of(fused_run, kind_weights="like"))

@@ -12,13 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import ablate, backtest, evaluate, extract, fuse, ingest, paths, stage
-from pipelines.backtest import Backtest
+from pipelines import evaluate, extract, fuse, ingest
+from pipelines.backtesting import ablate, run_stages
+from pipelines.backtesting.run_stages import Backtest
+from pipelines.command_line.options import Options, RunError
 from pipelines.demo_world import make_world
-from pipelines.options import Options, RunError
-from pipelines.stage import Places, UsageError
-from transforms import ablation, files, latent, schemas, space, tables, text_factors, variant_vectors
-from transforms.interests import InterestsEncoder
+from pipelines.stage import declaration
+from pipelines.stage.declaration import Places, UsageError
+from pipelines.store import paths
+from transforms.embed import embedding_space, exported_model, text_to_factors
+from transforms.embed.stated_interests import InterestsEncoder
+from transforms.evaluate import ablation, variant_embeddings
+from transforms.tables import files, parquet, schemas
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -35,7 +40,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
         output=str(base / "out"), run_date=world.run_date, epochs=2, num_parts=2, text_width=16, pca_width=8,
     )  # fmt: skip
     for each in (ingest.STAGE, extract.STAGE):
-        stage.execute(each, made)
+        declaration.execute(each, made)
     return made
 
 
@@ -55,16 +60,18 @@ def cut_of(made: Backtest) -> pa.Scalar:
 @pytest.fixture(scope="module")
 def honest(options: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[Backtest, pa.Array]:
     """A backtest whose stages have run, and the users it made lists for."""
-    made, notes = backtest.prepare(options, places_of(stage.run_dir(options), tmp_path_factory.mktemp("honest")))
+    made, notes = run_stages.prepare(
+        options, places_of(declaration.run_dir(options), tmp_path_factory.mktemp("honest"))
+    )
     assert notes == [] and made.impossible == ""
     users = pc.unique(read(made.everything, "interactions").column("user_id"))
-    backtest.run_stages(made, users)
+    run_stages.run_stages(made, users)
     return made, users
 
 
 def test_the_training_part_is_what_lies_before_the_cut(options: Options, honest: tuple[Backtest, pa.Array]) -> None:
     made, _ = honest
-    run = Places(stage.run_dir(options), "", "")
+    run = Places(declaration.run_dir(options), "", "")
     cut = cut_of(made)
     every, train = read(run, "interactions"), read(made.everything, "interactions")
     dated = every.filter(pc.less_equal(every.column("created_at"), cut))
@@ -104,15 +111,15 @@ def poison(run_dir: str, target: Path, made: Backtest, what: set[str]) -> str:
     cut = cut_of(made)
     for table in INPUTS:
         shutil.copytree(f"{run_dir}/{table}", target / table)
-        for path in tables.list_files(str(target / table)):
-            block = tables.read_file(path)
+        for path in parquet.list_files(str(target / table)):
+            block = parquet.read_file(path)
             schema = block.schema
             if table in what:
                 rows = [
                     _absurd(row) if _later(row, cut.as_py()) else row for row in block.to_pylist(maps_as_pydicts=None)
                 ]
                 block = pa.RecordBatch.from_pylist(rows, schema=schema)
-            tables.write_file(path, block, schema)
+            parquet.write_file(path, block, schema)
     return str(target)
 
 
@@ -144,10 +151,10 @@ def same(first: Places, second: Places, table: str, without: tuple[str, ...] = (
 def test_a_poisoned_future_changes_nothing(options: Options, honest: tuple[Backtest, pa.Array], tmp_path: Path) -> None:
     """Later interactions are others: everything stays as it was. Later posts are others: all that is fitted stays."""
     clean, users = honest
-    run_dir = poison(stage.run_dir(options), tmp_path / "acts" / "2024", clean, {"interactions"})
-    made, _ = backtest.prepare(options, places_of(run_dir, tmp_path / "acts_work"))
+    run_dir = poison(declaration.run_dir(options), tmp_path / "acts" / "2024", clean, {"interactions"})
+    made, _ = run_stages.prepare(options, places_of(run_dir, tmp_path / "acts_work"))
     assert made.split == clean.split
-    backtest.run_stages(made, users)
+    run_stages.run_stages(made, users)
     for table in ("history", "fused", "item_embeddings", "user_embeddings", "recommendations"):
         same(clean.everything, made.everything, table)
     assert sorted(map(str, read(made.everything, "interactions").to_pylist())) == sorted(
@@ -160,10 +167,12 @@ def test_poisoned_posts_do_not_reach_what_is_fitted(
     options: Options, honest: tuple[Backtest, pa.Array], tmp_path: Path
 ) -> None:
     clean, users = honest
-    run_dir = poison(stage.run_dir(options), tmp_path / "posts" / "2024", clean, {"interactions", "posts", "features"})
-    made, _ = backtest.prepare(options, places_of(run_dir, tmp_path / "posts_work"))
+    run_dir = poison(
+        declaration.run_dir(options), tmp_path / "posts" / "2024", clean, {"interactions", "posts", "features"}
+    )
+    made, _ = run_stages.prepare(options, places_of(run_dir, tmp_path / "posts_work"))
     assert made.split == clean.split
-    backtest.run_stages(made, users)
+    run_stages.run_stages(made, users)
     for table in ("history", "fused", "posts", "features"):
         same(clean.known, made.known, table)
     for name in ("model/model.json", "collaborative/_tuning.json"):
@@ -189,13 +198,13 @@ def test_a_variant_without_any_change_is_what_the_stages_made(
     """Ablations embed in their own way: with nothing left out they must find the embeddings of the embed stage."""
     made, _ = honest
     at = made.everything.input
-    found = space.read_space(at("fused"), at("collaborative"))
+    found = embedding_space.read_space(at("fused"), at("collaborative"))
     user_id = pc.unique(read(made.everything, "user_embeddings").column("user_id")).sort()
-    interests = InterestsEncoder(at("transform_fn"), found, text_factors.read_map(at("item_embeddings")))
-    whole = variant_vectors.VariantVectors(
-        ablation.Variant("whole", found.tuning), found, at("fused"), interests, latent.StandIn(at("model"))
+    interests = InterestsEncoder(at("transform_fn"), found, text_to_factors.read_map(at("item_embeddings")))
+    whole = variant_embeddings.VariantVectors(
+        ablation.Variant("whole", found.tuning), found, at("fused"), interests, exported_model.StandIn(at("model"))
     )
-    known = variant_vectors.read_known(user_id, at("users"), at("history"))
+    known = variant_embeddings.read_known(user_id, at("users"), at("history"))
     users = read(made.everything, "user_embeddings").sort_by("user_id")
     expected = np.array(users.column("embedding").to_pylist(), np.float32)
     assert expected.any(axis=1).sum() > 10
@@ -225,11 +234,11 @@ def test_a_modality_can_be_left_out_of_the_fits_too(honest: tuple[Backtest, pa.A
 
 
 def test_the_cold_posts_are_those_that_are_named(options: Options, tmp_path: Path) -> None:
-    run = Places(stage.run_dir(options), "", "")
+    run = Places(declaration.run_dir(options), "", "")
     cold = sorted(read(run, "posts").column("post_id").to_pylist())[:20]
     (tmp_path / "ids.txt").write_text("\n".join([*cold, "", " nobody "]) + "\n")
     asked = dataclasses.replace(options, backtest_split="cold", cold_posts=str(tmp_path / "ids.txt"))
-    made, notes = backtest.prepare(asked, places_of(stage.run_dir(options), tmp_path / "work"))
+    made, notes = run_stages.prepare(asked, places_of(declaration.run_dir(options), tmp_path / "work"))
     assert notes == ["1 of the 21 ids of --cold_posts are no posts"]
     assert set(pq.read_table(made.held_out).column("post_id").to_pylist()) <= set(cold)
     left = set(read(made.everything, "interactions").column("post_id").to_pylist())
@@ -239,16 +248,16 @@ def test_the_cold_posts_are_those_that_are_named(options: Options, tmp_path: Pat
     for text, message in (("x\n", "none of the 1 ids is a post"), (" \n", "has no id")):
         (tmp_path / "ids.txt").write_text(text)
         with pytest.raises(UsageError, match=f"--cold_posts: .*{message}"):
-            backtest.choose_split(asked, run)
+            run_stages.choose_split(asked, run)
     with pytest.raises(UsageError, match="cannot be read"):
-        backtest.read_cold_posts(str(tmp_path / "nothing.txt"))
+        run_stages.read_cold_posts(str(tmp_path / "nothing.txt"))
 
 
 @pytest.mark.parametrize("split", ["time", "cold"])
 def test_evaluate_leaves_figures_and_a_report(options: Options, split: str) -> None:
     asked = dataclasses.replace(options, backtest_split=split, ease_max_posts=10_000 if split == "cold" else 5)
-    stage.execute(evaluate.STAGE, asked)
-    directory = Path(stage.run_dir(options)) / "evaluation"
+    declaration.execute(evaluate.STAGE, asked)
+    directory = Path(declaration.run_dir(options)) / "evaluation"
     found = json.loads((directory / "evaluation.json").read_text())
     assert found["run"] == options.run_date and found["split"]["kind"] == split
     methods = found["methods"]
@@ -277,32 +286,32 @@ def test_evaluate_leaves_figures_and_a_report(options: Options, split: str) -> N
         assert "item kNN" not in methods and found["slices"]["warm posts"] == 0
     page = (directory / "report.html").read_text()
     assert options.run_date in page and "<script" not in page
-    assert not [path for path in Path(stage.run_dir(options)).iterdir() if path.name.startswith("_evaluate")]
-    assert (Path(stage.run_dir(options)) / "posts").is_dir()  # what was linked to is still there
+    assert not [path for path in Path(declaration.run_dir(options)).iterdir() if path.name.startswith("_evaluate")]
+    assert (Path(declaration.run_dir(options)) / "posts").is_dir()  # what was linked to is still there
 
 
 def test_a_table_of_its_own_is_held_out(options: Options, tmp_path: Path) -> None:
-    rows = read(Places(stage.run_dir(options), "", ""), "interactions").slice(0, 40)
+    rows = read(Places(declaration.run_dir(options), "", ""), "interactions").slice(0, 40)
     pq.write_table(rows, tmp_path / "test.parquet")
     asked = dataclasses.replace(options, holdout=str(tmp_path / "*.parquet"))
-    made, _ = backtest.prepare(asked, places_of(stage.run_dir(options), tmp_path / "work"))
+    made, _ = run_stages.prepare(asked, places_of(declaration.run_dir(options), tmp_path / "work"))
     assert made.split.kind == "holdout" and made.known is made.everything
     assert made.counts["holdout.read"] == 40
     assert made.counts["train"] == read(made.everything, "interactions").num_rows
     assert "nothing is held out" in made.impossible  # all of it is known already
     with pytest.raises(UsageError, match="--holdout: "):
-        backtest.find_holdout(str(tmp_path / "nothing*.parquet"))
+        run_stages.find_holdout(str(tmp_path / "nothing*.parquet"))
 
 
 def test_where_nothing_has_a_time_each_user_is_split_by_hash(options: Options, tmp_path: Path) -> None:
     run_dir = tmp_path / "2024"
     for table in INPUTS:
-        source = tables.read_file(tables.list_files(f"{stage.run_dir(options)}/{table}")[0])
+        source = parquet.read_file(parquet.list_files(f"{declaration.run_dir(options)}/{table}")[0])
         if table == "interactions":
             index = source.schema.get_field_index("created_at")
             source = source.set_column(index, source.schema.field(index), pa.nulls(source.num_rows, schemas.TIMESTAMP))
-        tables.write_file(str(run_dir / table / "part-0.parquet"), source, source.schema)
-    made, notes = backtest.prepare(options, places_of(str(run_dir), tmp_path / "work"))
+        parquet.write_file(str(run_dir / table / "part-0.parquet"), source, source.schema)
+    made, notes = run_stages.prepare(options, places_of(str(run_dir), tmp_path / "work"))
     assert made.split.kind == "user"
     assert notes == ["no interaction has a time: of each user's a share is held out by hash instead of by time"]
     assert made.counts["train"] > made.counts["held_out"] > 0
@@ -311,19 +320,19 @@ def test_where_nothing_has_a_time_each_user_is_split_by_hash(options: Options, t
 def test_a_catalogue_that_cannot_be_held_is_refused_before_the_work(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transforms import judged
+    from transforms.evaluate import test_set
 
-    monkeypatch.setattr(judged, "MAX_POSTS", tables.count_rows(f"{stage.run_dir(options)}/posts") - 1)
+    monkeypatch.setattr(test_set, "MAX_POSTS", parquet.count_rows(f"{declaration.run_dir(options)}/posts") - 1)
     with pytest.raises(RunError, match=r"a backtest holds the ids of all posts, at most .*: give --no_evaluate"):
-        evaluate.evaluate(options, places_of(stage.run_dir(options), tmp_path / "work"))
+        evaluate.evaluate(options, places_of(declaration.run_dir(options), tmp_path / "work"))
     assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
 
 
 def test_nothing_to_measure_is_said_not_raised(options: Options, tmp_path: Path) -> None:
     run_dir = tmp_path / "2024"
     for table in INPUTS:
-        schema = tables.read_schema(f"{stage.run_dir(options)}/{table}")
-        tables.write_file(str(run_dir / table / "part-0.parquet"), schemas.empty(schema), schema)
+        schema = parquet.read_schema(f"{declaration.run_dir(options)}/{table}")
+        parquet.write_file(str(run_dir / table / "part-0.parquet"), schemas.empty(schema), schema)
     found = evaluate.evaluate(options, places_of(str(run_dir), tmp_path / "work"))
     assert "methods" not in found
     assert found["notes"][-1].startswith("nothing is held out")

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from pipelines import factorize
-from pipelines.options import Options
-from pipelines.stage import Places
-from tests.transforms import factor_fixtures as fixtures
-from transforms import blocks, counts, schemas, tables
+from pipelines.command_line.options import Options
+from pipelines.stage.declaration import Places
+from tests.transforms.interactions import factor_fixtures as fixtures
+from transforms.tables import blocks, counts, parquet, schemas
 
 DATE = "2024-06-01"
 
@@ -34,16 +34,16 @@ def test_history_then_factors(places: Places, options: Options) -> None:
     posts.append({"post_id": "r1", "repost_of": "p1", "sensitive": False})
     for name, found, schema in (("interactions", interactions, schemas.INTERACTIONS), ("posts", posts, schemas.POSTS)):
         block = pa.RecordBatch.from_pylist(found, schema=schema)
-        tables.write_file(f"{places.input(name)}/part-00000.parquet", block, schema)
+        parquet.write_file(f"{places.input(name)}/part-00000.parquet", block, schema)
     factorize.make_history(options, places)
     history = [
-        row for path in tables.list_files(places.output("history")) for row in tables.read_file(path).to_pylist()
+        row for path in parquet.list_files(places.output("history")) for row in parquet.read_file(path).to_pylist()
     ]
     assert {row["post_id"] for row in history} == {row["post_id"] for row in rows} | {"hidden", "p1"}
 
     described = factorize.factorize(options, places, factors=6)
     assert described == factorize.read_factors(places.output("collaborative"))
-    found = tables.read_file(tables.list_files(places.output("collaborative"))[0])
+    found = parquet.read_file(parquet.list_files(places.output("collaborative"))[0])
     assert found.schema.equals(schemas.collaborative(6))
     liked = [row for row in history if row["weight"] > 0]
     expected, users, ids = fixtures.scaled(liked)
@@ -69,4 +69,4 @@ def test_no_factors_and_that_is_said(
     assert (described.singular_values, described.num_posts, described.num_users) == ([], len(rows), min(len(rows), 1))
     assert "no collaborative factors" in caplog.text
     assert factorize.read_factors(places.output("collaborative")) == described
-    assert tables.list_files(places.output("collaborative")) == []
+    assert parquet.list_files(places.output("collaborative")) == []

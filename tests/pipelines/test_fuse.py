@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import fuse as stage_fuse
-from pipelines.options import Options
-from pipelines.stage import execute
-from transforms import blocks, counts, schemas, tables, text_blocks, transform_fn
+from pipelines.command_line.options import Options
+from pipelines.stage.declaration import execute
+from transforms.fuse import transform_fn
+from transforms.tables import blocks, counts, parquet, schemas
+from transforms.text import token_counts
 
 DATE = "2026-01-02"
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,14 +55,14 @@ def _write(output: Path, world: World, num_parts: int) -> None:
     directory = output / "runs" / DATE / "features"
     directory.mkdir(parents=True)
     for name, other in (("posts", schemas.POSTS), ("interactions", schemas.INTERACTIONS)):
-        tables.write_file(str(directory.parent / name / "part-00000.parquet"), schemas.empty(other), other)
+        parquet.write_file(str(directory.parent / name / "part-00000.parquet"), schemas.empty(other), other)
     for part, rows in enumerate(np.array_split(np.arange(len(world.ids)), num_parts)):
-        terms = text_blocks.text_terms(pa.array([world.texts[row] for row in rows], pa.string()))
+        terms = token_counts.text_terms(pa.array([world.texts[row] for row in rows], pa.string()))
         known = [pa.array([world.ids[row] for row in rows], pa.string()), pa.nulls(len(rows), pa.string())]
         dense = [blocks.numpy_to_optional(values[rows], present[rows]) for values, present in world.dense.values()]
         columns = [*known, pa.nulls(len(rows), schemas.TIMESTAMP), *terms, *dense]
         block = pa.RecordBatch.from_arrays(columns, schema=schema)
-        tables.write_file(str(directory / f"part-{part:05d}.parquet"), block, schema)
+        parquet.write_file(str(directory / f"part-{part:05d}.parquet"), block, schema)
 
 
 def _options(output: Path, **flags: object) -> Options:
@@ -94,7 +96,7 @@ def test_every_modality_has_its_block_and_its_mask(fitted: tuple[World, Path]) -
     world, output = fitted
     run = output / "runs" / DATE
     layout = transform_fn.read_layout(str(run / "fused"))
-    assert tables.read_schema(str(run / "fused")).equals(layout.schema())
+    assert parquet.read_schema(str(run / "fused")).equals(layout.schema())
     assert [(m.name, m.offset, m.width) for m in layout.modalities] == [
         ("text", 0, 6),
         ("image", 6, 16),
@@ -133,7 +135,7 @@ def test_texts_of_one_topic_are_close_and_users_land_among_them(fitted: tuple[Wo
     applier = transform_fn.load(str(output / "runs" / DATE / "transform_fn"))
     found = _block(_fused(output), applier.layout, "text")
     has_text = np.array([t is not None for t in world.texts])
-    users = text_blocks.text_terms(pa.array(["I bake", None, "zzz"]), pa.array([["Bread", "butter"], ["goal"], None]))
+    users = token_counts.text_terms(pa.array(["I bake", None, "zzz"]), pa.array([["Bread", "butter"], ["goal"], None]))
     fused, mask = applier(pa.RecordBatch.from_arrays(list(users), names=["text_terms", "text_counts"]))
     assert mask.tolist() == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert not fused[:, 6:].any() and not fused[2].any()
@@ -173,7 +175,7 @@ def test_a_transform_is_reused_as_it_is(fitted: tuple[World, Path], tmp_path: Pa
 def test_a_row_does_not_depend_on_the_rows_beside_it(fitted: tuple[World, Path]) -> None:
     _, output = fitted
     applier = transform_fn.load(str(output / "runs" / DATE / "transform_fn"))
-    block = tables.to_block(pq.read_table(output / "runs" / DATE / "features"))
+    block = parquet.to_block(pq.read_table(output / "runs" / DATE / "features"))
     whole, _ = applier(block)
     for start, stop in itertools.pairwise([0, 1, 2, 57, 240]):
         np.testing.assert_array_equal(applier(block.slice(start, stop - start))[0], whole[start:stop])

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import ingest
-from transforms import schemas
+from transforms.tables import schemas
 
 POSTS = [
     {"post_id": "a", "author_id": "u", "created_at": "2024-01-02T00:00:00Z", "text": "hello", "hashtags": ["#x"]},

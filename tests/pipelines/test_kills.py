@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from faults import moments, world
-from pipelines.options import Options
-from transforms import files
+from pipelines.command_line.options import Options
+from transforms.tables import files
 
 
 def test_killed_at_any_moment_runs_never_show_a_half(tmp_path: Path) -> None:

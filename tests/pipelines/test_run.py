@@ -12,11 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines import lock, paths, resume, revision, run, runs, stage
-from pipelines.options import Options, RunError
-from pipelines.stage import Places, Stage
+from pipelines import run
+from pipelines.command_line.options import Options, RunError
+from pipelines.stage import declaration, fingerprint
+from pipelines.stage.declaration import Places, Stage
+from pipelines.store import lock, paths, replace_run, runs
 from tests.pipelines.flat_store import FlatStore
-from transforms import files, tables
+from transforms.tables import files, parquet
 
 DAY = "2026-01-31"
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -24,11 +26,11 @@ SCHEMA = pa.schema([("x", pa.int64())])
 
 def write(places: Places, table: str, value: int) -> None:
     block = pa.RecordBatch.from_pydict({"x": [value]})
-    tables.write_file(places.output(table) + "/part-00000.parquet", block, SCHEMA)
+    parquet.write_file(places.output(table) + "/part-00000.parquet", block, SCHEMA)
 
 
 def value_of(directory: str, table: str) -> int:
-    return int(tables.read_file(f"{directory}/{table}/part-00000.parquet").column("x")[0].as_py())
+    return int(parquet.read_file(f"{directory}/{table}/part-00000.parquet").column("x")[0].as_py())
 
 
 def read_input(options: Options, places: Places) -> None:
@@ -152,12 +154,12 @@ def test_another_input_is_noticed(output: Output, tmp_path: Path) -> None:
 
 def test_another_version_is_noticed(output: Output) -> None:
     output.run()
-    path = stage.report_path(str(output.directory()), "fuse")
+    path = declaration.report_path(str(output.directory()), "fuse")
     report = files.read_json(path)
     report["origin"]["versions"]["keras"] = "0.1"
     files.write_json(path, report)
     output.run()
-    assert output.said()["fuse"] == f"keras was 0.1, is {resume.versions()['keras']}"
+    assert output.said()["fuse"] == f"keras was 0.1, is {fingerprint.versions()['keras']}"
     assert output.done() == ["fuse", "recommend"]
 
 
@@ -259,11 +261,11 @@ def test_directories_change_places(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for name in ("old", "new"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "said").write_text(name)
-        revision.put_in_place(str(tmp_path / "new"), str(tmp_path / "old"))
+        replace_run.put_in_place(str(tmp_path / "new"), str(tmp_path / "old"))
         assert [path.name for path in tmp_path.iterdir()] == ["old"]
         assert (tmp_path / "old" / "said").read_text() == "new"
         shutil.rmtree(tmp_path / "old")
-        monkeypatch.setattr(revision, "exchange", lambda one, two: False)  # a system that cannot
+        monkeypatch.setattr(replace_run, "exchange", lambda one, two: False)  # a system that cannot
 
 
 def test_a_run_killed_between_two_renames_is_put_in_place(output: Output) -> None:
@@ -281,7 +283,7 @@ def test_leftovers_of_killed_commands_are_removed(output: Output, tmp_path: Path
         (output.path / folder / "part-00000.parquet").write_text("x")
     for file in (f"_{hexes}.tmp", f"runs/{DAY}/_{hexes}.tmp", f"runs/{DAY}/_stages/_{hexes}.tmp"):
         (output.path / file).write_text("x")
-    local = Path(stage.tempfile.gettempdir()) / (paths.local_prefix(str(output.path)) + "fuse-xyz")
+    local = Path(declaration.tempfile.gettempdir()) / (paths.local_prefix(str(output.path)) + "fuse-xyz")
     local.mkdir()
     output.run()
     assert output.state() == before and not local.exists()
@@ -292,7 +294,7 @@ def test_a_second_command_fails_at_once(output: Output, capsys: pytest.CaptureFi
     with lock.hold(str(output.path)), pytest.raises(RunError, match="another command is at work"):
         output.run()
     with lock.hold(str(output.path)):
-        assert stage.main(STAGES[2], "", ["--output", str(output.path), "--run_date", DAY]) == 1
+        assert declaration.main(STAGES[2], "", ["--output", str(output.path), "--run_date", DAY]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not output.directory().exists()
 
@@ -387,4 +389,4 @@ def test_the_flags_that_a_stage_reads_are_those_it_depends_on() -> None:
             for node in ast.walk(ast.parse(source))
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "options"
         }
-        assert read - changes_nothing <= set(resume.option_names(each.options)) | set(each.files), each.name
+        assert read - changes_nothing <= set(fingerprint.option_names(each.options)) | set(each.files), each.name

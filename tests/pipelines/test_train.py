@@ -9,13 +9,15 @@ import pyarrow as pa
 import pytest
 
 from model.train import EpochReport
-from pipelines import lineage, run, stage, train
-from pipelines.options import Options
-from transforms import files, tables
-from transforms.preprocessing import Modality
-from transforms.space import FACTORS_FILE, TUNING_FILE
-from transforms.transform_fn import Layout, write_layout
-from transforms.tuned import Tuning
+from pipelines import run, train
+from pipelines.command_line.options import Options
+from pipelines.continuity import space_lineage
+from pipelines.stage import declaration
+from transforms.embed.embedding_space import FACTORS_FILE, TUNING_FILE
+from transforms.embed.parameters import Tuning
+from transforms.fuse.tft_graph import Modality
+from transforms.fuse.transform_fn import Layout, write_layout
+from transforms.tables import files, parquet
 
 LAYOUT = Layout((Modality("text", 0, 4, 4), Modality("image", 4, 2, 2)))
 
@@ -29,12 +31,12 @@ def write_fused(directory: str, seed: int) -> None:
         row |= {"post_id": f"p{number}", "author_id": None, "created_at": None}
         rows.append(row | {"fused": rng.standard_normal(6), "mask": [1.0, 1.0]})
     block = pa.RecordBatch.from_pylist(rows, schema=schema)
-    tables.write_file(f"{directory}/fused/part-00000.parquet", block, schema)
+    parquet.write_file(f"{directory}/fused/part-00000.parquet", block, schema)
     write_layout(LAYOUT, f"{directory}/fused")
     factors = {"singular_values": [], "num_posts": 0, "num_users": 0, "energy": 0.0}
     files.write_json(f"{directory}/collaborative/{FACTORS_FILE}", factors)
     files.write_json(f"{directory}/collaborative/{TUNING_FILE}", Tuning().to_dict())
-    lineage.write(lineage.Lineage("2026-01-31", "", "--cold_start", {}), f"{directory}/collaborative")
+    space_lineage.write(space_lineage.Lineage("2026-01-31", "", "--cold_start", {}), f"{directory}/collaborative")
 
 
 class Killed(Exception):
@@ -46,7 +48,7 @@ def options(tmp_path: Path) -> Options:
     made = Options(
         output=str(tmp_path), run_date="2026-01-31", epochs=4, latent=3, batch_size=16, no_evaluate=True, no_gate=True
     )
-    write_fused(stage.run_dir(made), 0)
+    write_fused(declaration.run_dir(made), 0)
     return made
 
 
@@ -70,9 +72,9 @@ def test_a_killed_training_goes_on_with_the_same_rows_and_settings(
         run.make_runs(options, [train.STAGE])
     assert epochs == [1, 2] and not (Path(options.output) / "LATEST").exists()
     if seed:
-        write_fused(stage.run_dir(options), seed)
+        write_fused(declaration.run_dir(options), seed)
     assert run.make_runs(dataclasses.replace(options, **flags), [train.STAGE]) == 0
     assert epochs[2:][:1] == [first] and epochs[-1] == 4
-    assert sorted(path.name for path in Path(stage.run_dir(options)).iterdir() if path.name.startswith("_")) == [
+    assert sorted(path.name for path in Path(declaration.run_dir(options)).iterdir() if path.name.startswith("_")) == [
         "_stages"
     ]

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 
 from pipelines import validate
-from pipelines.options import Options, RunError
-from pipelines.stage import Report, execute, read_report, report_path
+from pipelines.command_line.options import Options, RunError
+from pipelines.stage.declaration import Report, execute, read_report, report_path
 from tests.pipelines import valid_tables
 from tests.pipelines.flat_store import FlatStore
-from transforms import blocks, files, schemas, tables
-from transforms.rules import RULES
+from transforms.tables import blocks, files, parquet, schemas
+from transforms.validate.table_rules import RULES
 
 DAY = "2026-01-31"
 EMPTY = {
@@ -33,12 +33,12 @@ def options(output: Path) -> Options:
 
 
 def write(directory: Path, table: str, rows: pa.RecordBatch, schema: pa.Schema | None = None) -> None:
-    tables.write_file(tables.part_path(str(directory / table), 0), rows, schema or rows.schema)
+    parquet.write_file(parquet.part_path(str(directory / table), 0), rows, schema or rows.schema)
 
 
 def report(directory: Path, stage: str, *names: str) -> None:
     """The report of a stage that has written some tables as they are now."""
-    rows = {table: tables.count_rows(str(directory / table)) for table in names}
+    rows = {table: parquet.count_rows(str(directory / table)) for table in names}
     left = {table: files.list_sizes(str(directory / table)) for table in names}
     counts = {f"{name}.written": rows.get(name, 0) for name in ("posts", "interactions", "users")}
     made = Report(stage, 1.0, 1, rows, counts, id=stage, files=left)
@@ -146,7 +146,7 @@ def test_tables_that_are_not_as_they_have_to_be_stop_the_run(
     shutil.rmtree(directory / "statistics", ignore_errors=True)
     validate_report = Path(report_path(str(directory), "validate"))
     validate_report.unlink(missing_ok=True)
-    write(directory, table, change(tables.read_file(tables.part_path(str(directory / table), 0))))
+    write(directory, table, change(parquet.read_file(parquet.part_path(str(directory / table), 0))))
     # A stage that wrote the wrong thing and knows nothing of it: its report tells of the files as they are.
     for name in ("ingest", "recommend"):
         made = read_report(str(directory), name)

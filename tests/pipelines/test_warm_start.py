@@ -10,20 +10,22 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 
-from pipelines import lineage, resume, run, stage, train
-from pipelines.options import Options
-from transforms import blocks, files, schemas, tables
-from transforms.preprocessing import Modality
-from transforms.space import FACTORS_FILE, TUNING_FILE
-from transforms.transform_fn import Layout, write_layout
-from transforms.tuned import Decoded, Tuning
+from pipelines import run, train
+from pipelines.command_line.options import Options
+from pipelines.continuity import space_lineage
+from pipelines.stage import declaration, fingerprint
+from transforms.embed.embedding_space import FACTORS_FILE, TUNING_FILE
+from transforms.embed.parameters import Decoded, Tuning
+from transforms.fuse.tft_graph import Modality
+from transforms.fuse.transform_fn import Layout, write_layout
+from transforms.tables import blocks, files, parquet, schemas
 
 FIRST, SECOND = "2026-01-30", "2026-01-31"
 NUM_POSTS, RANK, USED = 400, 4, 3
 FLAGS: dict[str, Any] = {"epochs": 3, "latent": 4, "batch_size": 32, "learning_rate": 1e-2}
 
 
-def write_tables(directory: str, text: int, turn: np.ndarray, found: lineage.Lineage) -> None:
+def write_tables(directory: str, text: int, turn: np.ndarray, found: space_lineage.Lineage) -> None:
     """What fuse leaves: factors that are curved functions of the text, turned; two posts are new in SECOND."""
     num_posts = NUM_POSTS if found.why_new == "it is the first" else NUM_POSTS + 2
     causes = np.random.default_rng(0).normal(size=(NUM_POSTS + 2, USED))[:num_posts]
@@ -37,16 +39,16 @@ def write_tables(directory: str, text: int, turn: np.ndarray, found: lineage.Lin
     columns |= {name: pa.array(np.ones(num_posts)) for name in ("degree", "trend")}
     columns |= {name: pa.nulls(num_posts, layout.schema().field(name).type) for name in ("author_id", "created_at")}
     block = schemas.conform(pa.RecordBatch.from_pydict(columns), layout.schema())
-    tables.write_file(f"{directory}/fused/part-00000.parquet", block, layout.schema())
+    parquet.write_file(f"{directory}/fused/part-00000.parquet", block, layout.schema())
     write_layout(layout, f"{directory}/fused")
     schema = schemas.collaborative(RANK)
     values = [pa.array(ids), blocks.numpy_to_vectors(factors.astype(np.float32)), pa.array(np.ones(num_posts))]
     block = pa.RecordBatch.from_arrays(values, schema=schema)
-    tables.write_file(f"{directory}/collaborative/part-00000.parquet", block, schema)
+    parquet.write_file(f"{directory}/collaborative/part-00000.parquet", block, schema)
     sizes = {"singular_values": [2.0, 2.0, 2.0, 1.0], "num_posts": num_posts, "num_users": 50, "energy": 20.0}
     files.write_json(f"{directory}/collaborative/{FACTORS_FILE}", sizes)
     files.write_json(f"{directory}/collaborative/{TUNING_FILE}", Tuning(decoded=Decoded(k=USED, lam=1.0)).to_dict())
-    lineage.write(found, f"{directory}/collaborative")
+    space_lineage.write(found, f"{directory}/collaborative")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output with a published run; what fuse would have left for the next one is not there yet."""
     output = tmp_path_factory.mktemp("first")
     options = options_of(output, FIRST)
-    write_tables(stage.run_dir(options), 6, np.eye(USED), lineage.Lineage(FIRST, "", "it is the first", {}))
+    write_tables(declaration.run_dir(options), 6, np.eye(USED), space_lineage.Lineage(FIRST, "", "it is the first", {}))
     assert run.make_runs(options, [train.STAGE]) == 0
     assert start_of(output, FIRST)["why_cold"] == "it is the first"
     assert start_of(output, FIRST)["trained_share"] > 0
@@ -80,8 +82,8 @@ def second(output: Path, text: int = 6, why_new: str = "", **flags: Any) -> dict
     """Trains the second run, whose factors are turned, and gives what it tells of its start."""
     options = options_of(output, SECOND, **flags)
     turn = scipy.stats.ortho_group.rvs(USED, random_state=1)
-    found = lineage.Lineage(SECOND if why_new else FIRST, "" if why_new else FIRST, why_new, {})
-    write_tables(stage.run_dir(options), text, turn, found)
+    found = space_lineage.Lineage(SECOND if why_new else FIRST, "" if why_new else FIRST, why_new, {})
+    write_tables(declaration.run_dir(options), text, turn, found)
     assert run.make_runs(options, [train.STAGE]) == 0
     return start_of(output, SECOND)
 
@@ -109,9 +111,9 @@ def test_where_the_model_does_not_suit_it_starts_cold(output: Path, changes: dic
 
 def test_a_model_that_is_gone_or_of_other_tables_is_no_start(output: Path) -> None:
     options = options_of(output, SECOND)
-    directory = stage.run_dir(options)
-    places = stage.Places(directory, directory, directory)
-    write_tables(directory, 6, np.eye(USED), lineage.Lineage(FIRST, FIRST, "", {}, fitted_by="another"))
+    directory = declaration.run_dir(options)
+    places = declaration.Places(directory, directory, directory)
+    write_tables(directory, 6, np.eye(USED), space_lineage.Lineage(FIRST, FIRST, "", {}, fitted_by="another"))
     assert train.find_previous(options, places, USED) == (None, f"{FIRST} was fused again since")
     (output / "runs" / FIRST / "model" / "model.json").write_text("")
     assert train.find_previous(options, places, USED) == (None, f"the model of {FIRST} is gone")
@@ -120,8 +122,8 @@ def test_a_model_that_is_gone_or_of_other_tables_is_no_start(output: Path) -> No
 def test_it_is_done_again_when_that_model_was_and_not_when_it_is_gone(output: Path) -> None:
     second(output)
     options = options_of(output, SECOND)
-    origins = {"train": resume.origin(train.STAGE, options)}
-    plan = lambda: run.make_plan(options, [train.STAGE], origins, stage.run_dir(options))["train"]  # noqa: E731
+    origins = {"train": fingerprint.origin(train.STAGE, options)}
+    plan = lambda: run.make_plan(options, [train.STAGE], origins, declaration.run_dir(options))["train"]  # noqa: E731
     assert plan() == ""
     report = output / "runs" / FIRST / "_stages" / "train.json"
     again = json.loads(report.read_text()) | {"id": "another"}

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
-from pipelines.options import Options
-from pipelines.stage import Places, Stage
-from transforms import blocks, files, schemas, tables
+from pipelines.command_line.options import Options
+from pipelines.stage.declaration import Places, Stage
+from transforms.tables import blocks, files, parquet, schemas
 
 WIDTH, LISTS = 4, 3
 TABLES = ("history", "collaborative", "fused", "item_embeddings", "post_profiles", "user_embeddings", "user_scales")
@@ -29,9 +29,9 @@ def _lists(key: str, ids: pa.Array, schema: pa.Schema, **columns: str) -> pa.Rec
 def write(options: Options, places: Places) -> None:
     """Runs the stage."""
     posts, users = (
-        tables.to_block(
+        parquet.to_block(
             pa.Table.from_batches(
-                list(tables.read_blocks(places.input(name), 10_000, [key])),
+                list(parquet.read_blocks(places.input(name), 10_000, [key])),
                 pa.schema([pa.field(key, pa.string(), nullable=False)]),
             )
         ).column(key)
@@ -72,7 +72,7 @@ def write(options: Options, places: Places) -> None:
     written["recommendations"] = _lists("user_id", users, schemas.RECOMMENDATIONS, post_id="p", reason="popular")
     written["similar_posts"] = _lists("post_id", posts, schemas.SIMILAR_POSTS, neighbor_id="p")
     for name, rows in written.items():
-        tables.write_file(tables.part_path(places.output(name), 0), rows, rows.schema)
+        parquet.write_file(parquet.part_path(places.output(name), 0), rows, rows.schema)
     about = {"since": "2026-01-01", "previous": "", "why_new": "", "settings": {}}
     files.write_json(places.output("collaborative") + "/_lineage.json", about)
 

@@ -1,0 +1,204 @@
+"""Ablations of a backtest: its vectors with one part less or another in its place, measured on the same split.
+
+Those that need no training are made from the backtest's tables in this process, for users who are judged. The others
+repeat the backtest's stages on features without a modality.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipelines.backtesting import run_stages
+from pipelines.backtesting.run_stages import Backtest
+from pipelines.stage import runner
+from pipelines.store import paths
+from transforms.tables import files
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from transforms.embed.embedding_space import Space
+    from transforms.embed.exported_model import StandIn
+    from transforms.evaluate.content_baselines import Moments
+    from transforms.evaluate.test_set import Judged
+
+# With `auto`, more posts are not embedded once more for each part.
+AUTO_MAX_POSTS = 100_000
+
+
+class Bench:
+    """Figures of several ways to make lists, for the same users."""
+
+    def __init__(self, judged: "Judged", only_cold: bool, seed: int) -> None:
+        from transforms.evaluate import ablation
+
+        self._rankings = ablation.rankings(judged, only_cold, seed)
+        self._values: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._rankings}
+
+    def add(self, name: str, make_lists: "Callable[[Judged], np.ndarray]") -> None:
+        """Measures the lists; fusefeed's own must be among them."""
+        from transforms.evaluate import evaluation
+
+        for ranking, judged in self._rankings.items():
+            self._values[ranking][name] = evaluation.slice_measures(judged.targets, make_lists(judged))
+
+    @property
+    def user_id(self) -> "pa.Array":
+        """All users for whom lists are made: [u] string, sorted."""
+        # The users of a ranking of some posts are among those of the whole catalogue.
+        return next(iter(self._rankings.values())).user_id
+
+    def results(self, seed: int) -> dict[str, dict[str, Any]]:
+        """name -> ranking -> {"users", "posts", "measures", "lead"}: see `evaluation.compare`."""
+        from transforms.evaluate import evaluation
+
+        found: dict[str, dict[str, Any]] = {}
+        for ranking, values in self._values.items():
+            judged = self._rankings[ranking]
+            size = {"users": len(judged.user_id), "posts": int(judged.posts.eligible.sum())}
+            for name, compared in evaluation.compare(values, seed, evaluation.SLICE_MEASURES).items():
+                found.setdefault(name, {})[ranking] = size | compared
+        return found
+
+
+def why_not(made: Backtest, num_posts: int) -> str:
+    """Why nothing is left out to see what it is worth; "" where it is."""
+    if made.options.ablations == "none":
+        return "--ablations none"
+    if made.options.ablations == "auto" and num_posts > AUTO_MAX_POSTS:
+        return f"{num_posts:,} posts, more than {AUTO_MAX_POSTS:,}; --ablations quick measures them all the same"
+    return ""
+
+
+def measure(made: Backtest, judged: "Judged", known: "Moments") -> dict[str, dict[str, Any]]:
+    """What the vectors reach without each of their parts: `Bench.results`.
+
+    Args:
+      made: a backtest whose stages have run.
+      known: moments of the fused vectors that may be known.
+    """
+    from transforms.evaluate import evaluation
+
+    bench = Bench(judged, made.split.kind == "cold", made.options.seed)
+    bench.add(evaluation.OURS, _by_embeddings(made.everything.input))
+    _add_variants(bench, made, known)
+    _add_cosines(bench, made, known)
+    if made.options.ablations == "full" and len(known.content) > 1:
+        for name in known.content:
+            retrained = _without(made, name)
+            run_stages.fit_and_embed(retrained)
+            bench.add(f"without {name}, retrained", _by_embeddings(retrained.everything.input))
+            _delete(retrained)
+    return bench.results(made.options.seed)
+
+
+def _by_embeddings(at: Callable[[str], str]) -> "Callable[[Judged], np.ndarray]":
+    from transforms.evaluate import evaluation
+
+    threads = os.cpu_count() or 1
+    return lambda judged: evaluation.embedding_lists(judged, at("user_embeddings"), at("item_embeddings"), threads)
+
+
+def _add_variants(bench: Bench, made: Backtest, known: "Moments") -> None:
+    """Measures the vectors of all variants that need no training."""
+    import pyarrow.compute as pc
+
+    from transforms.embed import embedding_space as space
+    from transforms.embed import exported_model, text_to_factors
+    from transforms.embed.stated_interests import InterestsEncoder
+    from transforms.evaluate import ablation, evaluation, variant_embeddings
+
+    at, threads = made.everything.input, os.cpu_count() or 1
+    found = space.read_space(at("fused"), at("collaborative"))
+    text_map = text_to_factors.read_map(at("item_embeddings"))
+    known_users = variant_embeddings.read_known(bench.user_id, at("users"), at("history"))
+    stand_ins = {"": exported_model.StandIn(at("model"))} | dict(_linear_maps(made, found, known))
+    for variant in ablation.variants(found, known.content):
+        shaped = dataclasses.replace(found, tuning=variant.tuning)
+        interests = InterestsEncoder(at("transform_fn"), shaped, text_map)
+        vectors = variant_embeddings.VariantVectors(variant, shaped, at("fused"), interests, stand_ins[variant.linear])
+        queries = vectors.users(known_users, made.options.interests_worth)
+
+        def make_lists(
+            judged: "Judged",
+            vectors: variant_embeddings.VariantVectors = vectors,
+            queries: "np.ndarray" = queries,
+        ) -> "np.ndarray":
+            rows = pc.index_in(judged.user_id, value_set=known_users.user_id).to_numpy()
+            return evaluation.product_lists(judged, queries[rows], vectors.posts(), threads)
+
+        bench.add(variant.name, make_lists)
+
+
+def _linear_maps(made: Backtest, space: "Space", known: "Moments") -> "Iterator[tuple[str, StandIn]]":
+    """The linear maps that take the autoencoder's place, fitted on the known posts."""
+    from transforms.embed import exported_model
+    from transforms.evaluate import ablation, linear_maps
+
+    decoded, count = space.tuning.decoded, space.widths.decoded
+    if decoded is None or not count:
+        return
+    sums = linear_maps.content_sums(made.known.input("fused"))
+    size = _latent_size(made)
+    for name, coefficients in (
+        (ablation.RIDGE, linear_maps.ridge_coefficients(sums, decoded, count)),
+        (ablation.PCA, linear_maps.pca_coefficients(sums, known, size, decoded.lam, count)),
+    ):
+        yield name, exported_model.LinearStandIn(coefficients, sums.widths)
+
+
+def _latent_size(made: Backtest) -> int:
+    size: int = files.read_json(paths.join(made.known.input("model"), "model.json"))["latent"]
+    return size
+
+
+def _add_cosines(bench: Bench, made: Backtest, known: "Moments") -> None:
+    """Lists by cosine in the autoencoder's representation, in as many principal components, in the content itself."""
+    from transforms.embed import exported_model
+    from transforms.evaluate import content_baselines, evaluation
+
+    at, threads = made.everything.input, os.cpu_count() or 1
+    model = exported_model.StandIn(at("model"))
+    projects = {
+        "cosine of the autoencoder": lambda fused, mask: content_baselines.unit_rows(model.latents(fused, mask)),
+        "cosine of as large a PCA": content_baselines.by_pca(known, _latent_size(made)),
+    }
+    if known.content:
+        projects["cosine of the content"] = content_baselines.by_modalities(known, known.content)
+    for name, project in projects.items():
+
+        def make_lists(judged: "Judged", project: content_baselines.Project = project) -> "np.ndarray":
+            lists = content_baselines.content_knn(judged, at("fused"), project, evaluation.MAX_K, threads)
+            return evaluation.fill_recent(judged, lists)
+
+        bench.add(name, make_lists)
+
+
+def _delete(made: Backtest) -> None:
+    """Deletes the tables of a backtest: one for each modality would fill the disk. What it links to stays."""
+    from apache_beam.io.filesystems import FileSystems
+
+    FileSystems.delete(sorted({made.known.run_dir, made.everything.run_dir}))
+
+
+def _without(made: Backtest, name: str) -> Backtest:
+    """The backtest as it was before its stages ran, on features without a modality."""
+    import apache_beam as beam
+
+    from transforms.evaluate import ablation
+    from transforms.tables import parquet
+
+    places = {}
+    for old in {id(each): each for each in (made.known, made.everything)}.values():
+        directory = f"{old.run_dir}-without-{paths.slug(name)}"
+        new = run_stages.new_places(directory, old, f"without-{paths.slug(name)}")
+        with runner.new_pipeline(made.options) as pipeline:
+            read = pipeline | parquet.ReadParts(old.input("features"))
+            hidden = read | beam.Map(ablation.hide_features, name=name)
+            _ = hidden | parquet.WriteParts(new.output("features"), parquet.read_schema(old.input("features")))
+        for table in ("posts", "users", "interactions"):
+            run_stages.link(old.input(table), new.input(table))
+        places[id(old)] = new
+    return dataclasses.replace(made, known=places[id(made.known)], everything=places[id(made.everything)])

@@ -1,0 +1,150 @@
+"""What a person at the terminal sees: progress (a moving line there, plain lines elsewhere), errors and exit codes."""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+from pipelines.command_line.options import RunError, UsageError
+
+DONE, FAILED, BAD_USAGE, REFUSED = 0, 1, 2, 3
+PLAIN_SECONDS = 15.0
+_told = -PLAIN_SECONDS
+# An OSError as text; TensorFlow's errors tell of a full disk in the words of the system.
+_SYSTEM_ERROR = re.compile(
+    rf"[^\n]*(?:\[Errno \d+\]|{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EROFS)}|{os.strerror(errno.EFBIG)})[^\n]*"
+)
+
+
+def exit_code(command: str, work: Callable[[], int]) -> int:
+    """Does the work; what it raises becomes an exit code: 2 and one line for bad usage, 1 where the run failed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        with _stopped_politely():
+            return work()
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        return tell_error(command, error)
+
+
+@contextlib.contextmanager
+def _stopped_politely() -> Iterator[None]:
+    """Lets SIGTERM, with which schedulers stop a job, do what Ctrl-C does: the lock and temporary files go with it."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are handled there alone
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def tell_error(command: str, error: Exception) -> int:
+    """Prints what went wrong, with a traceback where nobody foresaw it. Returns the exit code."""
+    if isinstance(error, UsageError | RunError):
+        print(f"{command}: {error}", file=sys.stderr)
+        return BAD_USAGE if isinstance(error, UsageError) else FAILED
+    said = environment_error(error)
+    if not said:
+        traceback.print_exception(error)
+    print(f"{command}: failed: {said or error}", file=sys.stderr)
+    return FAILED
+
+
+def environment_error(error: BaseException) -> str:
+    """What an error says of the system around us (a full disk, a file that is gone), in one line; "" for all others.
+
+    Beam's runner hands on what a worker raised as text, at the end of which the error stands.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return str(error)
+    found = _SYSTEM_ERROR.findall(str(error))
+    return found[-1] if found else ""
+
+
+def tell(line: str) -> None:
+    """Prints a line of progress: in the place of the last at a terminal, at most one every PLAIN_SECONDS elsewhere."""
+    global _told
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    elif time.monotonic() - _told >= PLAIN_SECONDS:
+        _told = time.monotonic()
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress(name: str, total: int) -> Iterator[None]:
+    """Shows the rows that this process has worked on while the block runs, of `total` where that is known (not 0).
+
+    Workers elsewhere (other processes or machines) are not seen here; then only the time that has passed is told.
+    """
+    from transforms.tables import progress as work_done
+
+    first, began = work_done.rows(), time.monotonic()
+    stop = threading.Event()
+
+    def show() -> None:
+        while not stop.wait(0.5):
+            rows, seconds = work_done.rows() - first, time.monotonic() - began
+            if rows or seconds >= PLAIN_SECONDS:
+                tell(progress_line(name, rows, total, seconds))
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def progress_line(name: str, rows: int, total: int, seconds: float) -> str:
+    """One line: the stage, its rows of the total, rows a second and the time left, as far as they are known."""
+    line = f"{name}: {duration(seconds)}"
+    if not rows:
+        return line
+    rate = rows / max(seconds, 1e-9)
+    if not total:
+        return f"{line}, {rows:,} rows, {rate:,.0f} rows/s"
+    left = max(total - rows, 0) / rate
+    return f"{line}, {min(rows, total):,} of {total:,} rows, {rate:,.0f} rows/s, {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a reader: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    # Beam says this of every transform with several named inputs or outputs, as its own style guide wants them.
+    return "type hint will be ignored and not used for type-checking" not in str(record.msg)
+
+
+logging.getLogger("apache_beam").setLevel(logging.ERROR)
+# What fails in a step is raised as well, and told once.
+logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+logging.getLogger().addFilter(_worth_saying)

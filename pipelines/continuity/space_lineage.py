@@ -1,0 +1,142 @@
+"""Whether a run's embeddings go on in the space of the last published run, or begin a new one.
+
+A space is told by what is fitted once and then used as it is: the transform_fn (vocabulary, principal components) and
+the tuning. A run takes both over from the newest published run that is older, so that the vectors of consecutive runs
+can be compared; factors, model and embeddings are made anew from all the data. A space lasts --refit_days.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.command_line.options import Options
+from pipelines.continuity import erased_ids
+from pipelines.stage import declaration
+from pipelines.stage.declaration import Places
+from pipelines.store import paths, runs
+from pipelines.store.paths import join
+from transforms.tables import files
+
+FILE = "_lineage.json"
+# Flags that another value of which is another space.
+OPTIONS = (
+    *("image_encoder", "video_encoder", "audio_encoder"),
+    *("vocabulary_size", "min_document_frequency", "max_document_share", "text_width", "pca_width"),
+    *("factors", "latent", "kind_weights", "half_life_days"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lineage:
+    """Where a space comes from.
+
+    Attributes:
+      since: the run that began it.
+      previous: the run that it is taken over from; "" where it begins.
+      why_new: why it begins; "" where it does not.
+      settings: what it depends on: the flags of OPTIONS, the widths of the features and the version of the graph.
+      fitted_by: the execution of fuse (`Report.id`) in `previous` whose tables are taken over; "" where it begins.
+    """
+
+    since: str
+    previous: str
+    why_new: str
+    settings: dict[str, Any]
+    fitted_by: str = ""
+
+
+def decide(options: Options, places: Places) -> Lineage:
+    """The lineage of the run whose features/ are there."""
+    from transforms.fuse import transform_fn
+    from transforms.tables import parquet as tables
+    from transforms.tables import schemas
+
+    settings: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS}
+    settings["graph"] = transform_fn.GRAPH_VERSION
+    settings["widths"] = dict(schemas.widths_of(tables.read_schema(places.input("features"))))
+    name = "" if options.cold_start else runs.last_before(options.output, options.run_name)
+    why = _why_new(options, places, name, settings)
+    if why:
+        return Lineage(options.run_name, "", why, settings)
+    return Lineage(read(collaborative_of(options, name)).since, name, "", settings, execution(options, name, "fuse"))
+
+
+def _why_new(options: Options, places: Places, name: str, settings: dict[str, Any]) -> str:
+    if options.cold_start:
+        return "--cold_start"
+    if options.transform_fn:
+        return "--transform_fn"
+    if not name:
+        return "there is no published run that is older"
+    if not paths.exists(join(collaborative_of(options, name), FILE)):
+        return f"{name} does not tell its space"
+    if erased_ids.find_holders(options, [join(runs.directory(options.output, name), "posts")]):
+        return f"{name} was fitted on posts that --erase names"
+    before = read(collaborative_of(options, name))
+    if before.settings.get("graph") != settings["graph"]:
+        return f"the transform_fn of {name} is another version's"
+    for flag in OPTIONS:
+        if before.settings.get(flag) != settings[flag]:
+            return f"--{flag} is {settings[flag]!r}, was {before.settings.get(flag)!r}"
+    old = before.settings["widths"]
+    for modality, width in settings["widths"].items():
+        if old.get(modality, width) != width:
+            return f"{modality} has {width} numbers, had {old[modality]}"
+    days = (datetime.date.fromisoformat(options.run_name) - datetime.date.fromisoformat(before.since)).days
+    if days >= options.refit_days:
+        return f"the last one began with {before.since}, {days} days ago (--refit_days {options.refit_days})"
+    added = _added(options, places, name)
+    return f"{added} is new" if added else ""
+
+
+def _added(options: Options, places: Places, name: str) -> str:
+    """A modality that enough posts have to be fitted on, and that the last run's transform_fn does not know."""
+    from transforms.fuse import fuse_features, transform_fn
+    from transforms.tables import counts
+
+    layout = transform_fn.read_layout(join(runs.directory(options.output, name), "transform_fn"))
+    known = {modality.name for modality in layout.modalities}
+    prefix = "features."
+    for count, number in sorted(counts.read_counts(places.input("features")).items()):
+        modality = count.removeprefix(prefix)
+        if count.startswith(prefix) and number >= fuse_features.MIN_PRESENT and modality not in known:
+            return modality
+    return ""
+
+
+def execution(options: Options, name: str, stage_name: str) -> str:
+    """Which execution of a stage left what a run has; "" where none tells."""
+    report = declaration.read_report(runs.directory(options.output, name), stage_name)
+    return report.id if report is not None else ""
+
+
+def sources(options: Options, directory: str, tables: Sequence[str]) -> dict[str, str]:
+    """The stages of the run whose space a run goes on in that left some tables, with the ids of their executions.
+
+    Of a run that is gone there is nothing to tell: what was made from it still stands.
+
+    Args:
+      options: the flags.
+      directory: where the run is made that goes on.
+      tables: those that are read of the one before.
+    """
+    collaborative = join(directory, "collaborative")
+    name = read(collaborative).previous if paths.exists(join(collaborative, FILE)) else ""
+    reports = declaration.read_reports(runs.directory(options.output, name)) if name else []
+    return {f"{report.stage} of {name}": report.id for report in reports if set(report.files) & set(tables)}
+
+
+def collaborative_of(options: Options, name: str) -> str:
+    """The directory of a run's collaborative/."""
+    return join(runs.directory(options.output, name), "collaborative")
+
+
+def write(lineage: Lineage, collaborative: str) -> None:
+    """Writes it beside the collaborative factors."""
+    files.write_json(join(collaborative, FILE), dataclasses.asdict(lineage))
+
+
+def read(collaborative: str) -> Lineage:
+    """The inverse of `write`."""
+    return Lineage(**files.read_json(join(collaborative, FILE)))

@@ -1,0 +1,119 @@
+"""Whether the statistics of a run have jumped since the last published run; --fail_on_drift then stops the run."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipelines.command_line.options import Options, RunError
+from pipelines.stage.declaration import Report
+from pipelines.store import paths, runs
+from pipelines.store.paths import join
+from transforms.tables import files
+
+# Where a run's statistics are, and the stage that leaves them there.
+STATISTICS, FILE, STAGE = "statistics", "statistics.json", "validate"
+NUM_SHOWN = 5
+
+Drift = Mapping[str, Any]
+
+
+def find(options: Options, directory: str) -> dict[str, Any] | None:
+    """Compares a run's statistics with those of the newest published run that is older; None where it has none itself.
+
+    Args:
+      options: the flags.
+      directory: where the run is made.
+
+    Returns:
+      before: that run; "" where there is none, or it left no statistics.
+      why_not: why nothing is compared; "" where something is.
+      different: what was made in another way and so is not compared, and how.
+      compared: by statistic, a drift.Comparison.
+      jumps: the statistics that moved by more than their limit, what moved most first.
+    """
+    from transforms.validate import drift
+
+    path = join(directory, STATISTICS, FILE)
+    if not paths.exists(path):
+        return None
+    name = runs.last_before(options.output, options.run_name)
+    if not name:
+        return _nothing("there is no published run that is older")
+    metrics = join(runs.directory(options.output, name), "metrics.json")
+    before = files.read_json(metrics).get("statistics") if paths.exists(metrics) else None
+    if before is None:
+        return _nothing(f"{name} left no statistics")
+    now = files.read_json(path)
+    compared = sorted(drift.compare(before, now), key=lambda one: -one.size)
+    return {
+        "before": name,
+        "why_not": "",
+        "different": drift.not_comparable(before, now),
+        "compared": {one.statistic: dataclasses.asdict(one) for one in compared},
+        "jumps": [one.statistic for one in compared if one.jumped],
+    }
+
+
+def _nothing(why_not: str) -> dict[str, Any]:
+    return {"before": "", "why_not": why_not, "different": {}, "compared": {}, "jumps": []}
+
+
+def check(report: Report, options: Options, directory: str) -> None:
+    """Finds out, once a run's statistics are there, whether they have jumped where that is to stop it.
+
+    Raises:
+      RunError: --fail_on_drift is given, and some have; with those that moved most.
+    """
+    found = find(options, directory) if options.fail_on_drift and report.stage == STAGE else None
+    if found is not None and found["jumps"]:
+        jumps = "; ".join(_jumps(found))
+        raise RunError(f"{_summed_up(found)} (--fail_on_drift): {jumps}; without the flag the run is published")
+
+
+def lines(found: Drift) -> Iterator[str]:
+    """What the summary says of it."""
+    if found["why_not"]:
+        yield f"statistics are not compared: {found['why_not']}"
+        return
+    yield _summed_up(found)
+    for text in _jumps(found):
+        yield f"  warning: {text}"
+    for name, how in found["different"].items():
+        yield f"  not compared: {name} ({how})"
+
+
+def prometheus(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Family -> label -> value: the statistics that are one number, and how far each that is compared has moved.
+
+    The latter in limits: what is more than 1 has jumped.
+    """
+    from transforms.validate import run_statistics
+
+    families: dict[str, dict[str, float]] = {}
+    if "statistics" in metrics:
+        families["fusefeed_statistic"] = dict(run_statistics.scalars(metrics["statistics"]))
+    if "drift" in metrics:
+        families["fusefeed_drift"] = {name: one["size"] for name, one in metrics["drift"]["compared"].items()}
+    return {
+        family: {f"statistic={json.dumps(name)}": value for name, value in named.items()}
+        for family, named in families.items()
+    }
+
+
+def _summed_up(found: Drift) -> str:
+    return f"{len(found['jumps'])} of {len(found['compared'])} statistics have jumped since {found['before']}"
+
+
+def _jumps(found: Drift) -> Iterator[str]:
+    for name in found["jumps"][:NUM_SHOWN]:
+        one = found["compared"][name]
+        before, now, low, high = (_shown(one[key]) for key in ("before", "now", "low", "high"))
+        most = f", mostly {one['most']}" if one["most"] else ""
+        yield f"{name}: before {before}, now {now} (limits {low} to {high}{most})"
+    if len(found["jumps"]) > NUM_SHOWN:
+        yield f"{len(found['jumps']) - NUM_SHOWN} more (drift in metrics.json)"
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

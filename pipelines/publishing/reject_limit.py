@@ -1,0 +1,67 @@
+"""How much of an input may be lost before a run is stopped: something is wrong with the export, not with some rows."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from pipelines.command_line.options import Options, RunError
+from pipelines.stage.declaration import Report
+
+INPUTS = ("posts", "interactions", "users")
+MEDIA_KINDS = ("image", "video", "audio", "unknown")
+NUM_REASONS = 3
+# Of fewer a share says little: one broken clip of one is no broken export.
+MIN_WHOLE = 100
+
+
+class Loss(NamedTuple):
+    """Of one input or kind of media: how many were rejected of those that could have been used."""
+
+    what: str
+    rejected: int
+    whole: int
+
+    @property
+    def ratio(self) -> float:
+        """The share that was lost; 0 of fewer than MIN_WHOLE."""
+        return self.rejected / self.whole if self.whole >= MIN_WHOLE else 0.0
+
+
+def losses(report: Report) -> Iterator[Loss]:
+    """What a stage has lost.
+
+    Rows of a later date and those that are to be forgotten do not count, nor do media that were not looked for:
+    missing files, hosts that are not allowed.
+    """
+    counts = report.counts
+    if report.stage == "ingest":
+        for name in INPUTS:
+            set_aside = counts.get(f"{name}.later", 0) + counts.get(f"{name}.erased", 0)
+            read, rejected = (counts.get(f"{name}.{part}", 0) for part in ("read", "rejected"))
+            yield Loss(f"rows of {name}", rejected - set_aside, read - set_aside)
+    if report.stage == "extract":
+        for kind in MEDIA_KINDS:
+            missing, unreached, rejected, referenced = (
+                counts.get(f"media.{kind}.{part}", 0) for part in ("missing", "unreached", "rejected", "referenced")
+            )
+            yield Loss(f"media of kind {kind}", rejected - unreached, referenced - missing - unreached)
+
+
+def check(report: Report, options: Options) -> None:
+    """Finds out whether a stage has lost too much.
+
+    Raises:
+      RunError: more than --max_reject_ratio of an input or of a kind of media; with the most frequent reasons.
+    """
+    for loss in losses(report):
+        if loss.ratio > options.max_reject_ratio:
+            raise RunError(
+                f"{loss.rejected:,} of {loss.whole:,} {loss.what} were rejected, more than --max_reject_ratio "
+                f"{options.max_reject_ratio:g}; most often: {_reasons(report.counts)}"
+            )
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    prefix = "rejects."
+    found = [(number, name.removeprefix(prefix)) for name, number in counts.items() if name.startswith(prefix)]
+    most = sorted(found, key=lambda pair: (-pair[0], pair[1]))[:NUM_REASONS]
+    return ", ".join(f"{code} ({number:,})" for number, code in most)

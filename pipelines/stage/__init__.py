@@ -1,0 +1,1 @@
+"""Stage execution: declaration, reports, fingerprints, runners. Never imports `continuity` or a command."""

@@ -1,0 +1,1 @@
+"""Runs on disk or in an object store: paths, names, the lock, replacement and cleanup. Never imports `stage`."""

@@ -1,0 +1,45 @@
+"""What commands that were killed have left behind: removed by the next one, once it has the lock of the output."""
+
+import os
+import re
+import shutil
+import tempfile
+
+from pipelines.store import lock, paths, replace_run, runs
+from transforms.tables import files
+
+_HEX = "[0-9a-f]{32}"
+# Directories of stages and of removals, small files that were being written.
+TEMPORARY = re.compile(rf"_[a-z]+-{_HEX}|_{_HEX}\.tmp")
+
+
+def sweep(output: str) -> list[str]:
+    """Removes temporary files and directories of dead commands. Returns their paths.
+
+    The caller has the lock: nobody else is at work there.
+    """
+    if not files.is_local(output):
+        found = [path for path in files.list_sizes(output) if any(map(TEMPORARY.fullmatch, path.split("/")))]
+        for path in found:
+            paths.delete(paths.join(output, path))
+        return found + _sweep_local(output)
+    lock.sweep(output)
+    replace_run.recover(output)
+    root = paths.join(output, runs.RUNS)
+    inside = [paths.join(root, name) for name in paths.list_names(root) if not name.startswith("_")]
+    folders = [output, root, *inside, *(paths.join(run, "_stages") for run in inside)]
+    found = [
+        paths.join(folder, name) for folder in folders for name in paths.list_names(folder) if TEMPORARY.fullmatch(name)
+    ]
+    for path in found:
+        paths.delete(path)
+    return found + _sweep_local(output)
+
+
+def _sweep_local(output: str) -> list[str]:
+    """Scratch directories on this machine."""
+    root, prefix = tempfile.gettempdir(), paths.local_prefix(output)
+    found = [os.path.join(root, name) for name in os.listdir(root) if name.startswith(prefix)]
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return found

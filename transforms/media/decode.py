@@ -1,0 +1,121 @@
+"""One media entry of a post -> its bytes -> arrays of the modalities it gives, or one typed error.
+
+The bytes are read in the worker and decoded in a process of its own (`transforms.media.sandbox`).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from transforms.media import audio_decode, image_decode, video
+from transforms.media.http_fetch import fetch, is_http
+from transforms.media.image_descriptors import image_features
+from transforms.media.media_files import MediaError, MediaLimits, kind_of, read_media, resolve_uri
+
+MEDIA_KINDS = ("image", "video", "audio")
+NO_MEMORY = "decoding takes more memory than --max_decode_mib"
+_LONGEST_SIDE = 2048
+
+
+class DecodeError(Exception):
+    """An entry that gives no sample: a reject code, a message without post content, and its kind where known."""
+
+    def __init__(self, code: str, message: str, kind: str | None = None) -> None:
+        super().__init__(code, message)
+        self.code, self.message, self.kind = code, message, kind
+
+
+class Medium(NamedTuple):
+    """What an entry claims to be, and its bytes; none where nobody wants what it may give."""
+
+    kind: str
+    data: bytes | None
+
+
+def read_entry(
+    entry: Mapping[str, str | None],
+    roots: Sequence[str],
+    hosts: Sequence[str],
+    limits: MediaLimits,
+    wanted: Collection[str],
+) -> Medium:
+    """Reads one media entry; not at all where its modalities are not `wanted`.
+
+    Raises:
+      DecodeError: its kind is not known, or it cannot be had.
+    """
+    kind = None
+    try:
+        uri = entry["uri"] or ""
+        kind = kind_of(entry["kind"], uri)
+        if kind not in wanted and not (kind == "video" and "audio" in wanted):
+            return Medium(kind, None)
+        if hosts and is_http(uri):
+            return Medium(kind, fetch(uri, hosts, limits))
+        return Medium(kind, read_media(resolve_uri(uri, roots), limits))
+    except MediaError as error:
+        raise DecodeError(error.code, error.message, kind) from error
+
+
+def decode_medium(kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[str, bool]) -> dict[str, np.ndarray]:
+    """The modalities that the bytes give, of those that are wanted; a clip's sound is one too.
+
+    Args:
+      kind: image, video or audio.
+      data: the bytes of the file.
+      limits: what it may cost.
+      wanted: modality -> whether its description is wanted ([width] float32) and not the decoded sample: a picture
+        ([h, w, 3] uint8 BGR) or a sound ([num_samples] float32). Of a clip there is only the description.
+
+    Raises:
+      MediaError: it gives none of them.
+    """
+    try:
+        if kind == "image":
+            return {"image": _picture(image_decode.decode_image(data, limits), wanted["image"])}
+        if kind == "audio":
+            return {"audio": audio_decode.read_audio(data, limits)}
+        return _decode_clip(data, limits, wanted)
+    except MediaError:
+        raise
+    except MemoryError as error:
+        raise MediaError("decoder_memory", NO_MEMORY) from error
+    except Exception as error:
+        if is_no_memory(error):
+            raise MediaError("decoder_memory", NO_MEMORY) from error
+        # Decoders raise what they like. Their words may hold content: only the type is told.
+        raise MediaError("media_failed", f"a decoder raised {type(error).__name__}") from error
+
+
+def is_no_memory(error: Exception) -> bool:
+    """Whether an error of OpenCV's is for want of memory: its own, or one of C++ that it passes on."""
+    return isinstance(error, cv2.error) and (error.code == cv2.Error.StsNoMem or "std::bad_alloc" in str(error))
+
+
+def _picture(picture: np.ndarray, described: bool) -> np.ndarray:
+    """Its description, or itself, no side longer than 2048 pixels (a strip of one pixel may have millions)."""
+    if described:
+        return image_features(picture)
+    height, width = (min(side, _LONGEST_SIDE) for side in picture.shape[:2])
+    return picture if picture.shape[:2] == (height, width) else cv2.resize(picture, (width, height))
+
+
+def _decode_clip(data: bytes, limits: MediaLimits, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """A clip's frames and its sound track; one of them is enough."""
+    found: dict[str, np.ndarray] = {}
+    failure: MediaError | None = None
+    if "video" in wanted:
+        try:
+            found["video"] = video.video_features(video.read_video(data, limits))
+        except MediaError as error:
+            failure = error
+    if "audio" in wanted:
+        try:
+            found["audio"] = audio_decode.read_audio(data, limits)
+        except MediaError as error:
+            failure = failure or error
+    if not found and failure is not None:
+        raise failure
+    return found

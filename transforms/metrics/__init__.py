@@ -1,0 +1,1 @@
+"""Metrics of rankings and of lists of recommendations. Imports `linalg`."""

@@ -1,0 +1,106 @@
+"""How good lists of posts are, a number for each user, and how sure the means over users are. Plain numpy.
+
+Binary relevance: a post is a target of a user or it is not. Means are over users who have a target; each user counts
+once, whatever the number of targets (on users with few, and the alternatives: Cañamares, Castells and Moffat
+2020, "Offline evaluation options for recommender systems").
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import scipy.sparse
+
+from transforms.metrics.top_k_metrics import ndcg, recall
+
+KS = (10, 20, 50)
+MEASURES = ("recall", "ndcg", "map", "hit_rate", "mrr")
+NUM_RESAMPLES = 1000
+# 95% of the resampled means lie between these.
+_PERCENTILES = (2.5, 97.5)
+_RESAMPLES_AT_ONCE = 20
+
+
+def hits_of(lists: np.ndarray, targets: scipy.sparse.csr_matrix) -> np.ndarray:
+    """Whether each entry of a list is a target of its user: [n, k] bool.
+
+    Args:
+      lists: [n, k] int, columns of `targets`, -1 where a list is shorter.
+      targets: [n, p], anything but 0 is a target.
+    """
+    entries = targets.tocoo()
+    codes = np.sort(entries.row.astype(np.int64) * targets.shape[1] + entries.col)
+    wanted = np.arange(len(lists), dtype=np.int64)[:, None] * targets.shape[1] + lists
+    place = np.minimum(np.searchsorted(codes, wanted), max(len(codes) - 1, 0))
+    return (codes[place] == wanted) & (lists >= 0) if len(codes) else np.zeros(lists.shape, bool)
+
+
+def average_precision(hits: np.ndarray, num_targets: np.ndarray) -> np.ndarray:
+    """Mean over the targets of the precision where each is found: [n] float64, 0 where there is no target.
+
+    Divided by min(targets, k), so that a perfect list has 1 (Manning, Raghavan and Schütze 2008, section 8.4, cut at
+    k). Args: as of `metrics.recall`.
+    """
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    found: np.ndarray = (precision * hits).sum(axis=1) / np.maximum(np.minimum(num_targets, hits.shape[1]), 1)
+    return found
+
+
+def hit_rate(hits: np.ndarray) -> np.ndarray:
+    """1 where there is any hit: [n] float64."""
+    return np.asarray(hits.any(axis=1), np.float64)
+
+
+def reciprocal_rank(hits: np.ndarray) -> np.ndarray:
+    """1 / the place (from 1) of the first hit, 0 where there is none (Voorhees 1999): [n] float64."""
+    return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1.0), 0.0)
+
+
+def names(ks: Sequence[int] = KS) -> list[str]:
+    """The names of what `per_user` gives, in its order: recall@10, ..., mrr@50."""
+    return [f"{measure}@{k}" for measure in MEASURES for k in ks]
+
+
+def per_user(hits: np.ndarray, num_targets: np.ndarray, ks: Sequence[int] = KS) -> np.ndarray:
+    """All measures at all k: [n, len(names(ks))] float64.
+
+    Args:
+      hits: [n, at least the largest k] bool.
+      num_targets: [n], at least 1 for a number that means something.
+    """
+    columns = []
+    for measure in MEASURES:
+        for k in ks:
+            best = hits[:, :k]
+            columns.append(
+                {
+                    "recall": lambda best=best: recall(best, num_targets),
+                    "ndcg": lambda best=best: ndcg(best, num_targets),
+                    "map": lambda best=best: average_precision(best, num_targets),
+                    "hit_rate": lambda best=best: hit_rate(best),
+                    "mrr": lambda best=best: reciprocal_rank(best),
+                }[measure]()
+            )
+    return np.stack(columns, axis=1)
+
+
+def bootstrap(values: np.ndarray, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
+    """95% confidence intervals of the means of columns: (low [m], high [m]) float64.
+
+    The percentile bootstrap over users (Efron and Tibshirani 1993, chapter 13; Sakai 2006 for retrieval). All columns
+    see the same resamples, so that the interval of a difference is that of the differences.
+
+    Args:
+      values: [n, m], a row a user; n at least 1.
+    """
+    means = np.concatenate([weights @ values for weights in _resamples(len(values), seed, num_resamples)])
+    low, high = np.percentile(means, _PERCENTILES, axis=0)
+    return low, high
+
+
+def _resamples(num_users: int, seed: int, num_resamples: int) -> Iterator[np.ndarray]:
+    """The share of each user in each resample: blocks of [b, num_users] float64, rows of sum 1."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, num_resamples, _RESAMPLES_AT_ONCE):
+        rows = min(_RESAMPLES_AT_ONCE, num_resamples - start)
+        drawn = rng.integers(num_users, size=(rows, num_users)) + np.arange(rows)[:, None] * num_users
+        yield np.bincount(drawn.ravel(), minlength=rows * num_users).reshape(rows, num_users) / num_users

@@ -1,0 +1,1 @@
+"""Exact top-K by inner product over a catalog of any size. Imports `tables`, `linalg`."""

@@ -1,0 +1,244 @@
+"""Cells of the catalogue: posts that are alike lie together on disk, so that a search may leave out the others.
+
+The cells are those of k-means (Lloyd 1982) on a sample, in the basis in which distances bound differences of scores
+well (`pruning.balance`; in the plain vectors such bounds say nothing). A part of the catalogue is a range of cells that
+are near each other. How a search goes by them is told in `transforms.search.regions`.
+"""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import AsSingleton
+from scipy.cluster.vq import kmeans2
+
+from transforms.linalg import runs
+from transforms.search import upper_bounds
+from transforms.tables import arrays, blocks, parquet, schemas, shuffle
+
+# A smaller catalogue is looked through as a whole.
+MIN_POSTS = 1 << 16
+# Cells for the root of the number of posts: with few a query looks at many posts, with many at many centres.
+_CELLS_A_ROOT = 3
+_MAX_CELLS = 1 << 14
+# Numbers of a vector, in that basis, by which cells are made.
+_CELL_WIDTH = 64
+# Numbers that bound scores. By 64 of 321, ten times as many posts as a list has may reach its end; by 128, three times.
+_BOUND_SHARE = 0.4
+_SAMPLED_POSTS_A_CELL = 16
+# Users, and posts, by which the basis is found.
+_BALANCED_BY = 1 << 14
+_ROUNDS = 8
+_ROWS_AT_ONCE = 8192
+_FILES = ("to_query", "to_post", "mean", "centres", "shares")
+
+
+def choose_num_cells(num_posts: int) -> int:
+    """How many cells a catalogue has; 0 where it is too small to be cut."""
+    return min(_CELLS_A_ROOT * math.isqrt(num_posts), _MAX_CELLS) if num_posts >= MIN_POSTS else 0
+
+
+class Cells(NamedTuple):
+    """What tells the cell of a post.
+
+    Attributes:
+      basis: of `pruning.balance`, for users and posts.
+      centres: [num_cells, w] float32, in the order in which cells lie on disk.
+      shares: [num_cells + 1] float64, how much of the catalogue each has; the last is that of posts without embedding.
+    """
+
+    basis: upper_bounds.Basis
+    centres: np.ndarray
+    shares: np.ndarray
+
+    def assign(self, embeddings: np.ndarray) -> np.ndarray:
+        """The cell of each post, [n, d] float32: [n] int32; num_cells where there is no embedding."""
+        cell = np.empty(len(embeddings), np.int32)
+        for start in range(0, len(embeddings), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            cell[rows] = _nearest(_leading(embeddings[rows], self.basis, self.centres.shape[1]), self.centres)
+        cell[~embeddings.any(axis=1)] = len(self.centres)
+        return cell
+
+    def parts(self, cell: np.ndarray, post_id: pa.Array, num_parts: int) -> np.ndarray:
+        """The part of each post, [n] int32: a range of cells each, all about as large.
+
+        A cell that is larger than a part goes into several, by a hash of the id.
+        """
+        starts = np.cumsum(self.shares) - self.shares
+        spread = blocks.stable_hash(post_id).astype(np.float64) / 2.0**64
+        place = starts[cell] + spread * self.shares[cell]
+        return np.minimum(place * num_parts, num_parts - 1).astype(np.int32)
+
+
+def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
+    """Finds the cells by a sample of item_embeddings/ and user_embeddings/, writes them, and gives the directory.
+
+    Held are 16 posts a cell, some thousand users, and a part. The parts of both tables are made by a hash of the id,
+    so that any few are like all.
+    """
+    sample = _some_rows(items_dir, _SAMPLED_POSTS_A_CELL * num_cells)
+    known = sample.any(axis=1)
+    users, posts = _some_rows(users_dir, _BALANCED_BY), _evenly(sample[known], _BALANCED_BY)
+    basis = (
+        upper_bounds.balance(users, posts)
+        or upper_bounds.balance(posts, posts)
+        or upper_bounds.unchanged(sample.shape[1])
+    )
+    turned = _leading(sample[known], basis, _CELL_WIDTH)
+    centres = _centres(turned, num_cells)
+    centres = centres[_near_each_other(centres)]
+    counts = np.bincount(_nearest(turned, centres), minlength=len(centres))
+    shares = np.append(counts, len(sample) - known.sum()) / max(len(sample), 1)
+    for name, values in zip(_FILES, (*basis[:3], centres, shares), strict=True):
+        arrays.save(FileSystems.join(directory, f"{name}.npy"), values)
+    return directory
+
+
+def read(directory: str) -> Cells:
+    """What `fit` wrote."""
+    to_query, to_post, mean, centres, shares = (
+        np.array(arrays.load(FileSystems.join(directory, f"{name}.npy"))) for name in _FILES
+    )
+    return Cells(upper_bounds.basis_of(to_query, to_post, mean), centres, shares)
+
+
+def _some_rows(directory: str, num_rows: int) -> np.ndarray:
+    """Embeddings of at most `num_rows`, evenly from as few parts as have so many."""
+    found: list[np.ndarray] = []
+    for path in parquet.list_files(directory):
+        found.append(blocks.vectors_to_numpy(parquet.read_file(path, ["embedding"]).column("embedding")))
+        if sum(map(len, found)) >= num_rows:
+            break
+    return _evenly(np.concatenate(found), num_rows)
+
+
+def _evenly(rows: np.ndarray, num_rows: int) -> np.ndarray:
+    return rows[np.linspace(0, len(rows), num_rows, endpoint=False).astype(np.int64)] if len(rows) > num_rows else rows
+
+
+def _leading(embeddings: np.ndarray, basis: upper_bounds.Basis, width: int) -> np.ndarray:
+    """The leading numbers of posts in the basis: [n, width] float32."""
+    turned: np.ndarray = (embeddings - basis.mean.astype(np.float32)) @ basis.to_post[:, :width].astype(np.float32)
+    return turned
+
+
+def _centres(turned: np.ndarray, num_cells: int) -> np.ndarray:
+    """Centres of k-means, [at most num_cells, w] float32; at least one."""
+    if len(turned) <= num_cells:
+        return turned if len(turned) else np.zeros((1, turned.shape[1]), np.float32)
+    with warnings.catch_warnings():
+        # A cell that loses all its posts stays where it was: no harm.
+        warnings.simplefilter("ignore", UserWarning)
+        centres: np.ndarray = kmeans2(turned, num_cells, iter=_ROUNDS, minit="points", seed=0)[0]
+    return centres
+
+
+def _nearest(turned: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    half_squares = np.einsum("ij,ij->i", centres, centres) / 2
+    nearest = [
+        (turned[start : start + _ROWS_AT_ONCE] @ centres.T - half_squares).argmax(axis=1)
+        for start in range(0, len(turned), _ROWS_AT_ONCE)
+    ]
+    return np.concatenate([np.empty(0, np.int64), *nearest])
+
+
+def _near_each_other(centres: np.ndarray) -> np.ndarray:
+    """An order in which centres that follow each other are near each other: [num_cells] int64.
+
+    They are halved along the number that spreads most, again and again (a k-d tree, Bentley 1975).
+    """
+    ordered, waiting = [], [np.arange(len(centres))]
+    while waiting:
+        some = waiting.pop()
+        if len(some) < 3:
+            ordered.append(some)
+            continue
+        axis = np.ptp(centres[some], axis=0).argmax()
+        some = some[np.argsort(centres[some, axis], kind="stable")]
+        waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
+    return np.concatenate(ordered)
+
+
+def leading_width(width: int) -> int:
+    """How many numbers bound a post's scores: the leading ones of `width`, and the length of the others."""
+    return min(width, max(_CELL_WIDTH, 32 * round(_BOUND_SHARE * width / 32))) + 1
+
+
+class Ordered(NamedTuple):
+    """What `OrderByCell` makes.
+
+    Attributes:
+      parts: the catalogue, each post with the numbers `leading`, in the basis of the cells.
+      regions: of each part a block of schemas.regions.
+    """
+
+    parts: beam.PCollection[tuple[int, pa.RecordBatch]]
+    regions: beam.PCollection[tuple[int, pa.RecordBatch]]
+
+
+@dataclasses.dataclass
+class OrderByCell(beam.PTransform):
+    """(part, block of schemas.candidates) -> the same posts in other parts, sorted by cell and id, and their regions.
+
+    Attributes:
+      cells: one directory, that `fit` wrote.
+      num_parts: parts to come.
+    """
+
+    cells: beam.PCollection[str]
+    num_parts: int
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        shuffle.check_num_parts(self.num_parts)
+
+    def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Ordered:
+        directory = AsSingleton(self.cells)
+        described = (
+            parts
+            | "FindCell" >> beam.Map(_with_cell, directory, num_parts=self.num_parts)
+            | "ByCell" >> shuffle.GroupBlocks("part", self.num_parts)
+            | "Sort" >> beam.MapTuple(lambda part, block: (part, blocks.sort(block, "cell", "post_id")))
+            | "Describe" >> beam.FlatMap(_describe, directory).with_outputs("regions", main="parts")
+        )
+        return Ordered(described.parts, described.regions)
+
+
+def _with_cell(numbered: tuple[int, pa.RecordBatch], directory: str, num_parts: int) -> pa.RecordBatch:
+    _, block = numbered
+    found = read(directory)
+    cell = found.assign(blocks.vectors_to_numpy(block.column("embedding")))
+    part = found.parts(cell, block.column("post_id"), num_parts)
+    return block.append_column("cell", pa.array(cell)).append_column("part", pa.array(part))
+
+
+def _describe(numbered: tuple[int, pa.RecordBatch], directory: str) -> Iterator[Any]:
+    """The part with what bounds each post, and the runs of posts of one cell: how far they are from their centre."""
+    part, block = numbered
+    basis = read(directory).basis
+    cell = block.column("cell").to_numpy()
+    starts = runs.starts_of(cell)
+    stops = np.append(starts[1:], len(cell))
+    embeddings = blocks.vectors_to_numpy(block.column("embedding"))
+    width = embeddings.shape[1]
+    leading = np.empty((len(cell), leading_width(width)), np.float32)
+    centre = np.empty((len(starts), width), np.float32)
+    radius, spread = np.empty(len(starts)), np.empty(len(starts))
+    for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        centred = embeddings[start:stop].astype(np.float64) - basis.mean
+        turned = centred @ basis.to_post
+        leading[start:stop] = upper_bounds.leading(turned, leading.shape[1] - 1)
+        centre[i] = turned.mean(axis=0)
+        radius[i] = np.linalg.norm(turned - centre[i], axis=1).max()
+        spread[i] = np.linalg.norm(centred, axis=1).max()
+    yield part, block.drop_columns(["cell", "part"]).append_column("leading", blocks.numpy_to_vectors(leading))
+    columns = [pa.array(starts), pa.array(stops - starts), pa.array(cell[starts]), blocks.numpy_to_vectors(centre)]
+    found = pa.RecordBatch.from_arrays([*columns, pa.array(radius), pa.array(spread)], schema=schemas.regions(width))
+    yield beam.pvalue.TaggedOutput("regions", (part, found))

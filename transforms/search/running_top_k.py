@@ -1,0 +1,286 @@
+"""The k best posts so far of many queries, found tile by tile: a product, what can win of it, now and then a merge.
+
+Rows of queries and columns of a tile are looked at in any order, by several threads: how much a post has to score may
+lag behind, which costs time and changes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.linalg import runs, selection
+from transforms.search import bfloat16
+from transforms.search.scored_tile import Places, PreparedTile
+from transforms.search.surviving_posts import Kept
+
+# Rows that are worked on together: what they need of a tile's scores stays in the processor's cache.
+_QUERY_ROWS = 512
+# Of scores of them that are held at a time where all of a tile are looked at at once: less than 32 MiB, which malloc
+# would take from the system anew each time.
+_SCORE_BYTES = 24 << 20
+# The scores of so many posts at once stay in the processor's cache until they have been looked through.
+_COLUMNS = 512
+# Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
+_MERGE_SHARE = 0.5
+# Numbers of pending entries that differ by less are alike.
+_FEW = 16
+
+
+class _Pending(NamedTuple):
+    """Pairs of query and post: row [m] int64, exact score [m] float32, number of the post [m] int64."""
+
+    row: np.ndarray
+    score: np.ndarray
+    number: np.ndarray
+
+    def take(self, entries: np.ndarray) -> "_Pending":
+        return _Pending(self.row[entries], self.score[entries], self.number[entries])
+
+
+class Entries(NamedTuple):
+    """Pairs of query and post: row [m] int64, column of the tile [m] int64, exact score [m] float32.
+
+    `in_vain` tells that a first look was taken and said nothing.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    score: np.ndarray
+    in_vain: bool
+
+
+def in_blocks(rows: np.ndarray, num_columns: int = 1, item_bytes: int = 4) -> Iterator[np.ndarray]:
+    """Rows in blocks that are worth being worked on together, when they look at so many columns at once."""
+    size = _QUERY_ROWS
+    while size > 1 and size * num_columns * item_bytes > _SCORE_BYTES:
+        size //= 2
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+class Best:
+    """The k best so far of some queries, and those that came after the last merge."""
+
+    def __init__(self, num_queries: int, k: int, cap: int | None) -> None:
+        self._k, self._cap = k, cap
+        self._score = np.full((num_queries, k), -np.inf, np.float32)
+        self._number = np.full((num_queries, k), -1, np.int64)
+        # What k posts are known to reach: at least the k-th score of the last merge.
+        self._floor = np.full(num_queries, -np.inf, np.float32)
+        self._pending: list[_Pending] = []
+
+    def expect(self, floor: np.ndarray) -> None:
+        """From now on only posts count that score at least so much, [n] float32; k of each query must be to come."""
+        self._floor = floor
+
+    @property
+    def floor(self) -> np.ndarray:
+        """What k posts of each query reach: [n] float32, -inf where so many are not known yet."""
+        return self._floor
+
+    def scan(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Entries:
+        """What can win among these columns of a tile, of these rows of the queries ([m] int64, ascending)."""
+        # Who looks at a part of a tile knows by bounds that the rest cannot matter.
+        slack = tile.rounded_error if columns == slice(0, tile.num_posts) else None
+        glanced = self._glanced(tile, slack[rows], rows) if slack is not None else None
+        place, column = glanced or self._surviving(tile, rows, columns)
+        score = tile.exact(rows, place, column)
+        wins = np.flatnonzero(score >= self._floor[rows][place])
+        return Entries(rows[place[wins]], column[wins], score[wins], slack is not None and glanced is None)
+
+    def _surviving(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Places:
+        """What can win by a product or bound of float32: [m] place in `rows`, [m] column."""
+        found = list(self._survivors(tile, rows, columns))
+        place, column, score = (np.concatenate([entry[i] for entry in found]) for i in range(3))
+        if self._cap is not None and len(place) > 4 * self._k * len(rows):
+            slack = 2 * tile.error[rows]
+            keep = selection.within_cap(place, tile.authors[column], score, self._cap, slack)
+            place, column = place[keep], column[keep]
+        return place, column
+
+    def _survivors(
+        self, tile: PreparedTile, rows: np.ndarray, columns: slice
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Entries that are not clearly below the k-th score: ([m] place in `rows`, [m] column, [m] score or bound)."""
+        bound = self._floor[rows] - tile.slack[rows]
+        unbound = np.flatnonzero(np.isneginf(bound))
+        # Rows without a k-th score take it from the tile, so that they have to see all of it at once.
+        step = columns.stop - columns.start if len(unbound) else _COLUMNS
+        for start, scores in tile.products(rows, columns, step):
+            if len(unbound):
+                reached = self._reached(scores, unbound, tile, rows[unbound], start)
+                self._floor[rows[unbound]] = reached
+                bound[unbound] = reached
+            place, column = selection.survivors(scores, _at_least_lowest(bound))
+            yield place, column + start, scores[place, column]
+
+    def _glanced(self, tile: PreparedTile, slack: np.ndarray, rows: np.ndarray) -> Places | None:
+        """Like `_surviving`, by a first look at all of a tile; None where what is to be reached is hardly positive.
+
+        Args:
+          tile: with a first look.
+          slack: [m] float64, how far it can be from the exact scores.
+          rows: [m] int64.
+        """
+        bound = self._floor[rows] - slack
+        unbound = np.flatnonzero(np.isneginf(bound))
+        bits, excluded = tile.glance(rows)
+        reached = bfloat16.least(selection.reached_by(bits, self._k, excluded)) - slack if len(unbound) else bound
+        bound[unbound] = reached[unbound] - slack[unbound]
+        if bound.min(initial=np.inf) < bfloat16.SMALLEST:
+            return None
+        self._floor[rows[unbound]] = selection.round_down(reached[unbound])
+        reach = bits >= bfloat16.bits_below(selection.round_down(bound))[:, None]
+        reach[excluded] = False
+        return selection.where(reach)
+
+    def _reached(
+        self, scores: np.ndarray, unbound: np.ndarray, tile: PreparedTile, rows: np.ndarray, start: int
+    ) -> np.ndarray:
+        """What k posts of the tile reach at least, for rows that have no k-th score yet: [len(unbound)] float32."""
+        best = scores if len(unbound) == len(scores) else scores[unbound]
+        if self._cap is None:
+            reached = selection.reached_by(best, self._k)
+        else:
+            enough = _at_least_lowest(selection.reached_by(best, min(best.shape[1], 4 * self._k)))
+            row, column = selection.survivors(best, enough)
+            score = best[row, column]
+            author = tile.authors[start + column]
+            group = row * (int(tile.authors.max()) + 1) + author
+            capped = selection.rank_in_group(group, score, column, lambda columns: pa.array(columns)) < self._cap
+            (matrix,) = selection.to_matrix(row[capped], (score[capped],), len(unbound), (-np.inf,))
+            reached = selection.kth_largest(matrix, self._k)
+        return selection.round_down(reached - 2 * tile.error[rows])
+
+    def add(self, entries: Entries, first: int) -> None:
+        """Takes what `scan` gave of a tile whose first post has the number `first`."""
+        if len(entries.row):
+            self._pending.append(_Pending(entries.row, entries.score, entries.column + first))
+
+    def merge_if_due(self, kept: Kept, pool: futures.Executor) -> None:
+        """Merges when as many are pending as are held, or half as many."""
+        if sum(len(row) for row, _, _ in self._pending) >= _MERGE_SHARE * self._score.size:
+            self.merge(kept, pool)
+
+    def merge(self, kept: Kept, pool: futures.Executor) -> None:
+        """Takes the pending entries in and finds the new k-th scores."""
+        for _ in pool.map(lambda entries: self._merge_block(entries, kept), self._take_blocks()):
+            pass
+
+    def _take_blocks(self) -> list[_Pending]:
+        """What is pending, in blocks that have no row in common, sorted by row."""
+        pending, self._pending = self._pending, []
+        if not all(row[0] // _QUERY_ROWS == row[-1] // _QUERY_ROWS for row, _, _ in pending):
+            everything = self._sorted(pending)
+            cuts = np.searchsorted(everything.row, np.arange(_QUERY_ROWS, len(self._score), _QUERY_ROWS))
+            pieces = zip(*(np.split(values, cuts) for values in everything), strict=True)
+            return [_Pending(*piece) for piece in pieces if len(piece[0])]
+        blocks: dict[int, list[_Pending]] = {}
+        for entries in pending:
+            blocks.setdefault(int(entries.row[0]) // _QUERY_ROWS, []).append(entries)
+        return [self._sorted(block) for block in blocks.values()]
+
+    def _sorted(self, pending: Sequence[_Pending]) -> _Pending:
+        entries = _Pending(*(np.concatenate(values) for values in zip(*pending, strict=True)))
+        # Numbers of 16 bits are sorted in linear time (numpy's radix sort).
+        row = entries.row.astype(np.uint16) if len(self._score) <= 1 << 16 else entries.row
+        return entries.take(np.argsort(row, kind="stable"))
+
+    def _merge_block(self, entries: _Pending, kept: Kept) -> None:
+        starts = runs.starts_of(entries.row)
+        counts = runs.sizes_of(starts, len(entries.row))
+        for some in _alike(counts):
+            place = np.repeat(np.arange(len(some)), counts[some])
+            merged = entries.take(starts[some][place] + runs.places_in(counts[some]))
+            self._merge_rows(entries.row[starts[some]], place, merged.score, merged.number, kept)
+
+    def _merge_rows(
+        self, rows: np.ndarray, place: np.ndarray, score: np.ndarray, number: np.ndarray, kept: Kept
+    ) -> None:
+        """Merges what is pending of some rows, [r]; `place` [m] in these is ascending."""
+        new_score, new_number = selection.to_matrix(place, (score, number), len(rows), (-np.inf, -1))
+        score = np.concatenate([self._score[rows], new_score], axis=1)
+        number = np.concatenate([self._number[rows], new_number], axis=1)
+        if self._cap is not None:
+            _drop_over_cap(score, number, self._cap, kept)
+        best = np.argpartition(score, score.shape[1] - self._k, axis=1)[:, -self._k :]
+        best_score, best_number = np.take_along_axis(score, best, 1), np.take_along_axis(number, best, 1)
+        kth = best_score.min(axis=1)
+        self._break_ties(best_score, best_number, score, number, kth, kept)
+        self._score[rows], self._number[rows] = best_score, best_number
+        self._floor[rows] = np.maximum(self._floor[rows], kth)
+
+    def _break_ties(
+        self,
+        best_score: np.ndarray,
+        best_number: np.ndarray,
+        score: np.ndarray,
+        number: np.ndarray,
+        kth: np.ndarray,
+        kept: Kept,
+    ) -> None:
+        """Where more than k entries reach the k-th score, takes those with the smallest ids among the tied."""
+        reach = (score >= kth[:, None]) & (score > -np.inf)
+        tied = np.flatnonzero(reach.sum(axis=1) > self._k)
+        if len(tied):
+            row, column = np.nonzero(reach[tied])
+            entries = score[tied][row, column], number[tied][row, column]
+            first = selection.rank_in_group(row, *entries, kept.ids_of) < self._k
+            best_score[tied] = entries[0][first].reshape(len(tied), self._k)
+            best_number[tied] = entries[1][first].reshape(len(tied), self._k)
+
+    def ranked(self, kept: Kept, pool: futures.Executor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(query, rank from 1, score, row of the kept posts), by query and rank, when there is nothing more to come."""
+        self.merge(kept, pool)
+        found = list(pool.map(lambda rows: self._ranked_rows(rows, kept), in_blocks(np.arange(len(self._floor)))))
+        nothing = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64)
+        query, rank, score, place = (np.concatenate(values) for values in zip(nothing, *found, strict=True))
+        return query, rank, score, place
+
+    def _ranked_rows(self, rows: np.ndarray, kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        order = np.argsort(-self._score[rows], axis=1)
+        score = np.take_along_axis(self._score[rows], order, 1)
+        number = np.take_along_axis(self._number[rows], order, 1)
+        found = score > -np.inf
+        tied = np.flatnonzero(((score[:, 1:] == score[:, :-1]) & found[:, 1:]).any(axis=1))
+        row, column = np.nonzero(found[tied])
+        entries = tied[row], column
+        rank = selection.rank_in_group(row, score[entries], number[entries], kept.ids_of)
+        number[tied[row], rank] = number[entries]
+        row, column = np.nonzero(found)
+        return rows[row], (column + 1).astype(np.int32), score[row, column], kept.places(number[row, column])
+
+    def numbers(self) -> Iterator[np.ndarray]:
+        """The posts that are still in the race, some of them repeatedly."""
+        yield self._number[self._number >= 0]
+        for _, _, number in self._pending:
+            yield number
+
+
+def _alike(counts: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows with about as many entries together, so that one with very many does not make the matrix of others wide."""
+    order = np.argsort(counts, kind="stable")
+    counts = counts[order]
+    start = 0
+    while start < len(order):
+        about = int(np.searchsorted(counts, 2 * counts[start] + _FEW, side="right"))
+        stop = min(start + _QUERY_ROWS, about)
+        yield order[start:stop]
+        start = stop
+
+
+def _drop_over_cap(score: np.ndarray, number: np.ndarray, cap: int, kept: Kept) -> None:
+    row, column = np.nonzero(score > -np.inf)
+    entries = score[row, column], number[row, column]
+    authors = kept.authors_of(entries[1])
+    group = row * (int(authors.max(initial=0)) + 1) + authors
+    over = selection.rank_in_group(group, *entries, kept.ids_of) >= cap
+    score[row[over], column[over]] = -np.inf
+
+
+def _at_least_lowest(bound: np.ndarray) -> np.ndarray:
+    """The bounds, rounded down to float32 and finite: what is excluded has -inf and is below every bound."""
+    return selection.round_down(np.maximum(bound, selection.LOWEST))

@@ -1,0 +1,128 @@
+"""A tile of posts with what many queries need of it, and the ways in which their scores are looked at.
+
+Exactly, by products of float32, by upper bounds from few numbers (`transforms.search.upper_bounds`), or first by
+products of bfloat16 (`transforms.search.bfloat16`).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from transforms.linalg import selection
+from transforms.search import bfloat16, upper_bounds
+from transforms.search.catalog import Tile, TileExclusions
+from transforms.search.surviving_posts import author_codes
+
+# Pairs whose vectors are gathered for a product in float64 at a time: they stay in the processor's cache.
+_RESCORED_AT_ONCE = 512
+
+# Rows and columns of a matrix of scores.
+Places = tuple[np.ndarray, np.ndarray]
+
+
+class Queries:
+    """The queries of a top-K, and how their scores are looked at.
+
+    Args:
+      vectors: [n, d] float32.
+      capped: whether there is a limit for each author.
+
+    Attributes:
+      norms: [n] float64.
+      bounded: if any, bounds are looked at instead of scores.
+      rounded: if any and there are no bounds, scores are first looked at in bfloat16. There may be no cap.
+    """
+
+    def __init__(self, vectors: np.ndarray, capped: bool) -> None:
+        self.vectors = np.ascontiguousarray(vectors, np.float32)
+        self.capped = capped
+        self.norms = selection.norms(self.vectors)
+        self.bounded: upper_bounds.Bounded | None = None
+        self.rounded: bfloat16.Rounded | None = None
+
+
+class PreparedTile:
+    """A tile with what all queries need of it, computed once.
+
+    Attributes:
+      num_posts: how many.
+      authors: a number for each post's author where there is a cap, [num_posts] int64.
+      slack: [n] float64, how much less than the k-th score a product may be and its post still win.
+      error: [n] float64, how far a float32 score can be from the exact one.
+      rounded_error: [n] float64, how far a first look can be from the exact scores; None where there is none.
+    """
+
+    def __init__(
+        self,
+        tile: Tile,
+        exclusions: TileExclusions,
+        queries: Queries,
+        max_norm: float,
+        bounded: upper_bounds.Bounded | None = None,
+    ) -> None:
+        self._vectors, self._exclusions, self._exact_queries = tile.vectors, exclusions, queries.vectors
+        self.num_posts = len(tile.post_id)
+        self.authors = author_codes(tile.author_id) if queries.capped else np.empty(0, np.int64)
+        self.error = selection.score_error(tile.vectors.shape[1], queries.norms, max_norm)
+        self.rounded_error: np.ndarray | None = None
+        if queries.bounded is not None:
+            bounded = bounded or upper_bounds.bound_posts(tile.vectors, queries.bounded.basis)
+            self._queries, self.slack = queries.bounded.vectors, upper_bounds.error(queries.bounded, bounded)
+            self._posts = bounded.vectors
+            return
+        self._queries, self.slack, self._posts = queries.vectors, 2 * self.error, tile.vectors
+        if queries.rounded is not None:
+            posts = bfloat16.rounded(tile.vectors)
+            self._rounded_queries, self._rounded_posts = queries.rounded.bits, bfloat16.tensor(posts.bits)
+            self.rounded_error = bfloat16.error(queries.rounded, posts)
+
+    def products(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """What queries score with `step` columns at a time, and the first of these; -inf for what is excluded.
+
+        Args:
+          rows: [m] int64, ascending.
+          columns: of the tile.
+        """
+        queries = self._queries.take(rows, axis=0)
+        for part, excluded in self._steps(rows, columns, step):
+            scores = queries @ self._posts[part].T
+            scores[excluded] = -np.inf
+            yield part.start, scores
+
+    def glance(self, rows: np.ndarray) -> tuple[np.ndarray, Places]:
+        """The bits of bfloat16 of what queries score with all columns, [m, num_posts] int16, and what is excluded.
+
+        There has to be `rounded_error`.
+        """
+        bits = bfloat16.products(bfloat16.tensor(self._rounded_queries[rows]), self._rounded_posts)
+        return bits, self._exclusions.pairs(rows, slice(0, self.num_posts))
+
+    def _steps(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[slice, Places]]:
+        """Some columns at a time, and what is excluded of these: places in `rows`, places among the columns."""
+        excluded_row, excluded_column = self._exclusions.pairs(rows, columns)
+        for start in range(columns.start, columns.stop, step):
+            stop = min(start + step, columns.stop)
+            low, high = np.searchsorted(excluded_column, [start, stop])
+            yield slice(start, stop), (excluded_row[low:high], excluded_column[low:high] - start)
+
+    def at_least(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """What exact scores are at least, of [m, c] products of these queries: [m, c] float32."""
+        return selection.round_down(scores - self.error[rows, None])
+
+    def exact(self, rows: np.ndarray, place: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """The scores of pairs in float64, rounded: [m] float32.
+
+        Args:
+          rows: of the queries.
+          place: [m] int64, places in `rows`.
+          column: [m] int64, of the tile.
+        """
+        if len(place) < len(rows):
+            rows, place = rows[place], np.arange(len(place))
+        queries = self._exact_queries.take(rows, axis=0).astype(np.float64)
+        scores = np.empty(len(place), np.float32)
+        for start in range(0, len(place), _RESCORED_AT_ONCE):
+            part = slice(start, start + _RESCORED_AT_ONCE)
+            posts = self._vectors.take(column[part], axis=0).astype(np.float64)
+            scores[part] = np.vecdot(queries.take(place[part], axis=0), posts)
+        return scores

@@ -1,0 +1,338 @@
+"""Primitive 3, top-K: blocks of queries times tiles of posts, one matrix product a tile, only what can win is kept.
+
+The tiles are streamed, so memory does not grow with the catalogue. A float32 product finds what can be among the k
+best (what is nearer to the k-th score than float32 errs stays), and the survivors' scores are computed anew in float64
+and rounded to float32. Where it pays, bounds from few numbers or products of bfloat16 take the place of that product.
+So neither the sizes of tiles and blocks nor the library that multiplies shows in the result.
+"""
+
+import concurrent.futures
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.linalg import blas, runs, selection
+from transforms.search import bfloat16, upper_bounds
+from transforms.search.catalog import Catalogue, Eligibility, Exclusions, Tile
+from transforms.search.lower_bounds import Floors, best_of
+from transforms.search.regions import Regions, Visits
+from transforms.search.running_top_k import Best, in_blocks
+from transforms.search.scored_tile import PreparedTile, Queries
+from transforms.search.surviving_posts import Kept
+from transforms.tables import blocks, parquet, schemas, threads
+
+TILE_ROWS = parquet.READ_OFTEN.row_group_rows
+# The first tile of all is so many in one: the more posts tell what there is to beat, the fewer survive after it.
+_FIRST_TILES = 4
+# A first look at scores pays from so many queries on.
+_GLANCING_QUERIES = 128
+# Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.
+_PRUNED_QUERIES = 1024
+_CHOOSE_AGAIN = 4
+_ALMOST_ALL = 0.5
+# So many threads more where some wait for TensorFlow's.
+_WAITING = 2
+_COLUMNS = [name for name in schemas.candidates(1, 1).names if name != "profile"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """The posts of every query, by query and rank.
+
+    Attributes:
+      query: [m] int64, ascending.
+      rank: [m] int32, from 1 without gaps within a query.
+      score: [m] float32, the inner product; as `top_k` makes it, descending within a query, ties by post_id.
+      item: [m] int64, row of `items`.
+      items: the posts that were ranked.
+    """
+
+    query: np.ndarray
+    rank: np.ndarray
+    score: np.ndarray
+    item: np.ndarray
+    items: Tile
+
+    @property
+    def post_id(self) -> pa.Array:
+        """The post of each entry: [m] string."""
+        return self.items.post_id.take(pa.array(self.item))
+
+    def take(self, entries: np.ndarray) -> "Ranked":
+        """These entries, in their order, ranked by it; those of a query have to stand together."""
+        query = self.query[entries]
+        return Ranked(query, rank_by_order(query), self.score[entries], self.item[entries], self.items)
+
+
+def rank_by_order(query: np.ndarray) -> np.ndarray:
+    """The place of every entry among those of its query, [m] int32 from 1; equal queries stand together."""
+    return (runs.places_in_runs(query) + 1).astype(np.int32)
+
+
+def top_k(
+    queries: np.ndarray,
+    candidates: Iterable[pa.RecordBatch],
+    k: int,
+    *,
+    eligibility: Eligibility,
+    exclusions: Exclusions | None = None,
+    max_per_author: int | None = None,
+    column: str = "embedding",
+    with_vectors: bool = True,
+    num_threads: int = 1,
+) -> Ranked:
+    """The k eligible candidates with the largest inner product with each query (fewer where fewer are eligible).
+
+    Args:
+      queries: [n, d] float32.
+      candidates: blocks of schemas.candidates, streamed once.
+      k: how many a query.
+      eligibility: which candidates anybody may be shown.
+      exclusions: which pairs of query and candidate are left out besides.
+      max_per_author: at most so many posts of one author a query; posts without an author count as nobody's.
+      column: what a query is multiplied with; "popularity" makes it a vector of one number.
+      with_vectors: whether `items` has the posts' vectors, which are most of what is held.
+      num_threads: threads that work on rows of the queries side by side.
+
+    Raises:
+      ValueError: k or max_per_author is less than 1.
+    """
+    with _Search(queries, k, exclusions, max_per_author, with_vectors, num_threads) as search:
+        for block in _in_tiles(candidates, eligibility):
+            search.scan(Tile.of(block, column))
+        return search.finish()
+
+
+def _in_tiles(candidates: Iterable[pa.RecordBatch], eligibility: Eligibility) -> Iterator[pa.RecordBatch]:
+    """The eligible ones, in blocks that are worth being looked at as one."""
+    held: list[pa.RecordBatch] = []
+    wanted = _FIRST_TILES * TILE_ROWS
+    for block in candidates:
+        for piece in blocks.split_rows(_filter(block, eligibility.mask(block)), TILE_ROWS):
+            held.append(piece)
+            if sum(piece.num_rows for piece in held) >= wanted:
+                yield blocks.concat(held)
+                held, wanted = [], TILE_ROWS // 2
+    if held:
+        yield blocks.concat(held)
+
+
+def top_k_of(
+    queries: np.ndarray,
+    catalogue: Catalogue,
+    k: int,
+    *,
+    eligibility: Eligibility,
+    exclusions: Exclusions | None = None,
+    max_per_author: int | None = None,
+    with_vectors: bool = True,
+    num_threads: int = 1,
+) -> Ranked:
+    """What `top_k` gives of a catalogue's embeddings; where it has regions, only of those that can matter it is read.
+
+    The arguments are those of `top_k`.
+    """
+    regions = catalogue.regions() if eligibility.needs_embedding else None
+    if regions is None:
+        return top_k(
+            queries,
+            threads.ahead(catalogue.read(TILE_ROWS, without=("profile",))),
+            k,
+            eligibility=eligibility,
+            exclusions=exclusions,
+            max_per_author=max_per_author,
+            with_vectors=with_vectors,
+            num_threads=num_threads,
+        )
+    with _Search(queries, k, exclusions, max_per_author, with_vectors, num_threads, regions.max_norm) as search:
+        bounded = regions.bound_queries(queries, search.pool)
+        # First a look where most can be expected, to know what there is to beat.
+        search.look(regions.nearest(bounded, k, search.pool), regions, eligibility)
+        search.visit(regions.reaching(bounded, search.floor, search.pool), bounded, regions, eligibility)
+        return search.finish()
+
+
+# Rows of queries and columns of a tile that they look at.
+_Pair = tuple[np.ndarray, slice]
+# Rows of queries, lower bounds of their best scores [m, c], and the columns of these.
+_Look = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class _Looked(NamedTuple):
+    """What of a row group is eligible, the number of its first post, and who looks where."""
+
+    tile: Tile
+    first: int
+    pairs: list[_Pair]
+    bounded: upper_bounds.Bounded | None
+
+
+def _looked_at(visits: Visits, regions: Regions, eligibility: Eligibility, with_bounds: bool) -> Iterator[_Looked]:
+    """What is looked at, a row group at a time."""
+    columns_read = [*_COLUMNS, "leading"] if with_bounds else _COLUMNS
+    for first, block, pieces in regions.read(visits.regions, columns_read):
+        eligible = eligibility.mask(block)
+        place = np.append(0, np.cumsum(eligible))
+        looks = []
+        for region, rows in pieces:
+            columns = slice(int(place[rows.start]), int(place[rows.stop]))
+            if columns.start < columns.stop:
+                looks.append((visits.queries(region), columns))
+        if sum(len(rows) * (columns.stop - columns.start) for rows, columns in looks) > (
+            _ALMOST_ALL * visits.num_queries * place[-1]
+        ):
+            # One product of everything is less work than many of most.
+            looks = [(np.arange(visits.num_queries), slice(0, int(place[-1])))]
+        if looks:
+            pairs = [(some, columns) for rows, columns in looks for some in in_blocks(rows)]
+            kept = _filter(block, eligible)
+            met = np.array([piece.region for piece in pieces])
+            yield _Looked(Tile.of(kept), first, pairs, regions.bound_posts(kept, met) if with_bounds else None)
+
+
+def _filter(block: pa.RecordBatch, wanted: np.ndarray) -> pa.RecordBatch:
+    return block if wanted.all() else block.filter(pa.array(wanted))
+
+
+def _author_hashes(tile: Tile) -> np.ndarray:
+    """A number for each author, and one of its own where there is none: [num_posts] uint64."""
+    known = blocks.valid(tile.author_id)
+    return np.where(known, blocks.stable_hash(tile.author_id), blocks.stable_hash(tile.post_id, seed=1))
+
+
+class _Search:
+    """The running result of a block of queries; none of the posts is longer than `max_norm`, or than those scanned.
+
+    A context: inside, products run on the threads of `pool`.
+    """
+
+    def __init__(
+        self,
+        queries: np.ndarray,
+        k: int,
+        exclusions: Exclusions | None,
+        cap: int | None,
+        with_vectors: bool,
+        num_threads: int,
+        max_norm: float = 0.0,
+    ) -> None:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if cap is not None and cap < 1:
+            raise ValueError(f"max_per_author must be at least 1, got {cap}")
+        self._queries, self._k, self._cap = Queries(queries, cap is not None), k, cap
+        self._best = Best(len(queries), k, cap)
+        self._exclusions = exclusions or Exclusions.none()
+        self._kept = Kept(with_vectors)
+        self._max_norm = max_norm
+        self.pool = concurrent.futures.ThreadPoolExecutor(num_threads)
+        self._glancing_pool = concurrent.futures.ThreadPoolExecutor(num_threads + _WAITING)
+        # The threads here share the work: those of BLAS would wait for each other.
+        self._one_thread = blas.one_thread()
+        # Whether a first look at scores tells much; None where that is not known yet.
+        self._glances: bool | None = None
+        self._num_scanned = 0
+        self._choose_at = 1 if cap is None and len(queries) >= _PRUNED_QUERIES else math.inf
+
+    def __enter__(self) -> "_Search":
+        self._one_thread.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._glancing_pool.shutdown()
+        self.pool.shutdown()
+        self._one_thread.__exit__(None, None, None)
+
+    def scan(self, tile: Tile) -> None:
+        """Takes the best of a tile in."""
+        if not len(tile.post_id):
+            return
+        if self._num_scanned >= self._choose_at:
+            self._choose_basis(tile)
+        self._max_norm = max(self._max_norm, float(selection.norms(tile.vectors).max()))
+        num_posts = len(tile.post_id)
+        item_bytes = 2 if self._glances_at(tile) else 4
+        everything = slice(0, num_posts)
+        pairs = [(rows, everything) for rows in in_blocks(np.arange(len(self._queries.vectors)), num_posts, item_bytes)]
+        self._take(_Looked(tile, self._num_scanned, pairs, None))
+        self._num_scanned += len(tile.post_id)
+
+    @property
+    def floor(self) -> np.ndarray:
+        """What k posts of each query are known to reach: [n] float32, -inf where so many are not known."""
+        return self._best.floor
+
+    def look(self, visits: Visits, regions: Regions, eligibility: Eligibility) -> None:
+        """Lets queries look at regions for what k posts reach there, and no more."""
+        floors = Floors(len(self._queries.vectors), self._k, self._cap)
+        for tile, _, pairs, _ in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=False)):
+            prepared = self._prepare(tile)
+            authors = _author_hashes(tile) if self._cap is not None else np.zeros(len(tile.post_id), np.uint64)
+
+            def look_at(pair: _Pair, prepared: PreparedTile = prepared) -> _Look:
+                rows, columns = pair
+                ((start, scores),) = prepared.products(rows, columns, columns.stop - columns.start)
+                best = best_of(scores, self._k)
+                return rows, prepared.at_least(np.take_along_axis(scores, best, 1), rows), best + start
+
+            for rows, scores, columns in self.pool.map(look_at, pairs):
+                floors.raise_by(rows, scores, authors[columns])
+        self._best.expect(floors.kth)
+
+    def visit(self, visits: Visits, bounded: upper_bounds.Bounded, regions: Regions, eligibility: Eligibility) -> None:
+        """Lets queries, bounded for these regions, take the best of them in."""
+        # Bounds are of use if it is known of all queries what there is to beat.
+        pays = bool(np.isfinite(self.floor).all())
+        self._queries.bounded = bounded if pays else None
+        for looked in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=pays)):
+            self._take(looked)
+
+    def _glances_at(self, tile: Tile) -> bool:
+        """Whether a first look is taken at the scores of a tile."""
+        queries, width = self._queries, self._queries.vectors.shape[1]
+        if len(queries.vectors) < _GLANCING_QUERIES or self._cap is not None or queries.bounded is not None:
+            return False
+        if self._glances is None and bfloat16.WORTH.spend(len(queries.vectors) * len(tile.post_id) * width):
+            surplus = bfloat16.surplus(queries.vectors, tile.vectors, self._k)
+            self._glances = surplus * upper_bounds.PAIR_COST < (1 - bfloat16.NUMBER_COST) * width
+            queries.rounded = bfloat16.rounded(queries.vectors) if self._glances else None
+        return bool(self._glances)
+
+    def _take(self, looked: _Looked) -> None:
+        """Takes the best of pairs of rows and columns of a tile in."""
+        tile, first, pairs, bounded = looked
+        prepared = self._prepare(tile, bounded)
+        found, in_vain = np.zeros(len(tile.post_id), bool), 0
+        pool = self.pool if prepared.rounded_error is None else self._glancing_pool
+        for entries in pool.map(lambda pair: self._best.scan(prepared, *pair), pairs):
+            found[entries.column] = True
+            self._best.add(entries, first)
+            in_vain += entries.in_vain
+        if in_vain > len(pairs) // 2:
+            self._glances, self._queries.rounded = False, None
+        self._kept.add(tile, np.flatnonzero(found), first)
+        self._best.merge_if_due(self._kept, self.pool)
+        self._kept.forget_losers(lambda: map(self._kept.places, self._best.numbers()))
+
+    def _prepare(self, tile: Tile, bounded: upper_bounds.Bounded | None = None) -> PreparedTile:
+        return PreparedTile(tile, self._exclusions.in_tile(tile), self._queries, self._max_norm, bounded)
+
+    def _choose_basis(self, tile: Tile) -> None:
+        """Finds out what bounds the scores of posts like these with least work, now that there are scores to beat."""
+        self._best.merge(self._kept, self.pool)
+        self._choose_at = _CHOOSE_AGAIN * self._num_scanned
+        if np.isfinite(self._best.floor).all():
+            number_cost = 1.0 if self._queries.rounded is None else bfloat16.NUMBER_COST
+            basis = upper_bounds.choose(self._queries.vectors, self._best.floor, tile.vectors, number_cost)
+            self._queries.bounded = (
+                upper_bounds.bound_queries(self._queries.vectors, basis) if basis is not None else None
+            )
+
+    def finish(self) -> Ranked:
+        """What is left when all tiles have been scanned."""
+        query, rank, score, place = self._best.ranked(self._kept, self.pool)
+        return Ranked(query, rank, score, place, self._kept.tile())

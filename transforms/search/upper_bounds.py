@@ -1,0 +1,156 @@
+"""Upper bounds of inner products from few numbers, so that an exact top-K looks closely at few pairs only.
+
+Queries and posts are written in a basis in which their leading numbers say most of a score (their two covariances are
+the same diagonal one: balanced truncation), and the rest is bounded by the product of its lengths (Cauchy-Schwarz), as
+one more number each. So one narrow matrix product bounds all scores of a tile from above, and who is below the k-th
+score is out. Bounds of this kind are those of Teflioudi and Gemulla 2016 ("Exact and approximate maximum inner product
+search with LEMP") and Li et al. 2017 ("FEXIPRO", by the singular vectors of the posts alone).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from transforms.linalg import selection
+
+# Leading numbers that are tried, what a pair that survives costs in numbers of a product, and what must be saved.
+_WIDTHS = (16, 32, 48, 64, 96, 128, 192)
+PAIR_COST = 12_000
+_WORTHWHILE = 0.7
+# Directions in which queries hardly point; far above what rounding leaves of none.
+_FLOOR = 1e-9
+_SAMPLED_QUERIES, _TRIED_QUERIES, _SAMPLED_POSTS = 4096, 128, 4096
+
+
+class Basis(NamedTuple):
+    """A change of variables: (q @ to_query) . ((x - mean) @ to_post) is q . (x - mean) up to `residual` |q| |x - mean|.
+
+    Attributes:
+      to_query: [d, d] float64.
+      to_post: [d, d] float64.
+      mean: [d] float64.
+      residual: how far to_query @ to_post.T is from one.
+      width: the leading numbers that are multiplied; the others count by their length.
+    """
+
+    to_query: np.ndarray
+    to_post: np.ndarray
+    mean: np.ndarray
+    residual: float
+    width: int
+
+
+class Bounded(NamedTuple):
+    """Vectors whose inner products bound scores from above.
+
+    Attributes:
+      vectors: [n, width + 2] float32.
+      norms: theirs, [n] float64.
+      original_norms: of what they stand for, [n] float64.
+      basis: in which they are written.
+    """
+
+    vectors: np.ndarray
+    norms: np.ndarray
+    original_norms: np.ndarray
+    basis: Basis
+
+
+def bound_queries(queries: np.ndarray, basis: Basis) -> Bounded:
+    """Queries, [n, d] float32, with what the posts' mean gives them as the last number."""
+    exact = queries.astype(np.float64)
+    return _bounded(exact @ basis.to_query, exact @ basis.mean, exact, basis)
+
+
+def bound_posts(posts: np.ndarray, basis: Basis) -> Bounded:
+    """Posts, [n, d] float32."""
+    centred = posts.astype(np.float64) - basis.mean
+    return _bounded(centred @ basis.to_post, np.ones(len(posts)), centred, basis)
+
+
+def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: Basis) -> Bounded:
+    vectors = np.column_stack([leading(turned, basis.width), last])
+    return bounded(vectors, np.linalg.norm(original, axis=1), basis)
+
+
+def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: Basis) -> Bounded:
+    """What these vectors, [n, w] float64, bound; `original_norms`, [n], are of what they stand for."""
+    return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), original_norms, basis)
+
+
+def leading(turned: np.ndarray, width: int) -> np.ndarray:
+    """The leading numbers and the length of the others: [n, width + 1]."""
+    return np.column_stack([turned[:, :width], np.linalg.norm(turned[:, width:], axis=1)])
+
+
+def error(queries: Bounded, posts: Bounded) -> np.ndarray:
+    """How far a bound can be below the score, by rounding: [num_queries] float64."""
+    # Both sides were rounded to float32 before they are multiplied.
+    rounding = selection.score_error(posts.basis.width + 4, queries.norms, posts.norms.max(initial=0))
+    return rounding + posts.basis.residual * queries.original_norms * posts.original_norms.max(initial=0)
+
+
+def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float = 1.0) -> Basis | None:
+    """The basis that saves most, judged by a sample; None where none saves much.
+
+    Args:
+      queries: [n, d] float32.
+      kth: [n] float32, the k-th scores that are to be beaten.
+      posts: [m, d] float32, some posts that are like those to come.
+      number_cost: what a number costs in the product without bounds, beside one of float32.
+    """
+    sampled = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)].astype(np.float64)
+    posts = posts[:: max(1, len(posts) // _SAMPLED_POSTS)].astype(np.float64)
+    basis = balance(sampled, posts)
+    if basis is None:
+        return None
+    every = max(1, len(queries) // _TRIED_QUERIES)
+    queries, wanted = queries[::every].astype(np.float64), kth[::every, None]
+    turned_queries, turned_posts = queries @ basis.to_query, (posts - basis.mean) @ basis.to_post
+    wanted_of_posts = wanted - (queries @ basis.mean)[:, None]
+    best = _WORTHWHILE * _cost(queries, posts, wanted, number_cost)
+    for width in _WIDTHS:
+        if width < queries.shape[1]:
+            narrow = leading(turned_queries, width), leading(turned_posts, width)
+            if (cost := _cost(*narrow, wanted_of_posts)) < best:
+                best, basis = cost, basis._replace(width=width)
+    return basis if basis.width else None
+
+
+def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray, number_cost: float = 1.0) -> float:
+    """What multiplying these costs a pair, and looking at the share that reaches what is wanted, [num_queries, 1]."""
+    return number_cost * queries.shape[1] + PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
+
+
+def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
+    """The basis in which both covariances are the same diagonal one, its largest entries first; no width yet.
+
+    None where no query or no post says anything. Queries and posts are [n, d] and [m, d].
+    """
+    queries, posts = queries.astype(np.float64), posts.astype(np.float64)
+    lengths = np.linalg.norm(queries, axis=1)
+    if not lengths.any() or not len(posts):
+        return None
+    mean = posts.mean(axis=0)
+    directions = queries[lengths > 0] / lengths[lengths > 0, None]
+    energy, axes = np.linalg.eigh(directions.T @ directions / len(directions))
+    roots = np.sqrt(energy.clip(0) + _FLOOR * energy.mean())
+    post_side, query_side = axes * roots, axes / roots
+    centred = (posts - mean) @ post_side
+    spread, turn = np.linalg.eigh(centred.T @ centred / len(centred))
+    if spread[-1] <= 0:
+        return None
+    spread, turn = spread[::-1], turn[:, ::-1]
+    scale = spread.clip(_FLOOR * spread[0]) ** 0.25
+    return basis_of(query_side @ turn * scale, post_side @ turn / scale, mean)
+
+
+def basis_of(to_query: np.ndarray, to_post: np.ndarray, mean: np.ndarray) -> Basis:
+    """The basis of these matrices; no width yet."""
+    residual = float(np.linalg.norm(to_query @ to_post.T - np.eye(len(mean))))
+    return Basis(to_query, to_post, mean, residual, 0)
+
+
+def unchanged(width: int) -> Basis:
+    """The basis in which vectors are what they are."""
+    return basis_of(np.eye(width), np.eye(width), np.zeros(width))

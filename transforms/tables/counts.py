@@ -1,0 +1,62 @@
+"""Exact counters that travel as data.
+
+Beam's own metrics count attempts: a bundle that is retried counts twice. Whatever has to reconcile is therefore an
+element (name, number) of a side output, summed by `SumCounts`, and written with the tables it speaks of.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.tables.files import read_json, write_json
+
+FILE_NAME = "_counts.json"
+
+
+class SumCounts(beam.PTransform):
+    """(name, number) elements -> one dict name -> sum, a single element (empty where nothing was counted)."""
+
+    def expand(self, counts: beam.PCollection[tuple[str, int]]) -> beam.PCollection[dict[str, int]]:
+        return counts | "SumByName" >> beam.CombinePerKey(sum) | "Gather" >> beam.combiners.ToDict()
+
+
+class WriteCounts(beam.PTransform):
+    """Sums (name, number) elements and writes them to DIRECTORY/_counts.json."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__()
+        self.directory = directory
+
+    def expand(self, counts: beam.PCollection[tuple[str, int]]) -> beam.PCollection[None]:
+        return counts | SumCounts() | "WriteJson" >> beam.Map(write_counts, self.directory)
+
+
+def write_counts(counts: dict[str, int], directory: str) -> None:
+    """Writes the counts, sorted by name, to DIRECTORY/_counts.json."""
+    write_json(FileSystems.join(directory, FILE_NAME), counts)
+
+
+def check_sum(counts: Mapping[str, int], name: str, whole: str, parts: Sequence[str], things: str = "rows") -> None:
+    """Checks that NAME.WHOLE is the sum of NAME.PART over all parts; what was not counted is 0.
+
+    Raises:
+      ValueError: it is not; with the numbers.
+    """
+    total = counts.get(f"{name}.{whole}", 0)
+    numbers = {part: counts.get(f"{name}.{part}", 0) for part in parts}
+    if total != sum(numbers.values()):
+        shown = " + ".join(f"{number} {part}" for part, number in numbers.items())
+        raise ValueError(
+            f"{name} do not reconcile: {total} {things} {whole}, but {shown} = {sum(numbers.values())}; "
+            "please report this, the tables are not to be trusted"
+        )
+
+
+def read_counts(directory: str) -> dict[str, int]:
+    """The counts that a stage left in a directory; empty where it left none."""
+    path = FileSystems.join(directory, FILE_NAME)
+    if not FileSystems.exists(path):
+        return {}
+    counts: dict[str, int] = read_json(path)
+    return counts

@@ -1,0 +1,159 @@
+"""The one road of bad data: a code from a closed list, a count and a row that says where it was. Never post content."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.tables import blocks, parquet, schemas, shuffle
+
+# Rows that are as they should be, but not of this run, or no longer.
+AFTER_RUN_DATE = "after_run_date"
+ERASED = "erased"
+
+ROWS_PER_PART = 2_000_000
+STRETCH_ROWS = 100_000
+
+# code -> (what it means, what to do about it)
+CODES: Mapping[str, tuple[str, str]] = {
+    # ingest
+    "row_malformed": ("the line or row cannot be parsed", "look at the line; often an export cut off or lines merged"),
+    "row_not_object": ("the line is JSON, but not an object", "write one JSON object a line"),
+    "row_too_long": ("the line is longer than --max_line_bytes", "raise the limit if such rows are real"),
+    "row_too_deep": ("the JSON is nested more deeply than --max_nesting", "flatten the row; real posts are shallow"),
+    "encoding_invalid": ("the row is not UTF-8", "convert the file to UTF-8"),
+    "id_missing": ("post_id or user_id is missing or empty", "every row needs its id"),
+    "id_invalid": ("an id is not a string or whole number, is too long or has control characters", "mend the id"),
+    "time_invalid": ("created_at is neither ISO 8601 nor epoch seconds or milliseconds", "convert the time"),
+    AFTER_RUN_DATE: ("created_at is later than the end of --run_date (UTC)", "nothing; a later run takes the row"),
+    ERASED: ("the row is of a user or post that --erase names; its id is not told", "nothing; take it from the input"),
+    "field_invalid": ("a field has the wrong type (the message names it)", "mend the field or leave it out"),
+    "vector_invalid": ("a ready-made vector is not a list of finite numbers", "mend the vector or leave it out"),
+    "file_unreadable": ("the rest of the file cannot be read (a gzip cut off, say)", "fetch the file again"),
+    "gzip_ratio_exceeded": (
+        "the rest of the file is not read: it unpacks to more than --max_gzip_ratio times its size",
+        "look at the file; raise the limit if it is real",
+    ),
+    # extract
+    "vector_width": ("a ready-made vector is not as wide as most of its name", "use one name for one encoder"),
+    "media_missing": ("the file is not there", "check --media_root and the export"),
+    "media_outside_root": ("the URI leads out of every --media_root", "move the file or add a root"),
+    "media_uri_invalid": ("the URI is empty, too long or has characters no path has", "mend the URI"),
+    "media_scheme_not_allowed": ("the URI's scheme is not allowed (http, say)", "download it, or --allow_media_host"),
+    "media_host_not_allowed": ("the host is not among --allow_media_host", "name the host if you trust it"),
+    "media_address_private": ("the host's name leads to an address inside the network", "nothing; look who wrote it"),
+    "media_http_failed": ("the host does not give the file", "try again later, or download the file first"),
+    "media_timeout": ("fetching takes longer than --max_fetch_seconds", "try again later, or raise the limit"),
+    "media_kind_unknown": ("the kind is not image, video or audio and the ending does not tell", "set media.kind"),
+    "media_too_many": ("the post has more media than --max_media_per_post", "raise the limit if that is real"),
+    "media_empty": ("the file has no bytes", "fetch the file again"),
+    "media_too_large": ("the file has more bytes than --max_media_bytes", "raise the limit or shrink the file"),
+    "media_wrong_kind": ("the bytes are something else than the post says", "mend media.kind or the file"),
+    "media_encrypted": ("the media is encrypted", "nothing: it cannot be read without its key"),
+    "media_too_long": ("longer than --max_media_seconds, and --reject_long_media is given", "shorten it"),
+    "media_failed": ("a decoder failed in a way that is not known", "report it with the file"),
+    "decoder_crashed": ("the decoder process crashed on the file", "report it with the file; convert it"),
+    "decoder_timeout": ("decoding takes longer than --max_decode_seconds", "raise the limit or shrink the file"),
+    "decoder_memory": ("decoding takes more memory than --max_decode_mib", "raise the limit or shrink the file"),
+    "image_too_large": ("the header claims more pixels than --max_pixels", "raise the limit or shrink the picture"),
+    "image_undecodable": ("no decoder makes a picture of the bytes", "fetch the file again"),
+    "image_truncated": ("the picture is cut off", "fetch the file again"),
+    "image_unsupported": ("a picture format that is known but not decoded here", "convert it to JPEG, PNG or WebP"),
+    "video_undecodable": ("the file cannot be opened as a video", "fetch the file again"),
+    "video_too_large": (
+        "the header claims frames of more pixels than --max_pixels",
+        "raise the limit or shrink the clip",
+    ),
+    "video_too_many_frames": ("the clip has more frames than --max_frames", "raise the limit or shorten the clip"),
+    "video_no_frames": ("the file opens, but gives neither a frame nor a sound", "fetch the file again"),
+    "audio_undecodable": ("the file cannot be opened as audio", "fetch the file again"),
+    "audio_too_many_samples": ("the sound has more samples than --max_audio_samples", "raise the limit or convert it"),
+    "audio_no_samples": ("the file opens, but gives no sample", "fetch the file again"),
+    "audio_not_finite": ("no decoded sample is a finite number", "fetch the file again"),
+}
+
+
+def reject_block(
+    *,
+    source: Sequence[str] | pa.Array,
+    stage: str,
+    code: Sequence[str] | str,
+    message: Sequence[str | None] | str | None = None,
+    line: Sequence[int | None] | pa.Array | None = None,
+    record: Sequence[str | None] | pa.Array | None = None,
+    id: Sequence[str | None] | pa.Array | None = None,
+) -> pa.RecordBatch:
+    """Rows of the rejects table, one for each `source`; a single `code` or `message` serves all of them.
+
+    Raises:
+      ValueError: a code that is not in CODES.
+    """
+    num_rows = len(source)
+    codes = [code] * num_rows if isinstance(code, str) else list(code)
+    unknown = set(codes) - CODES.keys()
+    if unknown:
+        raise ValueError(f"unknown reject code {sorted(unknown)[0]!r}, add it to transforms.tables.rejects.CODES")
+    columns = {
+        "source": source,
+        "line": line,
+        "record": record,
+        "id": id,
+        "stage": [stage] * num_rows,
+        "code": codes,
+        "message": [message] * num_rows if message is None or isinstance(message, str) else message,
+    }
+    return pa.RecordBatch.from_arrays(
+        [_column(columns[field.name], field.type, num_rows) for field in schemas.REJECTS], schema=schemas.REJECTS
+    )
+
+
+def _column(values: Iterable[object] | pa.Array | None, kind: pa.DataType, num_rows: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(num_rows, kind)
+    return values.cast(kind) if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def choose_num_parts(num_rows: int) -> int:
+    """Parts of the rejects of so many rows, of which all may be rejected."""
+    return max(1, -(-num_rows // ROWS_PER_PART))
+
+
+class WriteRejects(beam.PTransform):
+    """Writes blocks of rejects to a directory: the rows of a source in its order, together as far as parts allow.
+
+    In several parts, STRETCH_ROWS of a source are in one: a single file may have all the rejects.
+    """
+
+    def __init__(self, directory: str, num_parts: int = 1) -> None:
+        super().__init__()
+        self.directory = directory
+        self.num_parts = num_parts
+
+    def expand(self, rejects: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[str, int]]:
+        return (
+            rejects
+            | "Stretches" >> beam.Map(_with_stretch)
+            | "GroupByStretch" >> shuffle.GroupBlocks("_stretch", self.num_parts)
+            | "Sort" >> beam.Map(_sort_part)
+            | "Write" >> parquet.WriteParts(self.directory, schemas.REJECTS)
+        )
+
+
+def _with_stretch(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with the source and the STRETCH_ROWS of it that each is in, as one word."""
+    stretch = pc.divide(pc.coalesce(rows.column("line"), _record_number(rows), pa.scalar(0, pa.int64())), STRETCH_ROWS)
+    word = pc.binary_join_element_wise(pc.fill_null(rows.column("source"), ""), stretch.cast(pa.string()), "#")
+    return rows.append_column("_stretch", word)
+
+
+def _record_number(rows: pa.RecordBatch) -> pa.Array:
+    """The number of a record where it is one; of media it is `media[0]`, after the post's id."""
+    record = rows.column("record")
+    return pc.if_else(pc.match_substring_regex(record, r"^\d+$"), record, None).cast(pa.int64())
+
+
+def _sort_part(numbered: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
+    part, rows = numbered
+    keyed = rows.append_column("_row", _record_number(rows))  # 10 comes after 9
+    return part, blocks.sort(keyed, "source", "line", "_row", "id", "record", "code").select(schemas.REJECTS.names)

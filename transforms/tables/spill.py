@@ -1,0 +1,94 @@
+"""Pieces of a shuffle on local disk, for a runner whose workers are all on this machine.
+
+The in-process runner holds what is shuffled in memory, and up to five times. With a directory to spill into it holds
+where each piece lies, and the data have to fit on the disk. Runners of clusters have shuffles of their own on disks:
+there pieces travel as bytes.
+"""
+
+import contextlib
+import contextvars
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from transforms.tables import blocks
+
+# The pieces of a smaller block travel as bytes: a file would cost more than it saves.
+MIN_BYTES = 1 << 18
+_directory: contextvars.ContextVar[str] = contextvars.ContextVar("directory", default="")
+
+
+class Piece(NamedTuple):
+    """Rows of one block that go to one part: as bytes of an Arrow IPC stream, or where those lie in a local file.
+
+    Attributes:
+      name: of the collection that they come from.
+      data: the bytes; none where there is a path.
+      path: of the file, or "".
+      start: place of the first byte.
+      num_bytes: how many there are.
+    """
+
+    name: str
+    data: bytes
+    path: str
+    start: int
+    num_bytes: int
+
+    def read(self) -> pa.RecordBatch:
+        """The rows.
+
+        Raises:
+          OSError: the file cannot be read.
+        """
+        if not self.path:
+            return blocks.from_ipc(self.data)
+        with pa.OSFile(self.path) as file:
+            file.seek(self.start)
+            return blocks.from_ipc(file.read_buffer(self.num_bytes))
+
+
+# As it crosses the shuffle.
+PIECE = tuple[str, bytes, str, int, int]
+
+
+@contextlib.contextmanager
+def into(directory: str) -> Iterator[None]:
+    """Shuffles that are wired inside spill into a local directory, which has to be there until they have run."""
+    token = _directory.set(directory)
+    try:
+        yield
+    finally:
+        _directory.reset(token)
+
+
+def directory() -> str:
+    """Where shuffles that are wired now spill into; "" where they do not."""
+    return _directory.get()
+
+
+def pieces(name: str, parts: Iterable[tuple[int, pa.RecordBatch]], directory: str) -> Iterator[tuple[int, Piece]]:
+    """The parts of a block, each as a piece.
+
+    Args:
+      name: of the collection.
+      parts: (number of the part, its rows).
+      directory: where they are written, all of them into one file; "" for bytes.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    if not directory:
+        for part, rows in parts:
+            data = blocks.to_ipc(rows)
+            yield part, Piece(name, data, "", 0, len(data))
+        return
+    path = os.path.join(directory, uuid.uuid4().hex)
+    with pa.OSFile(path, "wb") as file:
+        for part, rows in parts:
+            start = file.tell()
+            blocks.write_ipc(rows, file)
+            yield part, Piece(name, b"", path, start, file.tell() - start)

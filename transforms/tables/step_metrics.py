@@ -1,0 +1,153 @@
+"""What every step takes in, gives and costs, as Beam metrics that a runner shows while it works and keeps afterwards.
+
+Metrics count attempts: what a bundle did that is tried again counts twice. What has to add up is counted by `counts`.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from apache_beam.runners.common import DoFnSignature
+from apache_beam.runners.runner import PipelineResult
+from apache_beam.transforms.core import _MultiParDo
+
+from transforms.tables.spill import Piece
+
+NAMESPACE = "fusefeed"
+# Elements are blocks, mostly. Time is that of the step itself, without the steps that its output goes to.
+COUNTERS = ("elements_in", "rows_in", "bytes_in", "elements_out", "rows_out", "bytes_out", "rejects", "milliseconds")
+REJECTS = "rejects"  # the tag of reject rows, everywhere
+_LIBRARIES = ("apache_beam", "tensorflow_transform", "tfx_bsl")
+_NANOSECONDS = 1_000_000
+_PARAMETER = type(beam.DoFn.ElementParam)  # what Beam fills in by the defaults of `process`
+
+
+def meter(pipeline: beam.Pipeline) -> None:
+    """Makes every ParDo of ours in a pipeline that is about to run count what COUNTERS name, under its label.
+
+    Steps inside transforms of libraries (Reshuffle, the analyzers of tensorflow-transform) are left as they are.
+    """
+    pipeline.visit(_Meter())
+
+
+def read_steps(result: PipelineResult) -> dict[str, dict[str, int]]:
+    """Of every step of a pipeline that has run: label -> counter -> number; empty where the runner keeps no metrics."""
+    try:
+        counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    except NotImplementedError:
+        return {}
+    steps: dict[str, dict[str, int]] = {}
+    for each in counters:
+        if each.key.metric.name in COUNTERS:
+            steps.setdefault(each.key.step, dict.fromkeys(COUNTERS, 0))[each.key.metric.name] = int(each.result)
+    return steps
+
+
+def size(element: Any) -> tuple[int, int]:
+    """(rows, bytes) of what an element holds: of blocks, arrays and bytes in it, however they are nested."""
+    if isinstance(element, pa.RecordBatch):
+        return element.num_rows, element.nbytes
+    if isinstance(element, np.ndarray):
+        return 0, element.nbytes
+    if isinstance(element, bytes | str):
+        return 0, len(element)
+    if isinstance(element, Piece):
+        return 0, element.num_bytes
+    if isinstance(element, Mapping):
+        element = element.values()
+    elif not isinstance(element, tuple | list):
+        return 0, 0
+    rows = num_bytes = 0
+    for each in element:
+        more_rows, more_bytes = size(each)
+        rows, num_bytes = rows + more_rows, num_bytes + more_bytes
+    return rows, num_bytes
+
+
+class _Meter(PipelineVisitor):
+    """Puts a `_Metered` around the DoFn of every step whose nearest composite transform is ours."""
+
+    def visit_transform(self, transform_node: AppliedPTransform) -> None:
+        step = transform_node.transform
+        if not isinstance(step, beam.ParDo) or _of_library(transform_node.parent):
+            return
+        signature = DoFnSignature(step.fn)
+        takes_parameters = any(isinstance(each, _PARAMETER) for each in signature.process_method.defaults)
+        if takes_parameters or signature.is_stateful_dofn() or signature.is_splittable_dofn():
+            return
+        step.fn = step.dofn = _Metered(step.fn)
+
+
+def _of_library(node: AppliedPTransform | None) -> bool:
+    if node is not None and isinstance(node.transform, _MultiParDo):  # what `with_outputs` puts around a step
+        node = node.parent
+    if node is None or node.transform is None:
+        return False
+    return type(node.transform).__module__.split(".")[0] in _LIBRARIES
+
+
+class _Metered(beam.DoFn):
+    """Does what another DoFn does, and counts."""
+
+    def __init__(self, fn: beam.DoFn) -> None:
+        self.fn = fn
+        self.counters = {name: Metrics.counter(NAMESPACE, name) for name in COUNTERS}
+        self.nanoseconds = 0
+
+    def setup(self) -> Any:
+        return self.fn.setup()
+
+    def start_bundle(self) -> Any:
+        return self.fn.start_bundle()
+
+    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        self._count("in", element)
+        began = time.monotonic_ns()
+        outputs = self.fn.process(element, *args, **kwargs)
+        self._spend(began)
+        yield from self._counted(outputs)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        began = time.monotonic_ns()
+        outputs = self.fn.finish_bundle()
+        self._spend(began)
+        yield from self._counted(outputs)
+
+    def teardown(self) -> Any:
+        return self.fn.teardown()
+
+    def _counted(self, outputs: Iterable[Any] | None) -> Iterator[Any]:
+        """The outputs; while the steps behind are at work on one, no time counts."""
+        iterator = iter(() if outputs is None else outputs)
+        while True:
+            began = time.monotonic_ns()
+            output = next(iterator, self)
+            self._spend(began)
+            if output is self:
+                return
+            self._count("out", output)
+            yield output
+
+    def _count(self, way: str, element: Any) -> None:
+        tag = None
+        if isinstance(element, beam.pvalue.TaggedOutput):
+            tag, element = element.tag, element.value
+        elif isinstance(element, beam.utils.windowed_value.WindowedValue):
+            element = element.value
+        rows, num_bytes = size(element)
+        self.counters[f"elements_{way}"].inc()
+        self.counters[f"rows_{way}"].inc(rows)
+        self.counters[f"bytes_{way}"].inc(num_bytes)
+        if tag == REJECTS:
+            self.counters["rejects"].inc(rows)
+
+    def _spend(self, began: int) -> None:
+        milliseconds, self.nanoseconds = divmod(self.nanoseconds + time.monotonic_ns() - began, _NANOSECONDS)
+        if milliseconds:
+            self.counters["milliseconds"].inc(milliseconds)

@@ -1,0 +1,1 @@
+"""Text -> terms -> TF-IDF and its truncated SVD; language tags. Imports `tables`, `linalg`."""

@@ -1,0 +1,1 @@
+"""Checks of the written tables, their statistics, and drift between runs. Imports `tables`, `text`."""

@@ -1,0 +1,176 @@
+"""The tally of one file of a table, and the rows in it that break a rule: it is read once, a block at a time.
+
+Rows without a value are told by the file's footer, so that the columns with most of the bytes (texts, terms) are not
+read.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.ingest import row_errors
+from transforms.tables import blocks, progress, schemas
+from transforms.text import language_tags
+from transforms.validate import feature_moments, norm_histogram, table_rules
+from transforms.validate.table_statistics import Tally, sum_counts
+
+READ_ROWS = 16_384
+TEXT, TEXT_COUNTS, CREATED_AT = "text", "text_counts", "created_at"
+KEYS = pa.schema([pa.field("key", pa.string(), nullable=False)])
+# Between a table and a key of its rows; ids have no control characters.
+SEPARATOR = "\0"
+
+
+class FileTally:
+    """The tally of one file, made while it is read."""
+
+    def __init__(self, table: str, file: pq.ParquetFile, since: int) -> None:
+        self.rule, self.file, self._table, self._since = table_rules.RULES[table], file, table, since
+        self.schema = self.rule.schema(file.schema_arrow)
+        self.found = Tally(rows=file.metadata.num_rows, latest=Tally() if self.rule.latest else None)
+        self._last_key: str | None = None
+        self._last_rank = 0
+
+    def read(self) -> Iterator[pa.RecordBatch]:
+        """Reads the file; gives blocks of KEYS where keys have to be distinct."""
+        wrong = table_rules.difference(self.file.schema_arrow, self.schema)
+        if wrong:
+            self.found.faults[wrong] = self.found.rows
+            return
+        self.found.widths = {name: {width} for name, width in self._widths().items()}
+        if self.rule.nulls:
+            self.found.nulls = count_nulls(self.file.metadata, self.schema)
+        if columns := self._columns():
+            for block in self.file.iter_batches(READ_ROWS, columns=columns, use_threads=False):
+                if block.num_rows:
+                    yield from self._add(block)
+                progress.advance(block.num_rows)
+
+    def _widths(self) -> dict[str, int]:
+        fixed = {field.name: field.type.list_size for field in self.schema if pa.types.is_fixed_size_list(field.type)}
+        return fixed | schemas.widths_of(self.schema)
+
+    def _columns(self) -> list[str]:
+        """What has to be read: keys and ranks, numbers that have to be finite, and what is counted or measured."""
+        numbers = [field.name for field in self.schema if pa.types.is_floating(field.type)]
+        wanted = {self.rule.key, *self.rule.counted, *numbers}
+        wanted |= set() if self.rule.intermediate else set(self.found.widths)
+        wanted |= {"rank"} if self.rule.ranked else set()
+        wanted |= {TEXT_COUNTS} if self.rule.moments else set()
+        wanted |= {CREATED_AT} if self.rule.latest else set()
+        return [name for name in self.schema.names if name in wanted]
+
+    def _add(self, block: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        for fault, number in self._describe(self.found, block).items():
+            self._add_fault(fault, number)
+        if self.found.latest is not None:
+            latest = block.filter(pc.greater_equal(block.column(CREATED_AT).cast(pa.int64()), self._since))
+            self.found.latest.rows += latest.num_rows
+            self._describe(self.found.latest, latest)
+        if not self.rule.key:
+            return
+        keys = block.column(self.rule.key)
+        if self.rule.ranked:
+            keys = keys.filter(self._add_ranks(keys, block.column("rank").to_numpy()))
+        self.found.key_sum = (self.found.key_sum + int(blocks.stable_hash(keys).sum(dtype=np.uint64))) % (1 << 64)
+        if not self.rule.same_as:
+            named = pc.binary_join_element_wise(pa.scalar(self._table), keys, SEPARATOR)
+            yield pa.RecordBatch.from_arrays([named], schema=KEYS)
+
+    def _describe(self, tally: Tally, block: pa.RecordBatch) -> dict[str, int]:
+        """Adds what is counted and measured of some rows to a tally; gives how many rows have which fault."""
+        faults: dict[str, int] = {}
+        for name in block.schema.names:
+            column = block.column(name)
+            if name in self.found.widths:
+                (width,) = self.found.widths[name]
+                vectors, wrong, infinite = good_vectors(column, width)
+                faults |= {f"{name} is not a vector of {width} numbers": wrong, f"{name} is not finite": infinite}
+                if self.rule.moments:
+                    _add_moments(tally, name, vectors)
+                if self.rule.norms:
+                    tally.norms = sum_counts(tally.norms, norm_histogram.count(vectors))
+            elif pa.types.is_floating(column.type):
+                faults[f"{name} is not finite"] = pc.sum(pc.invert(pc.is_finite(column))).as_py() or 0
+        for name in self.rule.counted:
+            tally.values[name] = sum_counts(tally.values.get(name, {}), count_values(name, block.column(name)))
+        if self.rule.moments:
+            _add_moments(tally, TEXT, num_words(block.column(TEXT_COUNTS))[:, None])
+        return faults
+
+    def _add_ranks(self, keys: pa.Array, rank: np.ndarray) -> pa.Array:
+        """Checks the ranks of rows in their order; gives where a new key begins: [n] bool."""
+        before = pa.concat_arrays([pa.array([self._last_key], keys.type), keys[:-1]])
+        starts = pc.fill_null(pc.not_equal(keys, before), True)
+        expected = np.concatenate([[self._last_rank], rank[:-1]]) + 1
+        wrong = rank != np.where(starts.to_numpy(zero_copy_only=False), 1, expected)
+        self._add_fault(f"rank does not count from 1 for each {self.rule.key}", int(wrong.sum()))
+        self._last_key, self._last_rank = keys[-1].as_py(), int(rank[-1])
+        return starts
+
+    def _add_fault(self, fault: str, number: int) -> None:
+        if number:
+            self.found.faults[fault] = self.found.faults.get(fault, 0) + number
+
+
+def _add_moments(tally: Tally, modality: str, vectors: np.ndarray) -> None:
+    before = [tally.moments[modality]] if modality in tally.moments else []
+    tally.moments[modality] = feature_moments.merge([*before, feature_moments.moments_of(vectors)])
+
+
+def good_vectors(column: pa.Array, width: int) -> tuple[np.ndarray, int, int]:
+    """Of a column of vectors: [good, width] float32; how many rows have another width; how many are not finite."""
+    wrong = 0
+    if pa.types.is_fixed_size_list(column.type):
+        vectors = blocks.vectors_to_numpy(column)
+    else:
+        column = column.drop_null()
+        right = pc.equal(pc.list_value_length(column), width)
+        wrong = len(column) - right.true_count
+        vectors = column.filter(right).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    finite = np.isfinite(vectors)
+    if finite.all():
+        return vectors, wrong, 0
+    good = finite.all(axis=1)
+    return vectors[good], wrong, int(len(good) - good.sum())
+
+
+def count_nulls(metadata: pq.FileMetaData, schema: pa.Schema) -> dict[str, int]:
+    """Rows in which a column that may be null is null, or a list without elements, by the footer of a file.
+
+    Of a list a footer tells how many of its places hold nothing; the elements of our lists (or one of their fields) are
+    never null.
+    """
+    found = {field.name: 0 for field in schema if field.nullable}
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if not group.num_rows:  # of no rows there are no statistics
+            continue
+        least: dict[str, int] = {}
+        for place in range(metadata.num_columns):
+            column = group.column(place)
+            name = column.path_in_schema.split(".")[0]
+            if name in found:
+                least[name] = min(column.statistics.null_count, least.get(name, column.num_values))
+        found = sum_counts(found, least)
+    return found
+
+
+def count_values(column: str, values: pa.Array) -> dict[str, int]:
+    """How often each value of a column stands there; languages by their primary subtag. Names like those of fields."""
+    if column == "lang":
+        values = language_tags.primary_language(values)
+    counted = values.drop_null().value_counts()
+    found = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+    return row_errors.field_counts(found)
+
+
+def num_words(counts: pa.Array) -> np.ndarray:
+    """The number of terms of each text, by how often each of its terms stands in it: [texts] float64; null is none."""
+    counts = counts.drop_null()
+    ends = np.concatenate([[0], np.cumsum(pc.list_value_length(counts).to_numpy())])
+    sums = np.concatenate([[0], np.cumsum(counts.flatten().to_numpy())])
+    return np.diff(sums[ends]).astype(np.float64)

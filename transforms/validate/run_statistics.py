@@ -1,0 +1,81 @@
+"""The statistics of a run, by which the next run is told to be alike: numbers and lists of numbers, as JSON."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from transforms.validate import norm_histogram
+from transforms.validate.feature_moments import Moments
+from transforms.validate.table_rules import RULES
+from transforms.validate.table_statistics import Tally
+
+# Digits that are kept: what is added in another order is the same.
+DIGITS = 6
+
+
+def statistics(found: Mapping[str, Tally], made_with: Mapping[str, str]) -> dict[str, Any]:
+    """What is kept of the tallies of all tables.
+
+    Returns:
+      rows: of each table.
+      nulls: by table and column, rows without a value, or with a list without elements.
+      values: by table and column, rows with each value.
+      modalities: by modality: `rows` that have it; `mean` and `deviation`, a number for each of its own.
+      norms: by table of embeddings: `rows` with a norm above 0, and quantiles of their norms.
+      latest: rows, values and modalities of the rows of the last day alone, where these are told apart.
+      made_with: what has to be alike for two runs' statistics to be comparable, by the name of a modality or table.
+    """
+    latest = {name: tally.latest for name, tally in found.items() if tally.latest is not None}
+    return {
+        **described(found),
+        "nulls": {name: tally.nulls for name, tally in sorted(found.items()) if RULES[name].nulls},
+        "norms": {name: _quantiles(tally.norms) for name, tally in sorted(found.items()) if RULES[name].norms},
+        "latest": described(latest),
+        "made_with": dict(sorted(made_with.items())),
+    }
+
+
+def described(found: Mapping[str, Tally]) -> dict[str, Any]:
+    """The `rows`, `values` and `modalities` of `statistics`, of some rows of the tables."""
+    return {
+        "rows": {name: tally.rows for name, tally in sorted(found.items())},
+        "values": {name: tally.values for name, tally in sorted(found.items()) if RULES[name].counted},
+        "modalities": {
+            modality: describe(moments)
+            for _, tally in sorted(found.items())
+            for modality, moments in sorted(tally.moments.items())
+        },
+    }
+
+
+def scalars(found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """(name, value) of what is one number in `statistics`, named as drift.compare does; shares are of 1."""
+    for table, columns in found["nulls"].items():
+        for column, number in columns.items():
+            yield f"{table} without {column}", number / max(found["rows"][table], 1)
+    for modality, one in found["modalities"].items():
+        yield f"posts with {modality}", one["rows"] / max(found["rows"]["posts"], 1)
+    for table, one in found["norms"].items():
+        for quantile in norm_histogram.QUANTILES:
+            yield f"{quantile} of the norms of {table}", one[quantile]
+
+
+def describe(moments: Moments) -> dict[str, Any]:
+    """Rows, means and standard deviations."""
+    deviation = np.sqrt(moments.squares / max(moments.rows, 1))
+    return {"rows": moments.rows, "mean": _rounded(moments.mean), "deviation": _rounded(deviation)}
+
+
+def _quantiles(counted: Mapping[int, int]) -> dict[str, float]:
+    found = {name: _round(value) for name, value in norm_histogram.quantiles(counted).items()}
+    return {"rows": sum(counted.values()), **found}
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [_round(value) for value in values.tolist()]
+
+
+def _round(value: float) -> float:
+    return round(value, DIGITS - 1 - math.floor(math.log10(abs(value)))) if value else 0.0

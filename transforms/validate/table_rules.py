@@ -1,0 +1,105 @@
+"""What is declared of the tables of a run: their schemas, how their rows are told, and what is counted of them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+
+from transforms.tables import schemas
+
+POSTS, USERS, INTERACTIONS = "posts", "users", "interactions"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What is declared of a table.
+
+    Attributes:
+      schema: what its files have to be, told by the schema that they have: widths of vectors are read off there.
+      key: the column by which a row is told; "" where rows have none.
+      ranked: the rows of a key stand together, and their `rank` counts from 1.
+      same_as: the table that has the same keys as this one, each once; "" where its own have to be distinct.
+      intermediate: only later stages read it. Its vectors, most of the bytes of a run, are not read again: what is not
+        finite there is not finite in the embeddings either, which are.
+      counted: columns whose values are counted.
+      nulls: whether rows without a value are counted, column by column.
+      moments: whether means and spreads of the modalities are taken.
+      norms: whether the norms of `embedding` are.
+      latest: whether the rows of the last day are described apart: what breaks today moves the whole of a table little.
+    """
+
+    schema: Callable[[pa.Schema], pa.Schema]
+    key: str = ""
+    ranked: bool = False
+    same_as: str = ""
+    intermediate: bool = False
+    counted: tuple[str, ...] = ()
+    nulls: bool = False
+    moments: bool = False
+    norms: bool = False
+    latest: bool = False
+
+
+def _width(found: pa.Schema, name: str) -> int:
+    """The width of a column of vectors; 0 where there is no such column, so that one that has to be there is missed."""
+    place = found.get_field_index(name)
+    return (
+        found.field(place).type.list_size if place >= 0 and pa.types.is_fixed_size_list(found.field(place).type) else 0
+    )
+
+
+RULES: Mapping[str, Rule] = {
+    POSTS: Rule(lambda _: schemas.POSTS, "post_id", counted=("lang",), nulls=True, latest=True),
+    INTERACTIONS: Rule(lambda _: schemas.INTERACTIONS, counted=("kind",), nulls=True, latest=True),
+    USERS: Rule(lambda _: schemas.USERS, "user_id", counted=("lang",), nulls=True),
+    "rejects/ingest": Rule(lambda _: schemas.REJECTS),
+    "features": Rule(
+        lambda found: schemas.features(schemas.widths_of(found)), "post_id", same_as=POSTS, moments=True, latest=True
+    ),
+    "media": Rule(lambda _: schemas.MEDIA, "post_id"),
+    "rejects/extract": Rule(lambda _: schemas.REJECTS),
+    "history": Rule(lambda _: schemas.HISTORY),
+    "collaborative": Rule(lambda found: schemas.collaborative(_width(found, "factors")), "post_id", intermediate=True),
+    "fused": Rule(
+        lambda found: schemas.fused(_width(found, "fused"), _width(found, "mask")),
+        "post_id",
+        same_as=POSTS,
+        intermediate=True,
+    ),
+    "item_embeddings": Rule(
+        lambda found: schemas.item_embeddings(_width(found, "embedding")), "post_id", same_as=POSTS, norms=True
+    ),
+    "post_profiles": Rule(
+        lambda found: schemas.post_profiles(_width(found, "profile")), "post_id", same_as=POSTS, intermediate=True
+    ),
+    "user_embeddings": Rule(
+        lambda found: schemas.user_embeddings(_width(found, "embedding")), "user_id", counted=("source",), norms=True
+    ),
+    "user_scales": Rule(
+        lambda found: schemas.user_scales(_width(found, "scales")), "user_id", same_as="user_embeddings"
+    ),
+    "candidates": Rule(
+        lambda found: schemas.candidates(*(_width(found, name) for name in ("embedding", "profile", "leading"))),
+        "post_id",
+        same_as=POSTS,
+        intermediate=True,
+    ),
+    "recommendations": Rule(lambda _: schemas.RECOMMENDATIONS, "user_id", ranked=True, counted=("reason",)),
+    "similar_posts": Rule(lambda _: schemas.SIMILAR_POSTS, "post_id", ranked=True),
+}
+
+
+def difference(found: pa.Schema, declared: pa.Schema) -> str:
+    """The first thing in which the schema of a file is another than the declared one; "" where it is that."""
+    for field in declared:
+        place = found.get_field_index(field.name)
+        if place < 0:
+            return f"column {field.name} is missing"
+        there = found.field(place)
+        if there.type != field.type:
+            return f"column {field.name} is {there.type}, not {field.type}"
+        if there.nullable != field.nullable:
+            return f"column {field.name} may{'' if there.nullable else ' not'} be null"
+    if more := [name for name in found.names if name not in declared.names]:
+        return f"column {more[0]} is not declared"
+    return "" if found.names == declared.names else f"columns are in the order {', '.join(found.names)}"
