@@ -14,7 +14,7 @@ REQUIRES = [
     "keras>=3.10,<4",
     # Text and scaling are fitted once and applied alike to posts and users, in every run.
     "tensorflow-transform>=1.21,<1.22",  # its SavedModel layout changes between minor versions
-    # Blocks, Parquet, vectorised parsing and hashing.
+    # Blocks, Parquet, vectorized parsing and hashing.
     "pyarrow>=20",
     # Pictures. The headless wheel: the same library, without the need of libGL on servers.
     "opencv-python-headless>=4.12",  # 4.10 and 4.11 fill truncated JPEGs with earlier pictures' pixels

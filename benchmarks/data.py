@@ -146,9 +146,9 @@ def write_users(path: Path, num_users: int) -> None:
 
 
 def unit_vectors(num_rows: int, width: int, seed: int) -> np.ndarray:
-    """[num_rows, width] float32 around some centres, of about unit length, like embeddings of posts on topics."""
+    """[num_rows, width] float32 around some centers, of about unit length, like embeddings of posts on topics."""
     random = np.random.default_rng([seed, 2])
-    centres = np.random.default_rng(0).standard_normal((TOPICS, width)).astype(np.float32)
+    centers = np.random.default_rng(0).standard_normal((TOPICS, width)).astype(np.float32)
     rows = random.standard_normal((num_rows, width), np.float32)
-    rows += centres[random.integers(0, TOPICS, num_rows)]
+    rows += centers[random.integers(0, TOPICS, num_rows)]
     return rows / np.sqrt(2 * width).astype(np.float32)

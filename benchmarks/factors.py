@@ -1,7 +1,7 @@
 """Collaborative factors of interactions: subspace iteration on tiles on disk, beside sklearn's randomized_svd (at its
 defaults) of the same sparse matrix in memory.
 
-What is compared is the factorisation of a matrix that is there: ours from its tiles to the factors of all posts as
+What is compared is the factorization of a matrix that is there: ours from its tiles to the factors of all posts as
 Parquet. What it costs to make the tiles of a history is a side of its own.
 """
 

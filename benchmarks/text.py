@@ -50,7 +50,7 @@ def ours(folder: Path) -> Run:
 
 
 def sklearn(folder: Path) -> Run:
-    """TfidfVectorizer and TruncatedSVD (randomised, 5 passes: its default), from the same table to Parquet."""
+    """TfidfVectorizer and TruncatedSVD (randomized, 5 passes: its default), from the same table to Parquet."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -108,7 +108,7 @@ def _numbers(ids: "object") -> "np.ndarray":
 
 
 def faiss(folder: Path) -> Run:
-    """IndexFlatIP, K + MAX_SEEN neighbours."""
+    """IndexFlatIP, K + MAX_SEEN neighbors."""
     import faiss as library
 
     world = _World(folder)

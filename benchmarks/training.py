@@ -73,7 +73,7 @@ def ours(folder: Path) -> Run:
 
 
 def keras_fit(folder: Path) -> Run:
-    """The same Autoencoder and optimiser, fitted on arrays with held-out arrays (whole and hidden, as ours)."""
+    """The same Autoencoder and optimizer, fitted on arrays with held-out arrays (whole and hidden, as ours)."""
     import keras
     import numpy as np
 

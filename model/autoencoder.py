@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from model.encoders import ResidualEncoder, StandInEncoder
-from model.layers import Corruption, Standardise, register
+from model.layers import Corruption, Standardize, register
 from model.layout import Layout
 from model.ridge import LinearStart
 from model.statistics import Moments
@@ -19,7 +19,7 @@ class Autoencoder(keras.Model):
     """{"fused": [n, D], "mask": [n, M]} -> {"latent": [n, L], "decoded": [n, D] in its units, "kept": [n, M]}.
 
     `kept` is the mask of what the encoder saw: less than `mask` where modality dropout hid something. The loss of a
-    batch is the mean, over every modality of every row that has it, of the squared error of the standardised block,
+    batch is the mean, over every modality of every row that has it, of the squared error of the standardized block,
     whose total variance is 1: whoever always answers with the mean has a loss of about 1. Modalities that were hidden
     from the encoder count like the others.
 
@@ -62,14 +62,14 @@ class Autoencoder(keras.Model):
             "seed": seed,
             "stand_in": None if stand_in is None else {name: list(values) for name, values in stand_in.items()},
         }
-        # [M]: what standardised blocks are divided by before all else, and what the encoder may look at.
+        # [M]: what standardized blocks are divided by before all else, and what the encoder may look at.
         self.units, self.seen = np.ones((2, len(self.layout.modalities)), np.float32)
         deviations = [noise / np.sqrt(modality.width) for modality in self.layout.modalities]
         encoder = ResidualEncoder
         if stand_in is not None:
             self.units, self.seen = (np.array(stand_in[name], np.float32) for name in ("units", "seen"))
             deviations, encoder = list(stand_in["noise"]), StandInEncoder
-        self.standardise = Standardise(layout, name="standardise")
+        self.standardize = Standardize(layout, name="standardize")
         self.corruption = Corruption(layout, modality_dropout, deviations, seed, name="corruption")
         self.encoder = encoder(layout, latent, hidden, dropout, seed + 1, name="encoder")
         # The linear decoders of all modalities side by side: each is a slice of columns, see `decoder_weights`.
@@ -79,48 +79,48 @@ class Autoencoder(keras.Model):
         self.built = True
 
     def start_from(self, moments: Moments, components: np.ndarray) -> None:
-        """Sets the standardisation, and makes the model principal component analysis: training begins there.
+        """Sets the standardization, and makes the model principal component analysis: training begins there.
 
         Args:
           moments: of the training rows.
           components: [L, D], orthonormal rows.
         """
-        self._standardise_by(moments)
+        self._standardize_by(moments)
         self.encoder.usual.assign(moments.present)
         self.encoder.linear.assign(components.T)
         self.decoder.kernel.assign(components)
 
     def start_from_linear(self, moments: Moments, start: LinearStart) -> None:
-        """Sets the standardisation, and makes the model that linear autoencoder: training begins there."""
-        self._standardise_by(moments)
+        """Sets the standardization, and makes the model that linear autoencoder: training begins there."""
+        self._standardize_by(moments)
         self.encoder.linear.assign(start.linear)
         self.encoder.offset.assign(start.offset)
         self.encoder.bias.assign(start.bias)
         self.decoder.kernel.assign(start.kernel)
 
-    def _standardise_by(self, moments: Moments) -> None:
-        self.standardise.mean.assign(moments.mean)
-        self.standardise.scale.assign(moments.divisors(self.layout) * (self.units @ self.layout.membership))
+    def _standardize_by(self, moments: Moments) -> None:
+        self.standardize.mean.assign(moments.mean)
+        self.standardize.scale.assign(moments.divisors(self.layout) * (self.units @ self.layout.membership))
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         mask = inputs["mask"] * self.seen
-        rows, kept = self.corruption(self.standardise(inputs["fused"], mask), mask, training=training)
+        rows, kept = self.corruption(self.standardize(inputs["fused"], mask), mask, training=training)
         latent = self.encoder(rows, kept, training=training)
         return {"latent": latent, "decoded": self.decoder(latent), "kept": kept}
 
     def encode(self, fused: Any, mask: Any) -> Any:
         """fused [n, D or more], mask [n, M] -> latent [n, L]."""
         mask = mask * self.seen
-        return self.encoder(self.standardise(fused, mask), mask)
+        return self.encoder(self.standardize(fused, mask), mask)
 
     def decode(self, latent: Any) -> Any:
         """Latent [n, L] -> fused vectors [n, D] as the decoders believe them to be, no modality missing."""
-        return self.standardise.inverse(self.decoder(latent))
+        return self.standardize.inverse(self.decoder(latent))
 
     def decoder_weights(self, modality: str) -> tuple[np.ndarray, np.ndarray]:
         """The linear decoder of a modality, kernel [L, width] and bias [width]: latent @ kernel + bias is its block."""
         columns = self.layout.modalities[self.layout.names.index(modality)].columns
-        scale, mean = (ops.convert_to_numpy(v)[columns] for v in (self.standardise.scale, self.standardise.mean))
+        scale, mean = (ops.convert_to_numpy(v)[columns] for v in (self.standardize.scale, self.standardize.mean))
         kernel, bias = (ops.convert_to_numpy(v) for v in (self.decoder.kernel, self.decoder.bias))
         return kernel[:, columns] * scale, bias[columns] * scale + mean
 
@@ -139,7 +139,7 @@ class Autoencoder(keras.Model):
         return results
 
     def _squares(self, y: Mapping[str, Any], y_pred: Mapping[str, Any]) -> tuple[Any, Any]:
-        target = self.standardise(y["fused"], y["mask"])
+        target = self.standardize(y["fused"], y["mask"])
         columns = (self.layout.membership * self.units[:, None] ** 2).T
         return ops.matmul(ops.square(y_pred["decoded"] - target), columns), ops.matmul(ops.square(target), columns)
 

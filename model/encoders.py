@@ -13,7 +13,7 @@ from model.layout import Layout
 
 @register
 class ResidualEncoder(keras.layers.Layer):
-    """Standardised rows [n, D], mask [n, M] -> latent [n, L]: a linear map plus a small network that begins at zero.
+    """Standardized rows [n, D], mask [n, M] -> latent [n, L]: a linear map plus a small network that begins at zero.
 
     With p of its modalities present a row is scaled by sqrt(usual / p), so that its code is as long as others'; a
     learned gain corrects that per latent number and missing modality: what several modalities share needs more, what
@@ -42,7 +42,7 @@ class ResidualEncoder(keras.layers.Layer):
     def _add_weights(self, num_modalities: int) -> None:
         self.usual = self.add_weight(shape=(), initializer="ones", trainable=False, name="usual")
         self.gain = self.add_weight(shape=(num_modalities, self.latent), initializer="zeros", name="gain")
-        # The network's inputs are scaled to a variance of 1 a column, for which the usual initialisation is made.
+        # The network's inputs are scaled to a variance of 1 a column, for which the usual initialization is made.
         self.to_unit = float(np.sqrt(self.layout.width / num_modalities))
 
     def _add_network(self, num_modalities: int) -> None:

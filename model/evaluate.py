@@ -11,12 +11,12 @@ from keras import ops
 from model.autoencoder import Autoencoder
 from model.layout import Layout
 from model.ridge import LinearStart
-from model.statistics import Moments, standardise
+from model.statistics import Moments, standardize
 
 MAX_ROWS = 100_000
 _CHUNK_ROWS = 4096
 
-# (fused [n, D], mask [n, M] of what may be looked at) -> standardised rows [n, D], no modality missing.
+# (fused [n, D], mask [n, M] of what may be looked at) -> standardized rows [n, D], no modality missing.
 Reconstruct = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -54,7 +54,7 @@ def modality_reports(
     rows = rows[:MAX_ROWS]
 
     def by_pca(fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return standardise(fused, mask, moments, layout) @ components.T @ components
+        return standardize(fused, mask, moments, layout) @ components.T @ components
 
     model_errors = _unexplained(_by_model(model), rows, moments, layout)
     pca_errors = _unexplained(by_pca, rows, moments, layout)
@@ -95,7 +95,7 @@ def _unexplained(
     for start in range(0, len(rows), _CHUNK_ROWS):
         chunk = np.asarray(rows[start : start + _CHUNK_ROWS], np.float64)
         fused, mask = chunk[:, : layout.width], chunk[:, layout.width :]
-        target = standardise(fused, mask, moments, layout)
+        target = standardize(fused, mask, moments, layout)
         whole = reconstruct(fused, mask)
         for index, modality in enumerate(layout.modalities):
             hidden = mask.copy()

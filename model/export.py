@@ -90,7 +90,7 @@ def _write(model: Autoencoder, directory: str, description: Mapping[str, Any], f
 def _encoder(model: Autoencoder, fused_width: int) -> tf.Module:
     # Holds the variables alone: Keras objects in a SavedModel would be looked at by whichever Keras loads it.
     module = tf.Module()
-    layers = (model.standardise, model.encoder)
+    layers = (model.standardize, model.encoder)
     module.kept = [variable.value for layer in layers for variable in layer.variables]
     specs = (
         tf.TensorSpec((None, fused_width), tf.float32, name="fused"),

@@ -1,4 +1,4 @@
-"""The fitting itself: the optimiser, what is monitored, and which weights are kept."""
+"""The fitting itself: the optimizer, what is monitored, and which weights are kept."""
 
 import dataclasses
 import hashlib

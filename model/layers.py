@@ -1,4 +1,4 @@
-"""The autoencoder's layers around its encoder: standardisation, and corruption while training."""
+"""The autoencoder's layers around its encoder: standardization, and corruption while training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +13,8 @@ register = keras.saving.register_keras_serializable(package="fusefeed")
 
 
 @register
-class Standardise(keras.layers.Layer):
-    """fused [n, D or more], mask [n, M] -> [n, D]: centred, scaled, zeros where a modality is missing.
+class Standardize(keras.layers.Layer):
+    """fused [n, D or more], mask [n, M] -> [n, D]: centered, scaled, zeros where a modality is missing.
 
     Columns past D are left out. What stands in those of a missing modality is never looked at, not even if it is NaN.
     """
@@ -34,7 +34,7 @@ class Standardise(keras.layers.Layer):
         return ops.where(shown > 0, (fused[:, : self.layout.width] - self.mean) / self.scale, 0.0)
 
     def inverse(self, standard: Any) -> Any:
-        """[n, D] standardised -> [n, D] in the units of the fused vector."""
+        """[n, D] standardized -> [n, D] in the units of the fused vector."""
         return standard * self.scale + self.mean
 
     def get_config(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Standardise(keras.layers.Layer):
 
 @register
 class Corruption(keras.layers.Layer):
-    """Standardised rows [n, D], mask [n, M] -> corrupted rows [n, D], mask of what is left [n, M].
+    """Standardized rows [n, D], mask [n, M] -> corrupted rows [n, D], mask of what is left [n, M].
 
     While training, modalities are hidden at random, but never all that a row has, so that any subset learns to stand in
     for the rest; and noise is added. Otherwise nothing is changed.

@@ -2,7 +2,7 @@
 
 Noise of variance v a column that is added to the inputs of a linear map acts on average as a ridge penalty of v a row
 (Bishop 1995, "Training with noise is equivalent to Tikhonov regularization"). So the input noise of the autoencoder is
-tied to the lambda that suits the ridge map, and its nonlinear part is regularised as much.
+tied to the lambda that suits the ridge map, and its nonlinear part is regularized as much.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ import numpy as np
 
 from model.config import TrainConfig
 from model.layout import Layout
-from model.statistics import Moments, Products, principal_components, standardise
+from model.statistics import Moments, Products, principal_components, standardize
 
-# More than this hides what there is rather than regularises; in deviations of the inputs' average column.
+# More than this hides what there is rather than regularizes; in deviations of the inputs' average column.
 _MAX_NOISE = 2.0
 # Of the decoder of content at the start: shares of the latent numbers' average variance.
 _DECODER_RIDGE = 0.01
@@ -25,7 +25,7 @@ class Scales:
     """In which units the autoencoder computes, so that its inputs have a variance of about 1 a column.
 
     Attributes:
-      units: [M], what a standardised modality's columns are divided by; for content in proportion to 1 / sqrt(w).
+      units: [M], what a standardized modality's columns are divided by; for content in proportion to 1 / sqrt(w).
       noise: [M], standard deviation of the noise of a column while training, in these units.
       seen: [M], 0 for the modalities that the encoder does not look at, else 1.
       penalty: lambda in these units.
@@ -54,7 +54,7 @@ class Scales:
         )
 
     def columns(self, layout: Layout) -> np.ndarray:
-        """What a standardised column is divided by: [D] float64."""
+        """What a standardized column is divided by: [D] float64."""
         divisors: np.ndarray = np.array(self.units) @ layout.membership.astype(np.float64)
         return divisors
 
@@ -81,9 +81,9 @@ class LinearStart:
     scales: Scales
 
     def reconstruct(self, fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: Layout) -> np.ndarray:
-        """What it makes of rows: [n, D] float64, standardised."""
+        """What it makes of rows: [n, D] float64, standardized."""
         divisors, seen = self.scales.columns(layout), mask * np.array(self.scales.seen)
-        rows = standardise(fused, seen, moments, layout) / divisors
+        rows = standardize(fused, seen, moments, layout) / divisors
         latent = rows @ self.linear + seen @ self.offset + self.bias
         decoded: np.ndarray = (latent * seen.any(axis=1, keepdims=True)) @ self.kernel * divisors
         return decoded
@@ -119,7 +119,7 @@ def _first(layout: Layout) -> int:
 
 
 def _ridge_map(known: Products, content: np.ndarray, layout: Layout, ridge: float, scales: Scales) -> np.ndarray:
-    """[D + M + 1, numbers]: from columns, mask and 1 to the last modality. The 1 is not penalised."""
+    """[D + M + 1, numbers]: from columns, mask and 1 to the last modality. The 1 is not penalized."""
     sums, num_rows = known.sums, max(known.num_rows, 1)
     masks = layout.width + np.arange(len(layout.modalities))
     shares = sums[-1, masks] / num_rows

@@ -32,7 +32,7 @@ class Moments:
     emphasis: np.ndarray
 
     def divisors(self, layout: Layout) -> np.ndarray:
-        """What a centred column is divided by to be standardised, [D] float64."""
+        """What a centered column is divided by to be standardized, [D] float64."""
         divisors: np.ndarray = self.scale @ layout.membership.astype(np.float64) / self.emphasis
         return divisors
 
@@ -58,8 +58,8 @@ def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | None = None) ->
     return Moments(mean, scale, counts.astype(np.int64), float(counts.sum() / spool.num_train), emphasis)
 
 
-def standardise(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: Layout) -> np.ndarray:
-    """[n, D] float64: centred, each modality of total variance 1, zeros where a modality is missing.
+def standardize(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: Layout) -> np.ndarray:
+    """[n, D] float64: centered, each modality of total variance 1, zeros where a modality is missing.
 
     This is what the autoencoder sees of a row.
     """
@@ -71,7 +71,7 @@ def standardise(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: L
 
 @dataclasses.dataclass(frozen=True)
 class Products:
-    """Sums of products of what is known of a row: its standardised columns, its mask and a 1.
+    """Sums of products of what is known of a row: its standardized columns, its mask and a 1.
 
     Attributes:
       sums: [D + M + 1, D + M + 1] float64.
@@ -92,7 +92,7 @@ def products(spool: Spool, layout: Layout, moments: Moments, having: int | None 
     for fused, mask in _chunks(spool, layout, MAX_COVARIANCE_ROWS):
         if having is not None:
             fused, mask = fused[mask[:, having] > 0], mask[mask[:, having] > 0]
-        rows = np.hstack([standardise(fused, mask, moments, layout), mask, np.ones((len(mask), 1))])
+        rows = np.hstack([standardize(fused, mask, moments, layout), mask, np.ones((len(mask), 1))])
         sums += rows.T @ rows
         num_rows += len(rows)
     return Products(sums, num_rows)

@@ -1,6 +1,6 @@
 """Training that goes on where that of an earlier run ended: its weights, in the coordinates of the new rows.
 
-Collaborative factors of two runs differ by a rotation, and what rows are standardised by has changed a little. Both are
+Collaborative factors of two runs differ by a rotation, and what rows are standardized by has changed a little. Both are
 affine, so they can be taken into the weights: in a world that is only turned, the model gives what it gave before.
 
 Two sets of weights are kept, as training left them and not shortened: those of the rows that are not held out, and
@@ -27,7 +27,7 @@ from model.layout import Layout
 
 # Whose weights: trained without the rows held out, or on all.
 HELD_OUT, ALL = "held_out", "all"
-# The layers' variables, and what rows were standardised by.
+# The layers' variables, and what rows were standardized by.
 Weights = Mapping[str, np.ndarray]
 
 
@@ -99,8 +99,8 @@ def _why_not(described: Mapping[str, Any], layout: Layout, config: TrainConfig) 
 
 
 def weights_of(begun: Begun) -> dict[str, np.ndarray]:
-    """The weights that a model has, and what its rows are standardised by."""
-    layer = begun.model.standardise
+    """The weights that a model has, and what its rows are standardized by."""
+    layer = begun.model.standardize
     variables = {**_variables(begun.model), "mean": layer.mean, "scale": layer.scale}
     found = {name: ops.convert_to_numpy(variable) for name, variable in variables.items()}
     return found | {"emphasis": begun.moments.emphasis}
@@ -166,8 +166,8 @@ def _variables(model: Autoencoder) -> dict[str, Any]:
 
 
 def _change(old: Weights, begun: Begun, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """([D, D], [D]) that bring standardised rows to where they were: old = new @ matrix + shift."""
-    layout, layer = begun.model.layout, begun.model.standardise
+    """([D, D], [D]) that bring standardized rows to where they were: old = new @ matrix + shift."""
+    layout, layer = begun.model.layout, begun.model.standardize
     turn = np.eye(layout.width)
     factors = layout.modalities[-1].columns
     turn[factors, factors] = rotation

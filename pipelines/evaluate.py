@@ -48,7 +48,7 @@ def evaluate(options: Options, places: Places) -> dict[str, Any]:
 
 
 def check_size(places: Places) -> None:
-    """Finds out whether a backtest can hold the catalogue.
+    """Finds out whether a backtest can hold the catalog.
 
     Raises:
       RunError: it has too many posts.

@@ -57,7 +57,7 @@ def make_history(options: Options, places: Places) -> None:
 
 
 def factorize(options: Options, places: Places, factors: int = 128) -> Factors:
-    """Factorises history/, which this stage has just written, and writes collaborative/.
+    """Factorizes history/, which this stage has just written, and writes collaborative/.
 
     In three pipelines, because the second needs to know the size of the matrix, and the third its rank.
 

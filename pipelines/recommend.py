@@ -33,7 +33,7 @@ DESCRIPTION = "Embeddings -> recommendations and similar posts."
 
 
 def build_candidates(root: "beam.Pipeline", options: Options, places: Places) -> None:
-    """Wires the first pipeline: the catalogue, which the second one scans."""
+    """Wires the first pipeline: the catalog, which the second one scans."""
     import apache_beam as beam
 
     from transforms.recommend import candidates
@@ -75,7 +75,7 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
 
 
 def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
-    """Wires the second pipeline: lists of users and neighbours of posts."""
+    """Wires the second pipeline: lists of users and neighbors of posts."""
     import apache_beam as beam
 
     from transforms.embed import embedding_space as space
@@ -152,7 +152,7 @@ def eligibility(options: Options) -> "Eligibility":
 
 
 def num_parts(options: Options, places: Places) -> int:
-    """--num_parts, or as few as can be held: for each part the whole catalogue is read and scanned."""
+    """--num_parts, or as few as can be held: for each part the whole catalog is read and scanned."""
     from transforms.recommend.recommend_posts import USER_ROWS
     from transforms.tables import parquet
 

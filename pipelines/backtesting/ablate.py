@@ -47,7 +47,7 @@ class Bench:
     @property
     def user_id(self) -> "pa.Array":
         """All users for whom lists are made: [u] string, sorted."""
-        # The users of a ranking of some posts are among those of the whole catalogue.
+        # The users of a ranking of some posts are among those of the whole catalog.
         return next(iter(self._rankings.values())).user_id
 
     def results(self, seed: int) -> dict[str, dict[str, Any]]:

@@ -185,7 +185,7 @@ def _sections(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if "ablations" in evaluation:
         yield from _ablations(evaluation["ablations"])
     names = list(methods[OURS]["lists"])
-    yield "<h2>Lists</h2><p>Share of the catalogue shown, Gini index, long tail, novelty in bits, diversity.</p>"
+    yield "<h2>Lists</h2><p>Share of the catalog shown, Gini index, long tail, novelty in bits, diversity.</p>"
     yield _table(names, [(name, [f"{methods[name]['lists'][column]:.4f}" for column in names]) for name in order])
     for measure in SLICE_MEASURES:
         slices = {label: users for label, users in evaluation["slices"].items() if users}
@@ -217,10 +217,10 @@ def _bars(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     for number, (name, interval) in enumerate(rows):
         top = 26 * number
         width, low, high = (500 * interval[key] / most for key in ("mean", "low", "high"))
-        colour = "#3a7d44" if name == OURS else "#9db4c0"
+        color = "#3a7d44" if name == OURS else "#9db4c0"
         shapes.append(
             f'<text x="0" y="{top + 17}">{_escape(name)}</text>'
-            f'<rect x="200" y="{top + 4}" width="{width:.1f}" height="18" fill="{colour}"/>'
+            f'<rect x="200" y="{top + 4}" width="{width:.1f}" height="18" fill="{color}"/>'
             f'<line x1="{200 + low:.1f}" x2="{200 + high:.1f}" y1="{top + 13}" y2="{top + 13}" stroke="#222"/>'
             f'<text x="{210 + high:.1f}" y="{top + 17}">{interval["mean"]:.4f}</text>'
         )

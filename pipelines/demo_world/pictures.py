@@ -1,6 +1,6 @@
 """Pictures of the demo world: palette, shapes and texture go with the topic, everything else is chance.
 
-Gardening and football share their greens and cooking and jazz some warm tones, so colour alone is not the answer.
+Gardening and football share their greens and cooking and jazz some warm tones, so color alone is not the answer.
 """
 
 import cv2
@@ -19,8 +19,8 @@ PALETTES = {
 }
 
 
-def colour(rng: np.random.Generator, hsv: tuple[int, int, int]) -> tuple[int, int, int]:
-    """A BGR colour near `hsv`."""
+def color(rng: np.random.Generator, hsv: tuple[int, int, int]) -> tuple[int, int, int]:
+    """A BGR color near `hsv`."""
     near = np.array(hsv) + rng.normal(0, (6, 22, 22))
     near = np.array([near[0] % 180, *np.clip(near[1:], 0, 255)]).astype(np.uint8)
     blue, green, red = cv2.cvtColor(near.reshape(1, 1, 3), cv2.COLOR_HSV2BGR)[0, 0]
@@ -33,7 +33,7 @@ def paint(rng: np.random.Generator, topic: str, width: int, height: int) -> np.n
     if rng.random() < 0.12:  # not every photographer cares about the palette
         ground = PALETTES[str(rng.choice(TOPICS))][0]
     shade = np.linspace(rng.uniform(0.7, 1.0), rng.uniform(0.9, 1.2), height)[:, None, None]
-    image = np.clip(np.ones((height, width, 1)) * shade * colour(rng, ground), 0, 255).astype(np.uint8)
+    image = np.clip(np.ones((height, width, 1)) * shade * color(rng, ground), 0, 255).astype(np.uint8)
     image = np.ascontiguousarray(image)
     _SHAPES[topic](rng, image, shape)
     noise = rng.normal(0, 9 if topic == "gardening" else 5, (height, width, 1))
@@ -47,37 +47,37 @@ def point(rng: np.random.Generator, image: np.ndarray) -> tuple[int, int]:
 
 def _plates(rng: np.random.Generator, image: np.ndarray, hsv: tuple[int, int, int]) -> None:
     for _ in range(int(rng.integers(2, 5))):
-        centre, radius = point(rng, image), int(rng.integers(20, 48))
-        cv2.circle(image, centre, radius, (235, 240, 245), -1, cv2.LINE_AA)
-        cv2.circle(image, centre, radius * 2 // 3, colour(rng, hsv), -1, cv2.LINE_AA)
+        center, radius = point(rng, image), int(rng.integers(20, 48))
+        cv2.circle(image, center, radius, (235, 240, 245), -1, cv2.LINE_AA)
+        cv2.circle(image, center, radius * 2 // 3, color(rng, hsv), -1, cv2.LINE_AA)
 
 
 def _wheels(rng: np.random.Generator, image: np.ndarray, hsv: tuple[int, int, int]) -> None:
     height, width = image.shape[:2]
-    cv2.rectangle(image, (0, height * 2 // 3), (width, height), colour(rng, (20, 20, 110)), -1)
+    cv2.rectangle(image, (0, height * 2 // 3), (width, height), color(rng, (20, 20, 110)), -1)
     for _ in range(int(rng.integers(1, 4))):
         (x, _), radius = point(rng, image), int(rng.integers(16, 34))
-        y, tint = height * 2 // 3 + int(rng.integers(-12, 12)), colour(rng, hsv)
+        y, tint = height * 2 // 3 + int(rng.integers(-12, 12)), color(rng, hsv)
         for wheel in (x, x + int(2.4 * radius)):
             cv2.circle(image, (wheel, y), radius, tint, 3, cv2.LINE_AA)
             for angle in np.arange(0, np.pi, np.pi / 5):
                 spoke = (int(radius * np.cos(angle)), int(radius * np.sin(angle)))
                 start, end = (wheel - spoke[0], y - spoke[1]), (wheel + spoke[0], y + spoke[1])
                 cv2.line(image, start, end, tint, 1, cv2.LINE_AA)
-        cv2.line(image, (x, y), (x + radius, y - radius), colour(rng, (0, 200, 200)), 3, cv2.LINE_AA)
+        cv2.line(image, (x, y), (x + radius, y - radius), color(rng, (0, 200, 200)), 3, cv2.LINE_AA)
 
 
 def _stars(rng: np.random.Generator, image: np.ndarray, hsv: tuple[int, int, int]) -> None:
     for _ in range(int(rng.integers(60, 140))):
-        cv2.circle(image, point(rng, image), int(rng.integers(0, 2)), colour(rng, hsv), -1, cv2.LINE_AA)
+        cv2.circle(image, point(rng, image), int(rng.integers(0, 2)), color(rng, hsv), -1, cv2.LINE_AA)
     glow = np.zeros_like(image)
-    cv2.circle(glow, point(rng, image), int(rng.integers(15, 35)), colour(rng, (150, 150, 220)), -1)
+    cv2.circle(glow, point(rng, image), int(rng.integers(15, 35)), color(rng, (150, 150, 220)), -1)
     cv2.add(image, cv2.GaussianBlur(glow, (0, 0), 14), dst=image)
 
 
 def _leaves(rng: np.random.Generator, image: np.ndarray, hsv: tuple[int, int, int]) -> None:
     for index in range(int(rng.integers(50, 90))):
-        tint = colour(rng, hsv if index % 6 == 0 else (50, 150, 110))
+        tint = color(rng, hsv if index % 6 == 0 else (50, 150, 110))
         axes = (int(rng.integers(8, 18)), int(rng.integers(3, 7)))
         cv2.ellipse(image, point(rng, image), axes, float(rng.uniform(0, 180)), 0, 360, tint, -1, cv2.LINE_AA)
 
@@ -86,7 +86,7 @@ def _strings(rng: np.random.Generator, image: np.ndarray, hsv: tuple[int, int, i
     height, width = image.shape[:2]
     step = int(rng.integers(9, 16))
     for x in range(int(rng.integers(step)), width, step):
-        cv2.line(image, (x, 0), (x, height), colour(rng, hsv), 2, cv2.LINE_AA)
+        cv2.line(image, (x, 0), (x, height), color(rng, hsv), 2, cv2.LINE_AA)
     spot = np.zeros_like(image)
     cv2.circle(spot, point(rng, image), height // 4, (60, 110, 150), -1)
     cv2.add(image, cv2.GaussianBlur(spot, (0, 0), 18), dst=image)
@@ -94,7 +94,7 @@ def _strings(rng: np.random.Generator, image: np.ndarray, hsv: tuple[int, int, i
 
 def _pitch(rng: np.random.Generator, image: np.ndarray, hsv: tuple[int, int, int]) -> None:
     height, width = image.shape[:2]
-    band, white = int(rng.integers(18, 34)), colour(rng, hsv)
+    band, white = int(rng.integers(18, 34)), color(rng, hsv)
     for y in range(0, height, 2 * band):
         image[y : y + band] = (image[y : y + band] * 0.82).astype(np.uint8)
     x, y = width // 2 + int(rng.integers(-50, 50)), height // 2 + int(rng.integers(-30, 30))

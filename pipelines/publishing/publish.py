@@ -115,9 +115,9 @@ def prometheus(values: dict[str, Any]) -> Iterator[str]:
             for label, value in of_report(report).items():
                 labels = ",".join(part for part in (f'run="{run}"', f'stage="{name}"', label) if part)
                 yield f"{family}{{{labels}}} {value}"
-    for family, labelled in drift.prometheus(values).items():
+    for family, labeled in drift.prometheus(values).items():
         yield f"# TYPE {family} gauge"
-        for label, value in labelled.items():
+        for label, value in labeled.items():
             yield f'{family}{{run="{run}",{label}}} {value}'
 
 

@@ -6,11 +6,11 @@ import pytest
 from keras import ops
 
 from model.encoders import ResidualEncoder, StandInEncoder
-from model.layers import Corruption, Standardise
+from model.layers import Corruption, Standardize
 
 
 def test_what_stands_in_a_missing_modality_is_never_seen(new_layout: Callable[..., Any]) -> None:
-    layer = Standardise(new_layout(a=2, b=1).to_dict())
+    layer = Standardize(new_layout(a=2, b=1).to_dict())
     layer.mean.assign([1, 2, 3])
     layer.scale.assign([2, 2, 10])
     fused = np.array([[3, 0, 7], [np.nan, np.inf, 13]], np.float32)
@@ -65,7 +65,7 @@ def test_a_row_without_any_modality_has_the_code_zero_whatever_was_learned(new_l
 
 
 def test_columns_past_the_layout_are_left_out(new_layout: Callable[..., Any]) -> None:
-    layer = Standardise(new_layout(a=1, b=2).to_dict())
+    layer = Standardize(new_layout(a=1, b=2).to_dict())
     rows = layer(np.array([[1, 2, 3, np.nan]], np.float32), np.ones((1, 2), np.float32))
     np.testing.assert_array_equal(ops.convert_to_numpy(rows), [[1, 2, 3]])
 

@@ -35,8 +35,8 @@ def _ridge(world: Any, weights: list[float], ridge: float, factors: int) -> np.n
         inputs += [block * np.sqrt(weight / block[here].var(axis=0).sum()), world.mask[:, [index]]]
     known = world.mask[:, 2] > 0
     columns = np.hstack(inputs)
-    centre = columns[known].mean(axis=0)
-    columns, fit = columns - centre, columns[known] - centre
+    center = columns[known].mean(axis=0)
+    columns, fit = columns - center, columns[known] - center
     targets = world.fused[known, 14 : 14 + factors].astype(np.float64)
     solved = np.linalg.solve(fit.T @ fit + ridge * np.eye(fit.shape[1]), fit.T @ (targets - targets.mean(axis=0)))
     return columns @ solved + targets.mean(axis=0)
@@ -70,7 +70,7 @@ def test_the_other_numbers_start_as_components_of_the_content(
     made = begun(world, TrainConfig(latent=5))
     seen = {"fused": world.fused, "mask": world.mask * np.array([1, 1, 0], np.float32)}
     decoded = ops.convert_to_numpy(made.model(seen)["decoded"]) * (made.model.units @ world.layout.membership)
-    target = ops.convert_to_numpy(made.model.standardise(world.fused, world.mask))
+    target = ops.convert_to_numpy(made.model.standardize(world.fused, world.mask))
     target = target * (made.model.units @ world.layout.membership)
     # 14 columns of 5 causes and some noise.
     assert ((decoded - target)[:, :14] ** 2).sum() < 0.03 * (target[:, :14] ** 2).sum()

@@ -39,7 +39,7 @@ def test_emphasised_columns_count_more(spooled: tuple[Any, Any]) -> None:
     emphasis = np.ones(20)
     emphasis[:2] = 3
     found = statistics.moments(spool, world.layout, emphasis)
-    rows = statistics.standardise(world.fused.astype(np.float64), world.mask, found, world.layout)
+    rows = statistics.standardize(world.fused.astype(np.float64), world.mask, found, world.layout)
     text = rows[world.mask[:, 0] > 0, :12]
     assert text.var(axis=0).sum() == pytest.approx(1)
     block = world.fused[world.mask[:, 0] > 0, :12].astype(np.float64)
@@ -50,7 +50,7 @@ def test_emphasised_columns_count_more(spooled: tuple[Any, Any]) -> None:
 def test_products_are_over_columns_mask_and_one(spooled: tuple[Any, Any]) -> None:
     world, spool = spooled
     found = statistics.moments(spool, world.layout)
-    rows = statistics.standardise(world.fused.astype(np.float64), world.mask, found, world.layout)
+    rows = statistics.standardize(world.fused.astype(np.float64), world.mask, found, world.layout)
     rows = np.hstack([rows, world.mask, np.ones((len(rows), 1))])
     for having, these in ((None, rows), (1, rows[world.mask[:, 1] > 0])):
         products = statistics.products(spool, world.layout, found, having)
@@ -62,7 +62,7 @@ def test_components_are_those_of_a_singular_value_decomposition(spooled: tuple[A
     world, spool = spooled
     found = statistics.moments(spool, world.layout)
     components = statistics.principal_components(_covariance(spool, world.layout, found), 4)
-    rows = statistics.standardise(world.fused.astype(np.float64), world.mask, found, world.layout)
+    rows = statistics.standardize(world.fused.astype(np.float64), world.mask, found, world.layout)
     expected = np.linalg.svd(rows, full_matrices=False)[2][:4]
     np.testing.assert_allclose(np.abs(components @ expected.T), np.eye(4), atol=1e-6)
     assert (components[np.arange(4), np.abs(components).argmax(axis=1)] > 0).all()
@@ -87,5 +87,5 @@ def test_a_constant_modality_is_not_blown_up(
     spool = write_spool([write_shard("one", world)], world.layout, str(tmp_path / "spool"), 0.0)
     found = statistics.moments(spool, world.layout)
     assert found.scale[0] == 1
-    rows = statistics.standardise(world.fused.astype(np.float64), world.mask, found, world.layout)
+    rows = statistics.standardize(world.fused.astype(np.float64), world.mask, found, world.layout)
     assert np.abs(rows[:, :12]).max() < 1e-7

@@ -1,4 +1,4 @@
-"""A run on a small catalogue, and then on a large one with hardly more memory: what test_bounded_memory starts.
+"""A run on a small catalog, and then on a large one with hardly more memory: what test_bounded_memory starts.
 
     python bounded_run.py WORLDS STAGE ...
 
@@ -27,7 +27,7 @@ WIDTH = 512
 # Posts of a part of any table.
 PART_POSTS = 500
 # What the large run may have beyond what the process holds after the small one. Seen are 30 to 55 MiB, of 16,000 posts
-# and of 32,000; the vectors of the large catalogue are 62 MiB, in the candidates 127 MiB.
+# and of 32,000; the vectors of the large catalog are 62 MiB, in the candidates 127 MiB.
 ALLOWED_BYTES = 96 << 20
 
 
@@ -35,9 +35,9 @@ def write_world(folder: Path, num_posts: int) -> None:
     """Posts with one vector each, three interactions a post, and a user for every four posts."""
     rng = np.random.default_rng(0)
     folder.mkdir()
-    centres = rng.standard_normal((20, WIDTH)).astype(np.float32)
+    centers = rng.standard_normal((20, WIDTH)).astype(np.float32)
     for start in range(0, num_posts, 1_000):
-        values = centres[rng.integers(0, 20, 1_000)] + rng.standard_normal((1_000, WIDTH)).astype(np.float32)
+        values = centers[rng.integers(0, 20, 1_000)] + rng.standard_normal((1_000, WIDTH)).astype(np.float32)
         lists = pa.ListArray.from_arrays(np.arange(0, values.size + 1, WIDTH, dtype=np.int32), values.ravel())
         vectors = pa.MapArray.from_arrays(np.arange(1_001, dtype=np.int32), ["clip"] * 1_000, lists)
         ids = [f"p{number:06d}" for number in range(start, start + 1_000)]

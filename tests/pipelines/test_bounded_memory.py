@@ -1,4 +1,4 @@
-"""A catalogue larger than the memory that is left goes through all the same: no step holds all posts or users."""
+"""A catalog larger than the memory that is left goes through all the same: no step holds all posts or users."""
 
 import json
 import os
@@ -41,11 +41,11 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_no_step_holds_the_catalogue(worlds: Path) -> None:
+def test_no_step_holds_the_catalog(worlds: Path) -> None:
     posts, k = bounded_run.LARGE, 10
     rows = rows_of(worlds, "ingest", "extract", "fuse")
     assert rows["ingest"]["posts"] == rows["extract"]["features"] == rows["fuse"]["fused"] == posts
-    # The trainer works on one machine, with samples and buckets of stated sizes that are larger than this catalogue.
+    # The trainer works on one machine, with samples and buckets of stated sizes that are larger than this catalog.
     rows_of(worlds, "train", "limit=none")
     rows = rows_of(worlds, "embed", "recommend")
     assert rows["embed"]["item_embeddings"] == rows["recommend"]["candidates"] == posts

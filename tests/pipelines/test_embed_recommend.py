@@ -262,7 +262,7 @@ def test_tables_do_not_depend_on_cells(fused_run: Path, monkeypatch: pytest.Monk
         assert one == other, name
 
 
-def test_a_part_is_one_scan_of_the_catalogue_unless_its_lists_are_long(tmp_path: Path) -> None:
+def test_a_part_is_one_scan_of_the_catalog_unless_its_lists_are_long(tmp_path: Path) -> None:
     for name in ("user_embeddings", "history"):
         (tmp_path / name).mkdir()
     users = pa.record_batch({"user_id": pa.array([f"u{i}" for i in range(18_000)])})

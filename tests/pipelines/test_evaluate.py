@@ -317,7 +317,7 @@ def test_where_nothing_has_a_time_each_user_is_split_by_hash(options: Options, t
     assert made.counts["train"] > made.counts["held_out"] > 0
 
 
-def test_a_catalogue_that_cannot_be_held_is_refused_before_the_work(
+def test_a_catalog_that_cannot_be_held_is_refused_before_the_work(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transforms.evaluate import test_set

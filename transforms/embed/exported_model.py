@@ -11,7 +11,7 @@ from apache_beam.utils import shared
 from transforms.embed.embedding_space import COLLABORATIVE
 from transforms.tables.files import read_json
 
-# Every batch has this many rows (the last is filled up): what becomes of a row must not depend on its neighbours.
+# Every batch has this many rows (the last is filled up): what becomes of a row must not depend on its neighbors.
 BATCH_ROWS = 1024
 
 

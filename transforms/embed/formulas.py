@@ -4,7 +4,7 @@
     user   [own / sigma | decoded / sigma | content / sigma * (b * rho) | weight of the trend]
 
 A user's blocks are sums of the profile vectors of the posts in the history, [factors * degree^-1/4 | the same to
-another width | content]; sigma is the standard deviation of the scores that a block gives the catalogue: it puts all in
+another width | content]; sigma is the standard deviation of the scores that a block gives the catalog: it puts all in
 one unit for every user. Widths: k (own), kd (decoded), w (content), any of them 0 where there is no block; what stands
 in the last number is told by `transforms.embed.trend`.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from transforms.embed.parameters import Mix, Own
 
-# The interaction matrix is divided by user_degree^(1/4) * post_degree^(1/4) before it is factorised.
+# The interaction matrix is divided by user_degree^(1/4) * post_degree^(1/4) before it is factorized.
 DEGREE_POWER = 0.25
 _TINY = 1e-9
 
@@ -35,7 +35,7 @@ class Widths(NamedTuple):
 
 
 def matrix_entries(strength: np.ndarray) -> np.ndarray:
-    """Entries of the matrix that is factorised, of [n] strengths: 1 where positive, else 0. [n] float32.
+    """Entries of the matrix that is factorized, of [n] strengths: 1 where positive, else 0. [n] float32.
 
     Binary on purpose: strengths and ages in the matrix make the factors worse (ml100k: recall@20 .241 -> .234 with low
     ratings at a half, -> .213 with a half-life of 30 days); they belong into the profile.

@@ -1,6 +1,6 @@
 """A run's embeddings turned to where the last run had them, so that the vectors of consecutive runs can be compared.
 
-Factors are only told up to a rotation, and a new factorisation may give another one. Block by block, the orthogonal
+Factors are only told up to a rotation, and a new factorization may give another one. Block by block, the orthogonal
 matrix is taken that brings the posts that both runs have as near as can be to where they were: orthogonal Procrustes
 (Schönemann 1966; for embeddings over time Hamilton, Leskovec and Jurafsky 2016). Users are turned with the posts, so
 that no inner product changes.

@@ -106,7 +106,7 @@ def hide_words(users: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def rankings(judged: Judged, only_cold: bool, seed: int) -> dict[str, Judged]:
-    """What is ranked: "warm", the whole catalogue as always, and "cold", posts without interactions among themselves.
+    """What is ranked: "warm", the whole catalog as always, and "cold", posts without interactions among themselves.
 
     Args:
       only_cold: whether all posts that may be ranked are without interactions.

@@ -19,7 +19,7 @@ from transforms.metrics.top_k_metrics import top_k
 
 # Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data"; found to be good on MovieLens-100K.
 EASE_LAMBDA = 300.0
-# Neighbours of a post that count (Sarwar et al. 2001, Deshpande and Karypis 2004: some tens to hundreds).
+# Neighbors of a post that count (Sarwar et al. 2001, Deshpande and Karypis 2004: some tens to hundreds).
 NEIGHBORS = 100
 ALS_FACTORS, ALS_REGULARIZATION, ALS_ALPHA, ALS_ITERATIONS = 64, 0.05, 10.0, 15
 # Scores that are held at a time.
@@ -168,7 +168,7 @@ def ease_weights(matrix: scipy.sparse.csr_matrix, lam: float = EASE_LAMBDA) -> n
 
 
 def item_knn(judged: Judged, k: int, num_neighbors: int = NEIGHBORS) -> np.ndarray:
-    """Item-kNN: a post's score is the sum of its cosines with the posts of the history whose neighbour it is.
+    """Item-kNN: a post's score is the sum of its cosines with the posts of the history whose neighbor it is.
 
     The cosine is that of the columns of users x posts (Sarwar et al. 2001).
     """

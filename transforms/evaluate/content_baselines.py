@@ -30,7 +30,7 @@ class Moments:
 
     Attributes:
       mean: [D] float64, of each modality over the posts that have it.
-      covariance: [D, D] float64, of the centred vectors, zeros where a modality is missing.
+      covariance: [D, D] float64, of the centered vectors, zeros where a modality is missing.
       present: [M] int64, how many posts have each modality.
     """
 
@@ -58,8 +58,8 @@ def moments(fused: str) -> Moments:
     mean = sums / np.repeat(np.maximum(present, 1), widths)
     covariance = np.zeros((layout.width, layout.width))
     for vectors, mask in _read(fused):
-        centred = (vectors - mean) * np.repeat(mask, widths, axis=1)
-        covariance += centred.T @ centred
+        centered = (vectors - mean) * np.repeat(mask, widths, axis=1)
+        covariance += centered.T @ centered
     return Moments(layout, mean, covariance / max(count, 1), present.astype(np.int64))
 
 
@@ -69,7 +69,7 @@ def _read(fused: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def by_modalities(known: Moments, names: Sequence[str]) -> Project:
-    """The blocks of these modalities, centred and each of unit length, side by side."""
+    """The blocks of these modalities, centered and each of unit length, side by side."""
 
     def project(vectors: np.ndarray, mask: np.ndarray) -> np.ndarray:
         pieces = []
@@ -105,7 +105,7 @@ def content_knn(judged: Judged, fused: str, project: Project, k: int, num_thread
     """Lists as of `baselines`: [u, k] int64.
 
     Args:
-      fused: a table of schemas.fused with all posts of the catalogue.
+      fused: a table of schemas.fused with all posts of the catalog.
     """
     profiles: np.ndarray | None = None
     by_post = judged.history.tocsc()

@@ -26,7 +26,7 @@ DIGITS = 6
 # Diversity looks at the lists of so many users.
 MAX_DIVERSITY_USERS = 2000
 SLICE_MEASURES = ("recall@20", "ndcg@10")
-# Posts known to anybody up to which the neighbours of item-kNN are looked for.
+# Posts known to anybody up to which the neighbors of item-kNN are looked for.
 MAX_KNN_POSTS = 200_000
 
 

@@ -100,11 +100,11 @@ def pca_map(known: Moments, content: np.ndarray, num_components: int) -> np.ndar
     values, vectors = np.linalg.eigh(known.covariance * np.outer(unit, unit))
     order = np.argsort(-values, kind="stable")[: min(num_components, int((unit > 0).sum()))]
     components = vectors[:, order] * unit[:, None]
-    centre = np.zeros((len(widths), len(owner)))
-    centre[owner, np.arange(len(owner))] = known.mean
+    center = np.zeros((len(widths), len(owner)))
+    center[owner, np.arange(len(owner))] = known.mean
     width, count = components.shape
     found = np.zeros((width + len(widths) + 1, count + 1))
     found[:width, :count] = components
-    found[width:-1, :count] = -centre @ components
+    found[width:-1, :count] = -center @ components
     found[-1, -1] = 1
     return found

@@ -1,4 +1,4 @@
-"""What a backtest is judged by: the catalogue, the users with something held out, their targets and histories.
+"""What a backtest is judged by: the catalog, the users with something held out, their targets and histories.
 
 Held whole are 200 bytes a post (79 of them to the end) of at most MAX_POSTS, what is known of at most `max_users`
 users, and about `max_fit` rows of the history; everything else is streamed.
@@ -26,7 +26,7 @@ _NO_LANGUAGE = "none"
 
 @dataclasses.dataclass(frozen=True)
 class Posts:
-    """The catalogue, sorted by id: a post's place stands for it, and ties by place are ties by id.
+    """The catalog, sorted by id: a post's place stands for it, and ties by place are ties by id.
 
     Attributes:
       post_id: [p] string.
@@ -45,7 +45,7 @@ class Posts:
     language: pa.Array
 
     def places(self, post_id: pa.Array) -> np.ndarray:
-        """Where each post stands: [n] int64, -1 where it is not in the catalogue."""
+        """Where each post stands: [n] int64, -1 where it is not in the catalog."""
         found = pc.fill_null(pc.index_in(post_id, value_set=self.post_id), -1)
         return found.to_numpy(zero_copy_only=False).astype(np.int64)
 
@@ -55,7 +55,7 @@ class Judged:
     """Users and their posts as sparse matrices over (user, post), 1 where there is something.
 
     Attributes:
-      posts: the catalogue.
+      posts: the catalog.
       user_id: [u] string, sorted.
       targets: [u, p], at least one in each row.
       history: [u, p], what the user liked before.
@@ -85,7 +85,7 @@ def read_posts(
     eligibility: Eligibility,
     is_allowed: Callable[[pa.Array], np.ndarray] | None = None,
 ) -> Posts:
-    """Reads the catalogue of a backtest.
+    """Reads the catalog of a backtest.
 
     Args:
       candidates: the directory of schemas.candidates.
@@ -145,7 +145,7 @@ def _liked(history: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _gathered(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in blocks so large that looking ids up in the catalogue costs little a row."""
+    """The same rows in blocks so large that looking ids up in the catalog costs little a row."""
     return blocks.rebatch(pieces, _MAPPED_AT_ONCE)
 
 

@@ -93,7 +93,7 @@ def version_of(encoders: Mapping[str, str], limits: MediaLimits, max_media_per_p
     """
     versions = [importlib.metadata.version(package) for package in _PACKAGES]
     told = [dict(encoders), dataclasses.asdict(limits), max_media_per_post, versions, more]
-    told.append(hash_sources([Path(__file__).parent]))
+    told.append(hash_sources([Path(__file__).parent, Path(__file__).parents[1] / "media"]))
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -21,7 +21,7 @@ from transforms.linalg.subspace_iteration import (
     Solution,
     Work,
     first_basis,
-    orthonormalise,
+    orthonormalize,
     rayleigh_ritz,
     refine,
     solve_alone,
@@ -88,7 +88,7 @@ class FactorizeMatrix(beam.PTransform):
         users = root | "UserParts" >> beam.Create([(part, None) for part in sorted(self.matrix.row_parts)])
         posts = root | "PostParts" >> beam.Create([(part, None) for part in sorted(self.matrix.column_parts)])
         random = posts | "SpreadStart" >> Spread() | "Start" >> beam.Map(work.start)
-        basis = random | "SumStart" >> SumInOrder() | "OrthonormaliseStart" >> beam.Map(first_basis)
+        basis = random | "SumStart" >> SumInOrder() | "OrthonormalizeStart" >> beam.Map(first_basis)
         for number in range(1, self.passes + 1):
             side = beam.pvalue.AsSingleton(basis)
             done = (
@@ -102,7 +102,7 @@ class FactorizeMatrix(beam.PTransform):
                 | f"MultiplyBack{number}" >> beam.Map(work.multiply_back, side, beam.pvalue.AsList(done), number)
             )
             summed = grams | f"SumGram{number}" >> SumInOrder()
-            basis = summed | f"Orthonormalise{number}" >> beam.Map(orthonormalise, side)
+            basis = summed | f"Orthonormalize{number}" >> beam.Map(orthonormalize, side)
         return self._solve(users, posts, basis, work)
 
     @property
@@ -120,7 +120,7 @@ class FactorizeMatrix(beam.PTransform):
         # Orthonormal once more, for what the condition number has left of rounding (Cholesky-QR2).
         side, last = beam.pvalue.AsSingleton(basis), self.passes
         probed = posts | "SpreadProbe" >> Spread() | "Probe" >> beam.Map(work.probe, side, last)
-        again = probed | "SumProbe" >> SumInOrder() | "OrthonormaliseAgain" >> beam.Map(refine, side)
+        again = probed | "SumProbe" >> SumInOrder() | "OrthonormalizeAgain" >> beam.Map(refine, side)
         projected = (
             users
             | "SpreadProject" >> Spread()
@@ -135,7 +135,7 @@ class ReadFactors(beam.PTransform):
     """Pipeline -> (part, block of schemas.collaborative(F)): a row for each post of the matrix, sorted by id.
 
     Attributes:
-      matrix: that was factorised.
+      matrix: that was factorized.
       solution: what FactorizeMatrix gave.
     """
 

@@ -1,4 +1,4 @@
-"""History -> the matrix that is factorised: users x posts, scaled by their degrees, in tiles on disk.
+"""History -> the matrix that is factorized: users x posts, scaled by their degrees, in tiles on disk.
 
 An entry is strength / (degree of the user ^ 1/4 x degree of the post ^ 1/4), where a degree is the sum of strengths of
 a row or column, at least 1. A user of a thousand posts and a post of a million users then say more than those of few,

@@ -99,7 +99,7 @@ class RandomizedSvd(beam.PTransform):
                 | f"Multiply{number}"
                 >> beam.ParDo(_Multiply(self.rows_of, bits, self.directory, number), beam.pvalue.AsSingleton(basis))
                 | f"Gather{number}" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
-                | f"Orthonormalise{number}"
+                | f"Orthonormalize{number}"
                 >> beam.Map(_write_basis, shape, self.directory, number, number == self.passes)
             )
         final = (
@@ -123,12 +123,12 @@ def _write_random_basis(seed: int, shape: tuple[int, int], directory: str) -> st
 def _write_basis(paths: list[str], shape: tuple[int, int], directory: str, number: int, last: bool) -> str:
     """The orthonormal basis of the sum of what `_Multiply` wrote, as a file.
 
-    But for the last one it has to span the right space only, and one round of `orthonormalise` is enough.
+    But for the last one it has to span the right space only, and one round of `orthonormalize` is enough.
     """
     total = np.zeros(shape)
     for path in paths:
         total += arrays.load(path)
-    written = _write(orthonormalise(total, 2 if last else 1), directory, "basis", number)
+    written = _write(orthonormalize(total, 2 if last else 1), directory, "basis", number)
     # Of the step before: a step that is tried again still finds its own.
     before = _directory(directory, "products", number - 1)
     if FileSystems.exists(before):
@@ -147,7 +147,7 @@ def _directory(directory: str, kind: str, number: int) -> str:
     return path
 
 
-def orthonormalise(columns: np.ndarray, rounds: int = 2) -> np.ndarray:
+def orthonormalize(columns: np.ndarray, rounds: int = 2) -> np.ndarray:
     """An orthonormal basis of the columns' span, same shape, float64; columns of zeros where it has fewer dimensions.
 
     By the Gram matrix, in two rounds (Cholesky-QR2 with eigenvectors instead of the Cholesky factor, which fails where

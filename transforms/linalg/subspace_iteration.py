@@ -130,7 +130,7 @@ def solve_alone(work: Work, factors: int, passes: int) -> Solution:
     for number in range(1, passes + 1):
         done = [work.multiply(part, basis, number) for part in users]
         grams = [work.multiply_back(part, basis, done, number) for part in posts]
-        basis = orthonormalise(sum_in_order(grams), basis)
+        basis = orthonormalize(sum_in_order(grams), basis)
     final = refine(sum_in_order(work.probe(part, basis, passes) for part in posts), basis)
     return rayleigh_ritz(sum_in_order(work.project(part, final, passes) for part in users), final, factors, passes)
 
@@ -162,7 +162,7 @@ def gaussian(ids: pa.Array, width: int, seed: int) -> np.ndarray:
     return np.hstack([radius * np.cos(angle), radius * np.sin(angle)])[:, :width]
 
 
-def orthonormalise(gram: np.ndarray, before: Basis) -> Basis:
+def orthonormalize(gram: np.ndarray, before: Basis) -> Basis:
     """The basis for a Z of this Gram matrix, and the next shift.
 
     Singular values of Z are those of A^T A - shift on the subspace; the shift moves half-way up to the smallest, and
@@ -188,7 +188,7 @@ def whiten(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refine(sums: PostSums, basis: Basis) -> Final:
-    """The basis once more orthonormalised, given what `Work.probe` found."""
+    """The basis once more orthonormalized, given what `Work.probe` found."""
     again, _ = whiten(sums.gram)
     return Final(basis.transform @ again, sums.probe @ again)
 

@@ -37,11 +37,11 @@ def _loudness(wave: np.ndarray) -> list[float]:
 
 
 def _timbre(mels: np.ndarray) -> list[float]:
-    """Mean and spread of the centre of the spectrum and of its flatness (0 a tone, 1 noise)."""
+    """Mean and spread of the center of the spectrum and of its flatness (0 a tone, 1 noise)."""
     power = np.exp(mels)
-    centre = (power @ np.linspace(0, 1, mels.shape[1])) / power.sum(axis=1)
+    center = (power @ np.linspace(0, 1, mels.shape[1])) / power.sum(axis=1)
     flatness = np.exp(mels.mean(axis=1)) / power.mean(axis=1)
-    return [centre.mean(), centre.std(), flatness.mean(), flatness.std()]
+    return [center.mean(), center.std(), flatness.mean(), flatness.std()]
 
 
 def _rhythm(changes: np.ndarray) -> list[float]:
@@ -53,11 +53,13 @@ def _rhythm(changes: np.ndarray) -> list[float]:
     threshold = onset.mean() + 1.5 * onset.std()
     hits = int(((onset[1:] > threshold) & (onset[:-1] <= threshold)).sum())
     beat = period = 0.0
-    centred = onset - onset.mean()
-    energy = float(centred @ centred)
+    centered = onset - onset.mean()
+    energy = float(centered @ centered)
     if len(onset) > 60 and energy > 1e-9:
-        size = 1 << (2 * len(centred) - 1).bit_length()
-        correlation = np.fft.irfft(np.abs(np.fft.rfft(centred, size)) ** 2, size)[30 : min(150, len(centred) // 2) + 1]
+        size = 1 << (2 * len(centered) - 1).bit_length()
+        correlation = np.fft.irfft(np.abs(np.fft.rfft(centered, size)) ** 2, size)[
+            30 : min(150, len(centered) // 2) + 1
+        ]
         at = int(correlation.argmax())
         beat, period = float(correlation[at]) / energy, (30 + at) / _RATE_OF_FRAMES
     return [onset.mean(), onset.std(), np.log1p(hits * _RATE_OF_FRAMES / len(onset)), beat, period]

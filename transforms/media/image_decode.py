@@ -98,7 +98,7 @@ def _decode_with_opencv(data: bytes, header: ImageHeader, scale: int) -> np.ndar
     if header.format == "jpeg":
         flags = _REDUCED.get(scale, cv2.IMREAD_COLOR)
     else:
-        # PFM as colour would be rounded to whole numbers: its floats may lie between 0 and 1.
+        # PFM as color would be rounded to whole numbers: its floats may lie between 0 and 1.
         flags = cv2.IMREAD_UNCHANGED if header.has_alpha or header.format == "pfm" else cv2.IMREAD_COLOR
     picture = None
     try:
@@ -131,7 +131,7 @@ def _decode_with_pyav(data: bytes, header: ImageHeader, limits: MediaLimits) -> 
 
 
 def _to_bgr(picture: np.ndarray) -> np.ndarray:
-    """[h, w, 3] uint8 of whatever a decoder gave: grey, 16 bits, floats, or with alpha (laid on white)."""
+    """[h, w, 3] uint8 of whatever a decoder gave: gray, 16 bits, floats, or with alpha (laid on white)."""
     if picture.dtype == np.uint16:
         picture = (picture >> 8).astype(np.uint8)
     elif picture.dtype != np.uint8:
@@ -156,12 +156,12 @@ def _cropped(picture: np.ndarray, header: ImageHeader) -> np.ndarray:
 
 
 def _ends_in_filler(picture: np.ndarray) -> bool:
-    """Whether the last row is nothing but the grey 128 that libjpeg puts where data are missing."""
+    """Whether the last row is nothing but the gray 128 that libjpeg puts where data are missing."""
     return bool((picture[-1] == 128).all())
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    """A strict second decoder's word on a JPEG that ends in grey: a grey border is real, missing data are an error."""
+    """A strict second decoder's word on a JPEG that ends in gray: a gray border is real, missing data are an error."""
     try:
         with open_container(data, "jpeg_pipe") as container:
             stream = container.streams.video[0]

@@ -1,4 +1,4 @@
-"""What a picture looks like, in numbers that need no trained network: colour, layout, texture and edges."""
+"""What a picture looks like, in numbers that need no trained network: color, layout, texture and edges."""
 
 import cv2
 import numpy as np
@@ -12,11 +12,11 @@ WIDTH = (_HUES + 2 * _LEVELS) + _JOINT**3 + 3 * _LAYOUT**2 + 6 + 2 * _LBP_BINS +
 
 
 def image_features(bgr: np.ndarray) -> np.ndarray:
-    """Colour, layout, texture and edges of one picture: [WIDTH] float32, always finite.
+    """Color, layout, texture and edges of one picture: [WIDTH] float32, always finite.
 
     Blocks, each of about unit length so that none drowns the rest: histograms of hue, saturation and value, joint
     histogram of Lab (both as square roots: Hellinger distance), Lab means on a 4x4 grid, spread and skew of Lab, local
-    binary patterns at two radii (Ojala et al. 2002, rotation-invariant uniform, 8 neighbours), directions of gradients
+    binary patterns at two radii (Ojala et al. 2002, rotation-invariant uniform, 8 neighbors), directions of gradients
     on a 3x3 grid (Dalal & Triggs 2005), and six global measures.
 
     Args:
@@ -25,24 +25,24 @@ def image_features(bgr: np.ndarray) -> np.ndarray:
     height, width = bgr.shape[:2]
     shrinks = height >= _SIDE and width >= _SIDE
     small = cv2.resize(bgr, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+    gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
     lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB)
-    dx = cv2.Sobel(grey, cv2.CV_32F, 1, 0) / 255
-    dy = cv2.Sobel(grey, cv2.CV_32F, 0, 1) / 255
+    dx = cv2.Sobel(gray, cv2.CV_32F, 1, 0) / 255
+    dy = cv2.Sobel(gray, cv2.CV_32F, 0, 1) / 255
     blocks = (
         _hsv_histograms(cv2.cvtColor(small, cv2.COLOR_BGR2HSV)),
         _lab_histogram(lab),
         *_lab_layout(lab),
-        _binary_patterns(grey, 1),
-        _binary_patterns(grey, 3),
+        _binary_patterns(gray, 1),
+        _binary_patterns(gray, 3),
         _gradient_directions(dx, dy),
-        _global_measures(small, grey, dx, dy, width / height),
+        _global_measures(small, gray, dx, dy, width / height),
     )
     return np.concatenate(blocks).astype(np.float32)
 
 
 def _hsv_histograms(hsv: np.ndarray) -> np.ndarray:
-    """[32]: hue (weighted by saturation: grey has none), saturation, value; square roots of shares."""
+    """[32]: hue (weighted by saturation: gray has none), saturation, value; square roots of shares."""
     hue, saturation, value = (hsv[..., channel].ravel() for channel in range(3))
     hues = np.bincount(hue.astype(np.int64) * _HUES // 180, weights=saturation / 255.0, minlength=_HUES)[:_HUES]
     levels = [np.bincount(part >> 5, minlength=_LEVELS).astype(np.float64) for part in (saturation, value)]
@@ -65,14 +65,14 @@ def _lab_layout(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for channel in range(3):
         # By the histogram: 256 levels instead of 16,384 pixels.
         shares = np.bincount(lab[..., channel].ravel(), minlength=256) / lab[..., channel].size
-        centred = (levels - shares @ levels) / 128
-        spread.append(np.sqrt(shares @ centred**2))
-        skew.append(np.cbrt(shares @ centred**3))
+        centered = (levels - shares @ levels) / 128
+        spread.append(np.sqrt(shares @ centered**2))
+        skew.append(np.cbrt(shares @ centered**3))
     return (grid.ravel() - 128) / (128 * _LAYOUT), np.array(spread + skew)
 
 
 def _lbp_classes() -> np.ndarray:
-    """[256]: class of every pattern: the number of brighter neighbours when they lie together, else 9."""
+    """[256]: class of every pattern: the number of brighter neighbors when they lie together, else 9."""
     bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
     changes = (bits != np.roll(bits, 1, axis=1)).sum(axis=1)
     return np.where(changes <= 2, bits.sum(axis=1), _LBP_BINS - 1)
@@ -82,16 +82,16 @@ _LBP_CLASS = _lbp_classes()
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
 
-def _binary_patterns(grey: np.ndarray, radius: int) -> np.ndarray:
+def _binary_patterns(gray: np.ndarray, radius: int) -> np.ndarray:
     """[10]: shares of the pattern classes, as square roots. A margin of 2 levels keeps noise in flat parts out."""
-    smooth = cv2.blur(grey, (radius, radius)) if radius > 1 else grey
+    smooth = cv2.blur(gray, (radius, radius)) if radius > 1 else gray
     padded = cv2.copyMakeBorder(smooth, radius, radius, radius, radius, cv2.BORDER_REFLECT_101)
-    centre = cv2.add(smooth, 2)
-    code = np.zeros_like(grey)
+    center = cv2.add(smooth, 2)
+    code = np.zeros_like(gray)
     for bit, (down, right) in enumerate(_RING):
         top, left = radius * (1 + down), radius * (1 + right)
-        neighbour = padded[top : top + _SIDE, left : left + _SIDE]
-        code |= (neighbour > centre).astype(np.uint8) << bit
+        neighbor = padded[top : top + _SIDE, left : left + _SIDE]
+        code |= (neighbor > center).astype(np.uint8) << bit
     counts = np.bincount(_LBP_CLASS, weights=np.bincount(code.ravel(), minlength=256), minlength=_LBP_BINS)
     return np.sqrt(counts / code.size)
 
@@ -107,12 +107,12 @@ def _gradient_directions(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
     return (cells / np.sqrt((cells**2).sum(axis=1, keepdims=True) + 1e-2)).ravel() / _CELLS
 
 
-def _global_measures(small: np.ndarray, grey: np.ndarray, dx: np.ndarray, dy: np.ndarray, aspect: float) -> np.ndarray:
-    """[6]: shape, brightness, contrast, colourfulness (Hasler & Suesstrunk 2003), share of edges, sharpness."""
+def _global_measures(small: np.ndarray, gray: np.ndarray, dx: np.ndarray, dy: np.ndarray, aspect: float) -> np.ndarray:
+    """[6]: shape, brightness, contrast, colorfulness (Hasler & Suesstrunk 2003), share of edges, sharpness."""
     blue, green, red = (small[..., channel].astype(np.float64) / 255 for channel in range(3))
     red_green, yellow_blue = red - green, (red + green) / 2 - blue
-    colourful = np.hypot(red_green.std(), yellow_blue.std()) + 0.3 * np.hypot(red_green.mean(), yellow_blue.mean())
-    laplacian = cv2.Laplacian(grey, cv2.CV_32F).astype(np.float64) / 255
+    colorful = np.hypot(red_green.std(), yellow_blue.std()) + 0.3 * np.hypot(red_green.mean(), yellow_blue.mean())
+    laplacian = cv2.Laplacian(gray, cv2.CV_32F).astype(np.float64) / 255
     edges = float((np.hypot(dx, dy) > 0.5).mean())
     shape = np.clip(np.log2(aspect), -3, 3) / 3
-    return np.array([shape, grey.mean() / 255, grey.std() / 128, colourful, edges, np.log1p(laplacian.var() * 10) / 3])
+    return np.array([shape, gray.mean() / 255, gray.std() / 128, colorful, edges, np.log1p(laplacian.var() * 10) / 3])

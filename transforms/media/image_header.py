@@ -117,14 +117,14 @@ def still_png(data: bytes) -> bytes:
 def _read_png(data: bytes) -> ImageHeader:
     if data[12:16] != b"IHDR":
         raise ValueError("a PNG begins with IHDR")
-    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     kinds = {kind: (begin, end) for kind, begin, end in png_chunks(data)}
     # Deflate packs 1032 bytes into one at best: a header that claims more is a trap.
-    row = 1 + (width * depth * _PNG_CHANNELS.get(colour, 4) + 7) // 8
+    row = 1 + (width * depth * _PNG_CHANNELS.get(color, 4) + 7) // 8
     is_cut = b"IEND" not in kinds or row * height > 1032 * len(data)
     begin, end = kinds.get(b"eXIf", (0, 0))
     orientation = exif_orientation(data[begin + 8 : end])
-    return ImageHeader("png", width, height, orientation, colour in (4, 6) or b"tRNS" in kinds, is_cut)
+    return ImageHeader("png", width, height, orientation, color in (4, 6) or b"tRNS" in kinds, is_cut)
 
 
 def _read_gif(data: bytes) -> ImageHeader:

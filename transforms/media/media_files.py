@@ -101,7 +101,7 @@ def resolve_uri(uri: str, roots: Sequence[str]) -> str:
 
     A relative URI is a literal path under a root (percent signs and all). An absolute path or a file:// URI (this one
     percent-decoded, once) has to lie inside a root after symbolic links are followed. Roots may be of any Beam file
-    system (gs://bucket/dir): there paths are joined and normalised as text.
+    system (gs://bucket/dir): there paths are joined and normalized as text.
 
     Raises:
       MediaError: media_uri_invalid, media_scheme_not_allowed, media_outside_root or media_missing.

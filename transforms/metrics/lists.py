@@ -1,4 +1,4 @@
-"""What lists are like, whether or not they hit: how much of the catalogue they show, how varied they are, how new."""
+"""What lists are like, whether or not they hit: how much of the catalog they show, how varied they are, how new."""
 
 import numpy as np
 

@@ -45,7 +45,7 @@ def recall(hits: np.ndarray, num_targets: np.ndarray) -> np.ndarray:
 
 
 def ndcg(hits: np.ndarray, num_targets: np.ndarray) -> np.ndarray:
-    """Normalised discounted cumulative gain with binary gains (Järvelin and Kekäläinen 2002): [n] float64.
+    """Normalized discounted cumulative gain with binary gains (Järvelin and Kekäläinen 2002): [n] float64.
 
     Place i (from 0) counts 1 / log2(i + 2); divided by what the best ranking of min(k, targets) hits has. Args: as of
     `recall`.

@@ -1,4 +1,4 @@
-"""The catalogue that top-K scans: each post with its embedding, its flags and how popular it is."""
+"""The catalog that top-K scans: each post with its embedding, its flags and how popular it is."""
 
 import dataclasses
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.recommend.rerank import SCORES_ALONE, Preferences, rerank
-from transforms.search.catalog import VECTORS, Catalogue, Eligibility, Exclusions, Tile, concat_tiles
+from transforms.search.catalog import VECTORS, Catalog, Eligibility, Exclusions, Tile, concat_tiles
 from transforms.search.surviving_posts import author_codes
 from transforms.search.top_k import Ranked, rank_by_order
 from transforms.tables import schemas
@@ -26,7 +26,7 @@ _COLUMNS = pa.schema(
 
 def popular(
     language: pa.Array,
-    catalogue: Catalogue,
+    catalog: Catalog,
     k: int,
     *,
     eligibility: Eligibility,
@@ -54,7 +54,7 @@ def popular(
     lists: list[_Lists] = []
     waiting, length = np.arange(len(language)), _SPARE * k
     while len(waiting):
-        best = _best_of_languages(catalogue, length, eligibility)
+        best = _best_of_languages(catalog, length, eligibility)
         short = [np.empty(0, np.int64)]
         for number, common in enumerate(_common_lists(best, names, length, preferences)):
             served, left = _serve(waiting[code[waiting] == number], common, exclusions, k, max_per_author)
@@ -64,10 +64,10 @@ def popular(
     return _ranked(lists)
 
 
-def _best_of_languages(catalogue: Catalogue, length: int, eligibility: Eligibility) -> pa.Table:
+def _best_of_languages(catalog: Catalog, length: int, eligibility: Eligibility) -> pa.Table:
     """The `length` most popular posts of each language (and of none): _COLUMNS, by popularity, ties by id."""
     best, limit = _COLUMNS.empty_table(), 0
-    for block in catalogue.read(_READ_ROWS, without=VECTORS):
+    for block in catalog.read(_READ_ROWS, without=VECTORS):
         kept = block.filter(pa.array(eligibility.mask(block))).select(_COLUMNS.names).cast(_COLUMNS)
         best = pa.concat_tables([best, pa.Table.from_batches([kept])])
         if best.num_rows > limit:

@@ -12,14 +12,14 @@ from transforms.recommend.popular_posts import popular
 from transforms.recommend.reasons import GatheredVectors, Reasons, explain, strongest
 from transforms.recommend.rerank import SCORES_ALONE, Preferences, rerank
 from transforms.recommend.tastes import find_tastes, likeness_vectors
-from transforms.search.catalog import VECTORS, Catalogue, Eligibility, Exclusions
+from transforms.search.catalog import VECTORS, Catalog, Eligibility, Exclusions
 from transforms.search.top_k import Ranked, top_k_of
 from transforms.tables import blocks, schemas, shuffle, threads
 from transforms.text.language_tags import primary_language
 
-# Users whose lists are held at a time; each such block looks through the catalogue, or what of it can matter.
+# Users whose lists are held at a time; each such block looks through the catalog, or what of it can matter.
 USER_ROWS = 1 << 14
-# Rows of the catalogue that are read at a time.
+# Rows of the catalog that are read at a time.
 READ_ROWS = 65_536
 # What users say that bears on what they may get.
 STATED = pa.schema([schemas.USERS.field(name) for name in ("user_id", "lang", "blocked_authors")])
@@ -97,17 +97,17 @@ class Recommend(beam.PTransform):
             },
             num_parts=self.num_parts,
         )
-        catalogue = Catalogue(self.candidates)
-        return met | "RankPart" >> beam.Map(_rank_part, catalogue=catalogue, config=self.config)
+        catalog = Catalog(self.candidates)
+        return met | "RankPart" >> beam.Map(_rank_part, catalog=catalog, config=self.config)
 
 
 def _rank_part(
-    numbered: tuple[int, dict[str, pa.RecordBatch]], catalogue: Catalogue, config: RecommendConfig
+    numbered: tuple[int, dict[str, pa.RecordBatch]], catalog: Catalog, config: RecommendConfig
 ) -> tuple[int, pa.RecordBatch]:
     part, met = numbered
     users = blocks.sort(met["embeddings"], "user_id")
     made = [
-        recommend(piece, met["scales"], met["history"], met["stated"], catalogue, config)
+        recommend(piece, met["scales"], met["history"], met["stated"], catalog, config)
         for piece in blocks.split_rows(users, USER_ROWS)
     ]
     return part, blocks.concat(made) if made else schemas.empty(schemas.RECOMMENDATIONS)
@@ -118,7 +118,7 @@ def recommend(
     scales: pa.RecordBatch,
     history: pa.RecordBatch,
     stated: pa.RecordBatch,
-    catalogue: Catalogue,
+    catalog: Catalog,
     config: RecommendConfig,
 ) -> pa.RecordBatch:
     """The lists of some users, a block of schemas.RECOMMENDATIONS by user (in their order) and rank.
@@ -128,7 +128,7 @@ def recommend(
       scales: user_scales of these users, and perhaps of others.
       history: of these users, and perhaps of others.
       stated: STATED: likewise.
-      catalogue: the candidates.
+      catalog: the candidates.
       config: what a list may hold.
     """
     unknown = pc.equal(users.column("source"), "none").to_numpy(zero_copy_only=False)
@@ -139,9 +139,9 @@ def recommend(
             chosen = users.take(pa.array(places))
             exclusions = exclusions_of(chosen.column("user_id"), history, stated, config.include_seen)
             if is_popular:
-                made = _popular_lists(chosen.column("user_id"), stated, exclusions, catalogue, config)
+                made = _popular_lists(chosen.column("user_id"), stated, exclusions, catalog, config)
             else:
-                made = _own_lists(chosen, scales, history, exclusions, catalogue, config)
+                made = _own_lists(chosen, scales, history, exclusions, catalog, config)
             lists.append((places, *made))
     return _to_block(users.column("user_id"), lists)
 
@@ -151,7 +151,7 @@ def _own_lists(
     scales: pa.RecordBatch,
     history: pa.RecordBatch,
     exclusions: Exclusions,
-    catalogue: Catalogue,
+    catalog: Catalog,
     config: RecommendConfig,
 ) -> tuple[Ranked, Reasons]:
     liked = strongest(users.column("user_id"), history, config.half_lives)
@@ -159,7 +159,7 @@ def _own_lists(
     queries = blocks.vectors_to_numpy(users.column("embedding"))
     ranked = top_k_of(
         queries,
-        catalogue,
+        catalog,
         prefers.pool(config.k),
         eligibility=config.eligibility,
         exclusions=exclusions,
@@ -168,7 +168,7 @@ def _own_lists(
     )
     wanted = VECTORS if prefers.taste_share else ("profile",)
     unwanted = set(VECTORS) - set(wanted)
-    vectors = GatheredVectors(liked.post_id, threads.ahead(catalogue.read(READ_ROWS, without=unwanted)), wanted)
+    vectors = GatheredVectors(liked.post_id, threads.ahead(catalog.read(READ_ROWS, without=unwanted)), wanted)
     # Of a pool that holds at most so many posts of an author no list can hold more.
     tastes = None
     if prefers.taste_share and len(ranked.query):
@@ -183,12 +183,12 @@ def _own_lists(
 
 
 def _popular_lists(
-    user_id: pa.Array, stated: pa.RecordBatch, exclusions: Exclusions, catalogue: Catalogue, config: RecommendConfig
+    user_id: pa.Array, stated: pa.RecordBatch, exclusions: Exclusions, catalog: Catalog, config: RecommendConfig
 ) -> tuple[Ranked, Reasons]:
     said = stated.column("lang").take(pc.index_in(user_id, value_set=stated.column("user_id")))
     ranked = popular(
         primary_language(said),
-        catalogue,
+        catalog,
         config.k,
         eligibility=config.eligibility,
         exclusions=exclusions,

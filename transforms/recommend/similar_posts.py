@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from transforms.embed import formulas
 from transforms.embed.embedding_space import Covariances, Space
-from transforms.search.catalog import Catalogue, Eligibility, Exclusions
+from transforms.search.catalog import Catalog, Eligibility, Exclusions
 from transforms.search.top_k import top_k_of
 from transforms.tables import blocks, schemas
 
-# Posts whose neighbours are looked for at a time; each such block goes through the catalogue, or what of it can matter.
+# Posts whose neighbors are looked for at a time; each such block goes through the catalog, or what of it can matter.
 POST_ROWS = 1 << 16
 
 
@@ -20,14 +20,14 @@ POST_ROWS = 1 << 16
 class FindSimilar(beam.PTransform):
     """(part, block of schemas.candidates) -> (part, block of schemas.SIMILAR_POSTS), by post and rank.
 
-    Eligible posts have neighbours and are neighbours; never of themselves. A post that would add nothing to a profile
+    Eligible posts have neighbors and are neighbors; never of themselves. A post that would add nothing to a profile
     has none.
 
     Attributes:
       candidates: the directory of all candidates, complete when this runs.
       space: the blocks of an embedding.
       covariances: of the items' blocks.
-      similar_k: most neighbours a post.
+      similar_k: most neighbors a post.
     """
 
     candidates: str
@@ -45,22 +45,22 @@ class FindSimilar(beam.PTransform):
     def expand(
         self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]
     ) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
-        return parts | "RankPart" >> beam.Map(_rank_part, Catalogue(self.candidates), self)
+        return parts | "RankPart" >> beam.Map(_rank_part, Catalog(self.candidates), self)
 
 
 def _rank_part(
-    numbered: tuple[int, pa.RecordBatch], catalogue: Catalogue, config: FindSimilar
+    numbered: tuple[int, pa.RecordBatch], catalog: Catalog, config: FindSimilar
 ) -> tuple[int, pa.RecordBatch]:
     part, candidates = numbered
     # In the order in which they lie: posts that are alike look at the same regions.
     posts = candidates.filter(pa.array(config.eligibility.mask(candidates)))
-    made = [similar_posts(piece, catalogue, config) for piece in blocks.split_rows(posts, POST_ROWS)]
+    made = [similar_posts(piece, catalog, config) for piece in blocks.split_rows(posts, POST_ROWS)]
     together = blocks.concat(made) if made else schemas.empty(schemas.SIMILAR_POSTS)
     return part, blocks.sort(together, "post_id", "rank")
 
 
-def similar_posts(posts: pa.RecordBatch, catalogue: Catalogue, config: FindSimilar) -> pa.RecordBatch:
-    """The neighbours of some candidates, a block of schemas.SIMILAR_POSTS by post (in their order) and rank."""
+def similar_posts(posts: pa.RecordBatch, catalog: Catalog, config: FindSimilar) -> pa.RecordBatch:
+    """The neighbors of some candidates, a block of schemas.SIMILAR_POSTS by post (in their order) and rank."""
     nobody = np.empty(0, np.int64), pa.array([], pa.string())
     tuning = config.space.tuning
     profiles = blocks.vectors_to_numpy(posts.column("profile"))
@@ -69,7 +69,7 @@ def similar_posts(posts: pa.RecordBatch, catalogue: Catalogue, config: FindSimil
     post_id = posts.column("post_id").filter(pa.array(asking))
     ranked = top_k_of(
         queries[asking],
-        catalogue,
+        catalog,
         config.similar_k,
         eligibility=config.eligibility,
         exclusions=Exclusions(np.arange(len(post_id)), post_id, *nobody),

@@ -1,4 +1,4 @@
-"""The catalogue of posts as tiles: blocks of candidates, streamed from disk, and who may not be shown which of them."""
+"""The catalog of posts as tiles: blocks of candidates, streamed from disk, and who may not be shown which of them."""
 
 import dataclasses
 import datetime
@@ -14,7 +14,7 @@ from transforms.linalg import runs
 from transforms.search import regions
 from transforms.tables import blocks, parquet, schemas
 
-# Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalogue that is small is decoded once a process.
+# Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalog that is small is decoded once a process.
 CACHED_BYTES = 128 << 20
 VECTORS = ("embedding", "profile")
 
@@ -94,7 +94,7 @@ def concat_tiles(tiles: Sequence[Tile]) -> Tile:
     return Tile(post_id, author_id, created_at, np.concatenate([tile.vectors for tile in tiles]))
 
 
-class Catalogue:
+class Catalog:
     """The candidates in a directory, streamed as often as wanted.
 
     Args:
@@ -105,7 +105,7 @@ class Catalogue:
         self.directory = directory
 
     def read(self, tile_rows: int, without: Container[str] = ()) -> Iterator[pa.RecordBatch]:
-        """The candidates in blocks of at most `tile_rows`; a small catalogue is decoded once a process and kept.
+        """The candidates in blocks of at most `tile_rows`; a small catalog is decoded once a process and kept.
 
         Args:
           without: columns that are not needed: VECTORS are nearly all of the bytes.
@@ -119,7 +119,7 @@ class Catalogue:
         return (piece for part in parts for piece in blocks.split_rows(part, tile_rows))
 
     def regions(self) -> regions.Regions | None:
-        """Where alike candidates lie together; None where they do not, which is so in a small catalogue."""
+        """Where alike candidates lie together; None where they do not, which is so in a small catalog."""
         return _regions(self.directory, _files(FileSystems.join(self.directory, regions.REGIONS_DIR)))
 
 

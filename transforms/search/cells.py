@@ -1,7 +1,7 @@
-"""Cells of the catalogue: posts that are alike lie together on disk, so that a search may leave out the others.
+"""Cells of the catalog: posts that are alike lie together on disk, so that a search may leave out the others.
 
 The cells are those of k-means (Lloyd 1982) on a sample, in the basis in which distances bound differences of scores
-well (`pruning.balance`; in the plain vectors such bounds say nothing). A part of the catalogue is a range of cells that
+well (`pruning.balance`; in the plain vectors such bounds say nothing). A part of the catalog is a range of cells that
 are near each other. How a search goes by them is told in `transforms.search.regions`.
 """
 
@@ -22,9 +22,9 @@ from transforms.linalg import runs
 from transforms.search import upper_bounds
 from transforms.tables import arrays, blocks, parquet, schemas, shuffle
 
-# A smaller catalogue is looked through as a whole.
+# A smaller catalog is looked through as a whole.
 MIN_POSTS = 1 << 16
-# Cells for the root of the number of posts: with few a query looks at many posts, with many at many centres.
+# Cells for the root of the number of posts: with few a query looks at many posts, with many at many centers.
 _CELLS_A_ROOT = 3
 _MAX_CELLS = 1 << 14
 # Numbers of a vector, in that basis, by which cells are made.
@@ -36,11 +36,11 @@ _SAMPLED_POSTS_A_CELL = 16
 _BALANCED_BY = 1 << 14
 _ROUNDS = 8
 _ROWS_AT_ONCE = 8192
-_FILES = ("to_query", "to_post", "mean", "centres", "shares")
+_FILES = ("to_query", "to_post", "mean", "centers", "shares")
 
 
 def choose_num_cells(num_posts: int) -> int:
-    """How many cells a catalogue has; 0 where it is too small to be cut."""
+    """How many cells a catalog has; 0 where it is too small to be cut."""
     return min(_CELLS_A_ROOT * math.isqrt(num_posts), _MAX_CELLS) if num_posts >= MIN_POSTS else 0
 
 
@@ -49,12 +49,12 @@ class Cells(NamedTuple):
 
     Attributes:
       basis: of `pruning.balance`, for users and posts.
-      centres: [num_cells, w] float32, in the order in which cells lie on disk.
-      shares: [num_cells + 1] float64, how much of the catalogue each has; the last is that of posts without embedding.
+      centers: [num_cells, w] float32, in the order in which cells lie on disk.
+      shares: [num_cells + 1] float64, how much of the catalog each has; the last is that of posts without embedding.
     """
 
     basis: upper_bounds.Basis
-    centres: np.ndarray
+    centers: np.ndarray
     shares: np.ndarray
 
     def assign(self, embeddings: np.ndarray) -> np.ndarray:
@@ -62,8 +62,8 @@ class Cells(NamedTuple):
         cell = np.empty(len(embeddings), np.int32)
         for start in range(0, len(embeddings), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
-            cell[rows] = _nearest(_leading(embeddings[rows], self.basis, self.centres.shape[1]), self.centres)
-        cell[~embeddings.any(axis=1)] = len(self.centres)
+            cell[rows] = _nearest(_leading(embeddings[rows], self.basis, self.centers.shape[1]), self.centers)
+        cell[~embeddings.any(axis=1)] = len(self.centers)
         return cell
 
     def parts(self, cell: np.ndarray, post_id: pa.Array, num_parts: int) -> np.ndarray:
@@ -92,21 +92,21 @@ def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
         or upper_bounds.unchanged(sample.shape[1])
     )
     turned = _leading(sample[known], basis, _CELL_WIDTH)
-    centres = _centres(turned, num_cells)
-    centres = centres[_near_each_other(centres)]
-    counts = np.bincount(_nearest(turned, centres), minlength=len(centres))
+    centers = _centers(turned, num_cells)
+    centers = centers[_near_each_other(centers)]
+    counts = np.bincount(_nearest(turned, centers), minlength=len(centers))
     shares = np.append(counts, len(sample) - known.sum()) / max(len(sample), 1)
-    for name, values in zip(_FILES, (*basis[:3], centres, shares), strict=True):
+    for name, values in zip(_FILES, (*basis[:3], centers, shares), strict=True):
         arrays.save(FileSystems.join(directory, f"{name}.npy"), values)
     return directory
 
 
 def read(directory: str) -> Cells:
     """What `fit` wrote."""
-    to_query, to_post, mean, centres, shares = (
+    to_query, to_post, mean, centers, shares = (
         np.array(arrays.load(FileSystems.join(directory, f"{name}.npy"))) for name in _FILES
     )
-    return Cells(upper_bounds.basis_of(to_query, to_post, mean), centres, shares)
+    return Cells(upper_bounds.basis_of(to_query, to_post, mean), centers, shares)
 
 
 def _some_rows(directory: str, num_rows: int) -> np.ndarray:
@@ -129,39 +129,39 @@ def _leading(embeddings: np.ndarray, basis: upper_bounds.Basis, width: int) -> n
     return turned
 
 
-def _centres(turned: np.ndarray, num_cells: int) -> np.ndarray:
-    """Centres of k-means, [at most num_cells, w] float32; at least one."""
+def _centers(turned: np.ndarray, num_cells: int) -> np.ndarray:
+    """Centers of k-means, [at most num_cells, w] float32; at least one."""
     if len(turned) <= num_cells:
         return turned if len(turned) else np.zeros((1, turned.shape[1]), np.float32)
     with warnings.catch_warnings():
         # A cell that loses all its posts stays where it was: no harm.
         warnings.simplefilter("ignore", UserWarning)
-        centres: np.ndarray = kmeans2(turned, num_cells, iter=_ROUNDS, minit="points", seed=0)[0]
-    return centres
+        centers: np.ndarray = kmeans2(turned, num_cells, iter=_ROUNDS, minit="points", seed=0)[0]
+    return centers
 
 
-def _nearest(turned: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    half_squares = np.einsum("ij,ij->i", centres, centres) / 2
+def _nearest(turned: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    half_squares = np.einsum("ij,ij->i", centers, centers) / 2
     nearest = [
-        (turned[start : start + _ROWS_AT_ONCE] @ centres.T - half_squares).argmax(axis=1)
+        (turned[start : start + _ROWS_AT_ONCE] @ centers.T - half_squares).argmax(axis=1)
         for start in range(0, len(turned), _ROWS_AT_ONCE)
     ]
     return np.concatenate([np.empty(0, np.int64), *nearest])
 
 
-def _near_each_other(centres: np.ndarray) -> np.ndarray:
-    """An order in which centres that follow each other are near each other: [num_cells] int64.
+def _near_each_other(centers: np.ndarray) -> np.ndarray:
+    """An order in which centers that follow each other are near each other: [num_cells] int64.
 
     They are halved along the number that spreads most, again and again (a k-d tree, Bentley 1975).
     """
-    ordered, waiting = [], [np.arange(len(centres))]
+    ordered, waiting = [], [np.arange(len(centers))]
     while waiting:
         some = waiting.pop()
         if len(some) < 3:
             ordered.append(some)
             continue
-        axis = np.ptp(centres[some], axis=0).argmax()
-        some = some[np.argsort(centres[some, axis], kind="stable")]
+        axis = np.ptp(centers[some], axis=0).argmax()
+        some = some[np.argsort(centers[some, axis], kind="stable")]
         waiting += [some[len(some) // 2 :], some[: len(some) // 2]]
     return np.concatenate(ordered)
 
@@ -175,7 +175,7 @@ class Ordered(NamedTuple):
     """What `OrderByCell` makes.
 
     Attributes:
-      parts: the catalogue, each post with the numbers `leading`, in the basis of the cells.
+      parts: the catalog, each post with the numbers `leading`, in the basis of the cells.
       regions: of each part a block of schemas.regions.
     """
 
@@ -220,7 +220,7 @@ def _with_cell(numbered: tuple[int, pa.RecordBatch], directory: str, num_parts: 
 
 
 def _describe(numbered: tuple[int, pa.RecordBatch], directory: str) -> Iterator[Any]:
-    """The part with what bounds each post, and the runs of posts of one cell: how far they are from their centre."""
+    """The part with what bounds each post, and the runs of posts of one cell: how far they are from their center."""
     part, block = numbered
     basis = read(directory).basis
     cell = block.column("cell").to_numpy()
@@ -229,16 +229,16 @@ def _describe(numbered: tuple[int, pa.RecordBatch], directory: str) -> Iterator[
     embeddings = blocks.vectors_to_numpy(block.column("embedding"))
     width = embeddings.shape[1]
     leading = np.empty((len(cell), leading_width(width)), np.float32)
-    centre = np.empty((len(starts), width), np.float32)
+    center = np.empty((len(starts), width), np.float32)
     radius, spread = np.empty(len(starts)), np.empty(len(starts))
     for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        centred = embeddings[start:stop].astype(np.float64) - basis.mean
-        turned = centred @ basis.to_post
+        centered = embeddings[start:stop].astype(np.float64) - basis.mean
+        turned = centered @ basis.to_post
         leading[start:stop] = upper_bounds.leading(turned, leading.shape[1] - 1)
-        centre[i] = turned.mean(axis=0)
-        radius[i] = np.linalg.norm(turned - centre[i], axis=1).max()
-        spread[i] = np.linalg.norm(centred, axis=1).max()
+        center[i] = turned.mean(axis=0)
+        radius[i] = np.linalg.norm(turned - center[i], axis=1).max()
+        spread[i] = np.linalg.norm(centered, axis=1).max()
     yield part, block.drop_columns(["cell", "part"]).append_column("leading", blocks.numpy_to_vectors(leading))
-    columns = [pa.array(starts), pa.array(stops - starts), pa.array(cell[starts]), blocks.numpy_to_vectors(centre)]
+    columns = [pa.array(starts), pa.array(stops - starts), pa.array(cell[starts]), blocks.numpy_to_vectors(center)]
     found = pa.RecordBatch.from_arrays([*columns, pa.array(radius), pa.array(spread)], schema=schemas.regions(width))
     yield beam.pvalue.TaggedOutput("regions", (part, found))

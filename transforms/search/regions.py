@@ -1,7 +1,7 @@
-"""Regions of the catalogue, and which of them each query has to look at for an exact top-K.
+"""Regions of the catalog, and which of them each query has to look at for an exact top-K.
 
 A region is a run of candidates of one cell (`transforms.search.cells`). By the Cauchy-Schwarz inequality
-no post in it scores more than (query . its centre) + |query| (its radius), in a basis in which that is sharp;
+no post in it scores more than (query . its center) + |query| (its radius), in a basis in which that is sharp;
 a region that cannot reach
 what k posts are known to have is left out (the ball bounds of Ram and Gray 2012, "Maximum inner-product search using
 cone trees", for cells instead of trees).
@@ -23,7 +23,7 @@ from transforms.search import cells, upper_bounds
 from transforms.tables import blocks, parquet
 
 CELLS_DIR, REGIONS_DIR = "_cells", "_regions"
-# A query first looks at so many regions, those with the best centres, and at more where these are small for its k.
+# A query first looks at so many regions, those with the best centers, and at more where these are small for its k.
 _FIRST_REGIONS = 16
 _FIRST_POSTS_FOR_EACH = 4
 # Queries that are worked on at a time: a multiple of 8.
@@ -65,15 +65,15 @@ class Piece(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Regions:
-    """The regions of a catalogue with embeddings.
+    """The regions of a catalog with embeddings.
 
     Attributes:
-      paths: files of the catalogue.
+      paths: files of the catalog.
       first: [num_files] where each begins, counted in rows of all of them.
       file: [r] int64, place in `paths`, ascending.
       start: [r] int64, first row of the file, ascending within one.
       num_rows: [r] int64.
-      bounded: [r, w + 3] centres' leading numbers, length of the others, radius, 1.
+      bounded: [r, w + 3] centers' leading numbers, length of the others, radius, 1.
       max_norm: no embedding is longer.
     """
 
@@ -112,16 +112,16 @@ class Regions:
         return upper_bounds.Bounded(vectors, norms, self.bounded.original_norms[regions], self.bounded.basis)
 
     def nearest(self, queries: upper_bounds.Bounded, k: int, pool: futures.Executor) -> Visits:
-        """The few regions of each query whose centres score most."""
+        """The few regions of each query whose centers score most."""
         enough = _FIRST_POSTS_FOR_EACH * k / self.num_rows.mean()
         count = min(len(self.file), _FIRST_REGIONS + int(enough))
         # Without the length of the other numbers and the radius, which say how much more there could be.
         width = self.bounded.basis.width
-        centres = self.bounded.vectors[:, :width]
+        centers = self.bounded.vectors[:, :width]
 
         def choose(rows: slice) -> np.ndarray:
-            scores = queries.vectors[rows, :width] @ centres.T
-            best = np.argpartition(scores, len(centres) - count, axis=1)[:, -count:]
+            scores = queries.vectors[rows, :width] @ centers.T
+            best = np.argpartition(scores, len(centers) - count, axis=1)[:, -count:]
             asked = np.zeros(scores.shape[::-1], bool)
             asked[best, np.arange(len(best))[:, None]] = True
             return asked
@@ -165,7 +165,7 @@ class Regions:
 
 
 def read(candidates_dir: str) -> Regions | None:
-    """The regions of a catalogue; None where it has none, or no embedding."""
+    """The regions of a catalog; None where it has none, or no embedding."""
     directory = FileSystems.join(candidates_dir, REGIONS_DIR)
     files = parquet.list_files(directory)
     if not files:
@@ -174,7 +174,7 @@ def read(candidates_dir: str) -> Regions | None:
     parts = [pa.Table.from_batches([parquet.read_file(path)]) for path in files]
     num_rows = [part["num_rows"].to_numpy().sum() for part in parts]
     # Posts without embedding score nothing: nobody looks for them here.
-    parts = [part.filter(pc.less(part["cell"], len(found.centres))) for part in parts]
+    parts = [part.filter(pc.less(part["cell"], len(found.centers))) for part in parts]
     rows = parquet.to_block(pa.concat_tables(parts))
     if not rows.num_rows:
         return None
@@ -191,8 +191,8 @@ def read(candidates_dir: str) -> Regions | None:
 
 
 def _bound_regions(rows: pa.RecordBatch, basis: upper_bounds.Basis) -> upper_bounds.Bounded:
-    """The centres' leading numbers, the length of the others, the radius and 1."""
-    centre = blocks.vectors_to_numpy(rows.column("centre")).astype(np.float64)
+    """The centers' leading numbers, the length of the others, the radius and 1."""
+    center = blocks.vectors_to_numpy(rows.column("center")).astype(np.float64)
     radius = rows.column("radius").to_numpy()
-    vectors = np.column_stack([upper_bounds.leading(centre, basis.width), radius, np.ones(len(centre))])
+    vectors = np.column_stack([upper_bounds.leading(center, basis.width), radius, np.ones(len(center))])
     return upper_bounds.bounded(vectors, rows.column("spread").to_numpy(), basis)

@@ -1,6 +1,6 @@
 """Primitive 3, top-K: blocks of queries times tiles of posts, one matrix product a tile, only what can win is kept.
 
-The tiles are streamed, so memory does not grow with the catalogue. A float32 product finds what can be among the k
+The tiles are streamed, so memory does not grow with the catalog. A float32 product finds what can be among the k
 best (what is nearer to the k-th score than float32 errs stays), and the survivors' scores are computed anew in float64
 and rounded to float32. Where it pays, bounds from few numbers or products of bfloat16 take the place of that product.
 So neither the sizes of tiles and blocks nor the library that multiplies shows in the result.
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from transforms.linalg import blas, runs, selection
 from transforms.search import bfloat16, upper_bounds
-from transforms.search.catalog import Catalogue, Eligibility, Exclusions, Tile
+from transforms.search.catalog import Catalog, Eligibility, Exclusions, Tile
 from transforms.search.lower_bounds import Floors, best_of
 from transforms.search.regions import Regions, Visits
 from transforms.search.running_top_k import Best, in_blocks
@@ -123,7 +123,7 @@ def _in_tiles(candidates: Iterable[pa.RecordBatch], eligibility: Eligibility) ->
 
 def top_k_of(
     queries: np.ndarray,
-    catalogue: Catalogue,
+    catalog: Catalog,
     k: int,
     *,
     eligibility: Eligibility,
@@ -132,15 +132,15 @@ def top_k_of(
     with_vectors: bool = True,
     num_threads: int = 1,
 ) -> Ranked:
-    """What `top_k` gives of a catalogue's embeddings; where it has regions, only of those that can matter it is read.
+    """What `top_k` gives of a catalog's embeddings; where it has regions, only of those that can matter it is read.
 
     The arguments are those of `top_k`.
     """
-    regions = catalogue.regions() if eligibility.needs_embedding else None
+    regions = catalog.regions() if eligibility.needs_embedding else None
     if regions is None:
         return top_k(
             queries,
-            threads.ahead(catalogue.read(TILE_ROWS, without=("profile",))),
+            threads.ahead(catalog.read(TILE_ROWS, without=("profile",))),
             k,
             eligibility=eligibility,
             exclusions=exclusions,

@@ -64,8 +64,8 @@ def bound_queries(queries: np.ndarray, basis: Basis) -> Bounded:
 
 def bound_posts(posts: np.ndarray, basis: Basis) -> Bounded:
     """Posts, [n, d] float32."""
-    centred = posts.astype(np.float64) - basis.mean
-    return _bounded(centred @ basis.to_post, np.ones(len(posts)), centred, basis)
+    centered = posts.astype(np.float64) - basis.mean
+    return _bounded(centered @ basis.to_post, np.ones(len(posts)), centered, basis)
 
 
 def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: Basis) -> Bounded:
@@ -136,8 +136,8 @@ def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
     energy, axes = np.linalg.eigh(directions.T @ directions / len(directions))
     roots = np.sqrt(energy.clip(0) + _FLOOR * energy.mean())
     post_side, query_side = axes * roots, axes / roots
-    centred = (posts - mean) @ post_side
-    spread, turn = np.linalg.eigh(centred.T @ centred / len(centred))
+    centered = (posts - mean) @ post_side
+    spread, turn = np.linalg.eigh(centered.T @ centered / len(centered))
     if spread[-1] <= 0:
         return None
     spread, turn = spread[::-1], turn[:, ::-1]

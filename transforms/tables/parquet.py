@@ -1,7 +1,7 @@
 """Tables on disk: directories of Parquet files, one file a part, read and written a part at a time.
 
 A part is the unit of work: small enough to be held whole (the stages choose their number of parts so that one has tens
-of megabytes), large enough to be worth vectorised work. Files whose names start with `_` are not data.
+of megabytes), large enough to be worth vectorized work. Files whose names start with `_` are not data.
 """
 
 import datetime

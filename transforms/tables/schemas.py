@@ -245,10 +245,10 @@ def candidates(width: int, profile_width: int, leading_width: int = 0) -> pa.Sch
 
 
 def regions(width: int) -> pa.Schema:
-    """Runs of candidates of one cell in a part of the catalogue, in a basis of `upper_bounds`.
+    """Runs of candidates of one cell in a part of the catalog, in a basis of `upper_bounds`.
 
     See `transforms.search.regions`.
-    `start` counts rows of the part's file from 0. `radius` is the longest distance from `centre`, and `spread` that of
+    `start` counts rows of the part's file from 0. `radius` is the longest distance from `center`, and `spread` that of
     an embedding from the mean of all, in the plain vectors.
     """
     return pa.schema(
@@ -256,7 +256,7 @@ def regions(width: int) -> pa.Schema:
             pa.field("start", pa.int64(), nullable=False),
             pa.field("num_rows", pa.int64(), nullable=False),
             pa.field("cell", pa.int32(), nullable=False),
-            pa.field("centre", vector(width), nullable=False),
+            pa.field("center", vector(width), nullable=False),
             pa.field("radius", pa.float64(), nullable=False),
             pa.field("spread", pa.float64(), nullable=False),
         ]

@@ -9,7 +9,7 @@ import scipy.sparse.linalg
 from transforms.embed import formulas
 from transforms.tuning.sample import Interactions
 
-# Matrices up to so many rows or columns are factorised whole.
+# Matrices up to so many rows or columns are factorized whole.
 _DENSE = 256
 # Singular values below this share of the largest are taken for zero.
 _TOLERANCE = 1e-5
@@ -35,7 +35,7 @@ class Factors(NamedTuple):
         return self.values * scale.astype(np.float32)[:, None]
 
 
-def factorise(interactions: Interactions, num_factors: int, seed: int) -> Factors:
+def factorize(interactions: Interactions, num_factors: int, seed: int) -> Factors:
     """The `num_factors` leading singular vectors of R / (user degree^1/4 * post degree^1/4), R of `matrix_entries`."""
     matrix = interactions.matrix(formulas.matrix_entries(interactions.strength)).astype(np.float64)
     degree = np.asarray(matrix.sum(axis=0)).ravel()
@@ -45,9 +45,9 @@ def factorise(interactions: Interactions, num_factors: int, seed: int) -> Factor
     if not len(users):
         return Factors(values, np.zeros(0), degree)
     power = -formulas.DEGREE_POWER
-    normalised = sp.diags_array(user_degree[users] ** power) @ matrix[users][:, posts]
-    normalised = (normalised @ sp.diags_array(degree[posts] ** power)).tocsr()
-    singular_values, components = _right_vectors(normalised, num_factors, seed)
+    normalized = sp.diags_array(user_degree[users] ** power) @ matrix[users][:, posts]
+    normalized = (normalized @ sp.diags_array(degree[posts] ** power)).tocsr()
+    singular_values, components = _right_vectors(normalized, num_factors, seed)
     values = np.zeros((interactions.num_posts, len(singular_values)), np.float32)
     values[posts] = components
     return Factors(values, singular_values, degree)

@@ -24,7 +24,7 @@ from transforms.tuning.scores import DecodedScores, MixScores, OwnScores, heat_p
 from transforms.tuning.validation_tasks import ColdTask, Score, WarmTask, cold_task, later_task, warm_task
 
 NUM_FACTORS = 128
-# When posts were made says what is likely to be liked, but neighbours in time are no content to put on a list.
+# When posts were made says what is likely to be liked, but neighbors in time are no content to put on a list.
 NOT_CONTENT = frozenset({time_modality.TIME})
 
 OWN_K = (16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -58,7 +58,7 @@ _MAX_SINGLE = 12
 
 
 def tune(sample: Sample, seed: int, num_factors: int = NUM_FACTORS, one_recency: bool = True) -> Tuning:
-    """The best settings for the sample. Deterministic; `seed` only starts the factorisation.
+    """The best settings for the sample. Deterministic; `seed` only starts the factorization.
 
     Runs on one thread: the products are many and small (ml100k on two cores that others use too: 6 s, on two threads
     27 s), and what is found must not depend on the machine.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transforms.metrics import top_k_metrics
-from transforms.tuning.exact_factors import Factors, factorise
+from transforms.tuning.exact_factors import Factors, factorize
 from transforms.tuning.sample import Interactions, Sample
 
 # What a task ranks: most users, posts, and scores in all. Beyond that, those with the smallest hashes.
@@ -128,7 +128,7 @@ def _split_task(
     fit = every.select(~held)
     histories = of_users(fit, users)
     ranking = _rank(of_users(every.keep(ranked), users), posts, seen=histories)
-    return WarmTask(fit, factorise(fit, num_factors, seed), histories, ranking, sample.made)
+    return WarmTask(fit, factorize(fit, num_factors, seed), histories, ranking, sample.made)
 
 
 def last_of_each(interactions: Interactions, user_hash: np.ndarray, post_hash: np.ndarray, share: float) -> np.ndarray:
@@ -152,7 +152,7 @@ class ColdTask:
     """Posts in folds, those of each to be told as if nobody had met them.
 
     The factors have seen the interactions with all posts; profiles and the map from content have not seen the fold's.
-    To choose among settings this serves as well as a factorisation for each fold.
+    To choose among settings this serves as well as a factorization for each fold.
 
     Attributes:
       factors: of all.
@@ -191,7 +191,7 @@ def cold_task(sample: Sample, num_factors: int, seed: int) -> ColdTask | None:
     rankings = tuple(_rank(targets, np.flatnonzero(fold == number), seen=None) for number in range(FOLDS))
     if min(len(ranking.users) for ranking in rankings) < MIN_USERS:
         return None
-    return ColdTask(factorise(every, num_factors, seed), of_users(every, users), fold, rankings)
+    return ColdTask(factorize(every, num_factors, seed), of_users(every, users), fold, rankings)
 
 
 def of_users(interactions: Interactions, users: np.ndarray) -> Interactions:

@@ -96,7 +96,7 @@ def test_the_heartbeat_beats_but_not_on_a_lock_that_was_lost(
 def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
     write(tmp_path / "LOCK", dead())
     code = (
-        "import sys, time\nfrom pipelines import lock\nfrom pipelines.command_line.options import RunError\n"
+        "import sys, time\nfrom pipelines.store import lock\nfrom pipelines.command_line.options import RunError\n"
         "try:\n  with lock.hold(sys.argv[1]): print('mine', flush=True); time.sleep(3)\n"
         "except RunError as error: print(error)\n"
     )
@@ -112,7 +112,7 @@ def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
 
 def test_a_command_that_a_scheduler_stops_gives_the_lock_back(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pipelines import console, lock\n"
+        "import sys, time\nfrom pipelines.command_line import console\nfrom pipelines.store import lock\n"
         "def work():\n  with lock.hold(sys.argv[1]): print('mine', flush=True); time.sleep(60)\n"
         "sys.exit(console.exit_code('fusefeed run', work))\n"
     )

@@ -74,11 +74,11 @@ def test_covariances_of_nothing_are_zeros() -> None:
 
 def test_scales_are_the_deviation_of_the_scores_that_a_block_gives() -> None:
     rng = np.random.default_rng(5)
-    catalogue = [rng.normal(2, 3, (500, width)) for width in (3, 2, 1)]
+    catalog = [rng.normal(2, 3, (500, width)) for width in (3, 2, 1)]
     profiles = rng.normal(size=(7, 6)).astype(np.float32)
-    covariances = tuple(np.cov(block.T, ddof=0).reshape(block.shape[1], -1) for block in catalogue)
+    covariances = tuple(np.cov(block.T, ddof=0).reshape(block.shape[1], -1) for block in catalog)
     found = formulas.block_scales(profiles, covariances)
     starts = [0, 3, 5]
-    for place, (start, block) in enumerate(zip(starts, catalogue, strict=True)):
+    for place, (start, block) in enumerate(zip(starts, catalog, strict=True)):
         scores = profiles[:, start : start + block.shape[1]].astype(float) @ block.T
         np.testing.assert_allclose(found[:, place], scores.std(axis=1), rtol=1e-9)

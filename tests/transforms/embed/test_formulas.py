@@ -51,7 +51,7 @@ def test_a_post_without_interactions_stands_in_a_profile_by_its_decoded_factors(
     assert not without[0, :4].any()
 
 
-def test_the_inner_product_is_the_weighted_sum_of_blocks_standardised_for_each_user() -> None:
+def test_the_inner_product_is_the_weighted_sum_of_blocks_standardized_for_each_user() -> None:
     mix, b = Mix(rho=0.3, aD=0.2), 0.7
     trend, weight = RNG.random(NUM_POSTS), RNG.random(7)
     own = formulas.own_block(FACTORS, SINGULAR, DEGREE, Own(k=4))
@@ -64,14 +64,14 @@ def test_the_inner_product_is_the_weighted_sum_of_blocks_standardised_for_each_u
         @ formulas.item_vectors(own, decoded, ROWS, DEGREE, trend, mix).T
     )
 
-    def standardised(block: slice, items: np.ndarray, among: np.ndarray) -> np.ndarray:
+    def standardized(block: slice, items: np.ndarray, among: np.ndarray) -> np.ndarray:
         raw = profiles[:, block] @ items.T
         return raw / raw[:, among].std(axis=1, keepdims=True)
 
     everyone = np.ones(NUM_POSTS, bool)
-    expected = standardised(widths.slices[0], own, DEGREE > 0)
-    expected += standardised(widths.slices[1], decoded, everyone) * np.where(DEGREE > 0, 0.2, 0.3)
-    expected += standardised(widths.slices[2], ROWS, everyone) * 0.7 * 0.3 + np.outer(weight, trend)
+    expected = standardized(widths.slices[0], own, DEGREE > 0)
+    expected += standardized(widths.slices[1], decoded, everyone) * np.where(DEGREE > 0, 0.2, 0.3)
+    expected += standardized(widths.slices[2], ROWS, everyone) * 0.7 * 0.3 + np.outer(weight, trend)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
 
 

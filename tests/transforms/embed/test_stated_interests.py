@@ -90,7 +90,7 @@ def test_what_is_said_alike_is_near(directory: Path) -> None:
     assert by_user["fan"] @ by_user["tagged"] > 0.5 > by_user["cook"] @ by_user["tagged"]
 
 
-def test_users_do_not_depend_on_their_neighbours(directory: Path) -> None:
+def test_users_do_not_depend_on_their_neighbors(directory: Path) -> None:
     together, _ = encode(directory)
     alone = np.vstack([encode(directory, [user])[0] for user in USERS])
     np.testing.assert_allclose(together, alone, atol=1e-6)

@@ -63,7 +63,7 @@ def slow_lists(judged: Judged, vectors: np.ndarray, k: int) -> list[list[int]]:
     return lists
 
 
-def centred(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+def centered(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
     values, mask = vectors_of(judged)
     wide = np.repeat(mask, (3, 2, 2), axis=1)
     return (values - values.sum(axis=0) / wide.sum(axis=0)) * wide, wide
@@ -71,7 +71,7 @@ def centred(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
 
 def test_moments_are_of_what_is_present(judged: Judged, fused: str) -> None:
     known = content_baselines.moments(fused)
-    values, wide = centred(judged)
+    values, wide = centered(judged)
     raw, mask = vectors_of(judged)
     np.testing.assert_allclose(known.mean, raw.sum(axis=0) / wide.sum(axis=0), rtol=1e-5)
     np.testing.assert_allclose(known.covariance, values.T @ values / len(values), atol=1e-6)
@@ -83,7 +83,7 @@ def test_moments_are_of_what_is_present(judged: Judged, fused: str) -> None:
 @pytest.mark.parametrize("names", [["text"], ["text", "image"]])
 def test_content_knn_ranks_by_the_cosine_with_what_was_liked(judged: Judged, fused: str, names: list[str]) -> None:
     project = content_baselines.by_modalities(content_baselines.moments(fused), names)
-    values, _ = centred(judged)
+    values, _ = centered(judged)
     pieces = {"text": unit(values[:, :3]), "image": unit(values[:, 3:5])}
     vectors = unit(np.concatenate([pieces[name] for name in names], axis=1))
     found = content_baselines.content_knn(judged, fused, project, 8)
@@ -93,7 +93,7 @@ def test_content_knn_ranks_by_the_cosine_with_what_was_liked(judged: Judged, fus
 
 def test_pca_knn_sees_the_first_components(judged: Judged, fused: str) -> None:
     project = content_baselines.by_pca(content_baselines.moments(fused), 2)
-    values, _ = centred(judged)
+    values, _ = centered(judged)
     _, _, components = np.linalg.svd(values, full_matrices=False)
     found = content_baselines.content_knn(judged, fused, project, 8)
     assert found.tolist() == slow_lists(judged, unit(values @ components[:2].T), 8)
@@ -103,7 +103,7 @@ def test_vectors_of_lists_are_those_of_their_posts(judged: Judged, fused: str) -
     project = content_baselines.by_modalities(content_baselines.moments(fused), ["text"])
     lists = np.array([[30, 2, -1], [2, 7, 11]])
     rows, vectors = content_baselines.content_of_lists(judged, fused, project, lists)
-    expected = unit(centred(judged)[0][:, :3])
+    expected = unit(centered(judged)[0][:, :3])
     assert rows[0, 2] == -1 and len(vectors) == 4
     np.testing.assert_allclose(vectors[rows[0, :2]], expected[[30, 2]], atol=1e-5)
     np.testing.assert_allclose(vectors[rows[1]], expected[[2, 7, 11]], atol=1e-5)

@@ -68,7 +68,7 @@ def test_a_map_tells_nothing_of_posts_without_content() -> None:
     assert told.tolist() == [[7.0, 7.0], [0.0, 0.0]] and stand_in.knows_factors
 
 
-def test_principal_components_are_those_of_standardised_content(
+def test_principal_components_are_those_of_standardized_content(
     world: tuple[str, np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     directory, fused, mask, degree = world
@@ -79,8 +79,8 @@ def test_principal_components_are_those_of_standardised_content(
     pieces = []
     for number, part in enumerate((slice(0, 5), slice(5, 8))):
         there = mask[:, number] > 0
-        centred = (fused[:, part] - fused[there, part].mean(axis=0)) * there[:, None]
-        pieces.append(centred / np.sqrt(np.square(centred).sum() / NUM_POSTS))
+        centered = (fused[:, part] - fused[there, part].mean(axis=0)) * there[:, None]
+        pieces.append(centered / np.sqrt(np.square(centered).sum() / NUM_POSTS))
     rows = np.hstack(pieces)
     assert np.trace(rows.T @ rows) == pytest.approx(2 * NUM_POSTS, rel=1e-4)
     values = np.linalg.svd(rows, compute_uv=False)[:3]

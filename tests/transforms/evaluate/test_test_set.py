@@ -80,7 +80,7 @@ def dense(matrix: Any) -> list[list[int]]:
     return found
 
 
-def test_the_catalogue_is_in_the_order_of_ids(world: dict[str, str]) -> None:
+def test_the_catalog_is_in_the_order_of_ids(world: dict[str, str]) -> None:
     posts = read(world)
     assert posts.post_id.to_pylist() == list("abcde")
     assert posts.author_id.to_pylist() == ["ann", "bob", "cat", None, "eve"]

@@ -71,7 +71,7 @@ def _read(tmp_path: Path, data: bytes, **kwargs: Any) -> Any:
         (b'{"post_id":"a","text":"' + b"x" * 5000 + b'"}', "row_too_long"),
     ],
 )
-def test_a_bad_line_is_rejected_and_its_neighbours_are_not(tmp_path: Path, line: bytes, code: str) -> None:
+def test_a_bad_line_is_rejected_and_its_neighbors_are_not(tmp_path: Path, line: bytes, code: str) -> None:
     limits = Limits(max_line_bytes=4000)
     data = b"\n".join([GOOD, b"", line, b" \t\r", GOOD, b"\r", GOOD])
     for block_bytes in (64, 1 << 20):

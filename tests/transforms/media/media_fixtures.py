@@ -23,7 +23,7 @@ def corners(width: int = 64, height: int = 48) -> np.ndarray:
 
 
 def clouds(width: int = 320, height: int = 240, seed: int = 0) -> np.ndarray:
-    """[height, width, 3] BGR: soft colours, nowhere the same, so that missing parts show."""
+    """[height, width, 3] BGR: soft colors, nowhere the same, so that missing parts show."""
     coarse = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 

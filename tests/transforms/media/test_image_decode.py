@@ -19,7 +19,7 @@ CODE_OF_CUT = {".tiff": "image_undecodable", ".avif": "image_undecodable", ".jp2
 
 
 def seen_corners(picture: np.ndarray) -> list[str]:
-    """Colours of the quarters, clockwise from the top left."""
+    """Colors of the quarters, clockwise from the top left."""
     height, width = picture.shape[:2]
     names = {made.RED: "red", made.GREEN: "green", made.BLUE: "blue", made.WHITE: "white"}
     points = [(1, 1), (1, 3), (3, 3), (3, 1)]
@@ -80,24 +80,24 @@ def test_transparency_lies_on_white() -> None:
 
 
 def test_depths_and_palettes_look_alike() -> None:
-    grey = cv2.cvtColor(made.clouds(), cv2.COLOR_BGR2GRAY)
-    expected = np.repeat(grey[..., None], 3, axis=2)
+    gray = cv2.cvtColor(made.clouds(), cv2.COLOR_BGR2GRAY)
+    expected = np.repeat(gray[..., None], 3, axis=2)
     for data in (
-        made.encoded(grey, ".png"),
-        made.encoded(grey.astype(np.uint16) * 257, ".png"),
-        made.encoded((grey / 255).astype(np.float32), ".pfm"),
-        made.encoded(grey, ".pgm"),
-        made.encoded(grey, ".tiff"),
+        made.encoded(gray, ".png"),
+        made.encoded(gray.astype(np.uint16) * 257, ".png"),
+        made.encoded((gray / 255).astype(np.float32), ".pfm"),
+        made.encoded(gray, ".pgm"),
+        made.encoded(gray, ".tiff"),
     ):
         assert np.abs(decode_image(data, LIMITS).astype(int) - expected).max() <= 1
-    bilevel = made.encoded(np.where(grey > 127, 255, 0).astype(np.uint8), ".png", cv2.IMWRITE_PNG_BILEVEL, 1)
+    bilevel = made.encoded(np.where(gray > 127, 255, 0).astype(np.uint8), ".png", cv2.IMWRITE_PNG_BILEVEL, 1)
     assert set(np.unique(decode_image(bilevel, LIMITS))) == {0, 255}
-    # GIF has a palette of 256 colours, so this is only near.
+    # GIF has a palette of 256 colors, so this is only near.
     assert np.abs(decode_image(made.encoded(made.clouds(), ".gif"), LIMITS).astype(int) - made.clouds()).mean() < 25
 
 
 def test_animation_shows_its_first_frame() -> None:
-    frames = [np.full((20, 30, 3), colour, np.uint8) for colour in (made.RED, made.GREEN, made.BLUE)]
+    frames = [np.full((20, 30, 3), color, np.uint8) for color in (made.RED, made.GREEN, made.BLUE)]
     for ending in (".gif", ".webp", ".png", ".avif"):
         animation = cv2.Animation()
         animation.frames, animation.durations = frames, np.array([100, 100, 100])
@@ -137,7 +137,7 @@ def test_progressive_jpeg_cut_or_whole() -> None:
         decode_image(data[: len(data) // 2], LIMITS)
 
 
-def test_jpeg_with_a_grey_border_or_something_behind_it_is_whole() -> None:
+def test_jpeg_with_a_gray_border_or_something_behind_it_is_whole() -> None:
     picture = made.clouds()
     picture[120:] = 128
     data = made.encoded(picture, ".jpg")
@@ -299,5 +299,5 @@ def test_alike_pictures_are_near_and_others_far() -> None:
     distances = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
     assert distances[0, 1] < 0.5 * distances[0, 2]
     assert distances[0, 2] < distances[0, 3]
-    # Colours alone would not tell stripes from turned stripes.
+    # Colors alone would not tell stripes from turned stripes.
     assert distances[3, 4] > 0.5

@@ -24,7 +24,7 @@ PIXELS = {"image": False}
 
 
 def _outcomes(decoder: IsolatedDecoder, files: Sequence[bytes]) -> list[object]:
-    """Of each file its reject code, or the level of the grey pixel that a rogue decoder makes of its length."""
+    """Of each file its reject code, or the level of the gray pixel that a rogue decoder makes of its length."""
     found = list(decoder.decode((number, Medium("image", data)) for number, data in enumerate(files)))
     assert [tag for tag, _ in found] == list(range(len(files)))
     return [result.code if isinstance(result, MediaError) else int(result["image"].flat[0]) for _, result in found]

@@ -8,21 +8,21 @@ import pytest
 
 from transforms.recommend import popular_posts
 from transforms.recommend.rerank import Preferences
-from transforms.search.catalog import Catalogue, Eligibility, Exclusions
+from transforms.search.catalog import Catalog, Eligibility, Exclusions
 from transforms.tables import parquet, schemas
 
 NOW = datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)
 LANGUAGES = ("en", "de", None, "fi")
 
 
-def write(directory: Path, posts: list[dict[str, Any]], num_files: int = 2) -> Catalogue:
+def write(directory: Path, posts: list[dict[str, Any]], num_files: int = 2) -> Catalog:
     rest = {"embedding": [0.0], "profile": [0.0], "sensitive": False, "is_repost": False, "is_reply": False}
     for i in range(num_files):
         block = pa.RecordBatch.from_pylist(
             [rest | post for post in posts[i::num_files]], schema=schemas.candidates(1, 1)
         )
         parquet.write_file(str(directory / f"part-{i:05d}.parquet"), block, block.schema)
-    return Catalogue(str(directory))
+    return Catalog(str(directory))
 
 
 def make_posts(number: int) -> list[dict[str, Any]]:
@@ -93,21 +93,21 @@ def test_younger_posts_come_first_where_they_are_preferred(tmp_path: Path) -> No
         {"post_id": name, "lang": lang, "popularity": liked, "created_at": NOW - datetime.timedelta(days=days)}
         for name, lang, liked, days in given
     ]
-    catalogue = write(tmp_path, posts, 1)
+    catalog = write(tmp_path, posts, 1)
     german = pa.array(["de"])
     for wanted, expected in (
         (Preferences(), ["old", "new", "worst", "other"]),
         (Preferences(half_life_days=10, now=NOW), ["new", "old", "worst", "other"]),
     ):
         ranked = popular_posts.popular(
-            german, catalogue, 4, eligibility=Eligibility(), exclusions=Exclusions.none(), preferences=wanted
+            german, catalog, 4, eligibility=Eligibility(), exclusions=Exclusions.none(), preferences=wanted
         )
         assert lists_of(ranked, 1) == [expected]
 
 
 def test_no_posts_give_no_lists(tmp_path: Path) -> None:
-    catalogue = write(tmp_path, [], 1)
+    catalog = write(tmp_path, [], 1)
     ranked = popular_posts.popular(
-        pa.array(["de", None]), catalogue, 4, eligibility=Eligibility(), exclusions=Exclusions.none()
+        pa.array(["de", None]), catalog, 4, eligibility=Eligibility(), exclusions=Exclusions.none()
     )
     assert lists_of(ranked, 2) == [[], []]

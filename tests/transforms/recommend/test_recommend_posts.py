@@ -332,7 +332,7 @@ def test_tables_do_not_depend_on_parts_files_and_tiles(
     assert World().run(new_pipeline, tmp_path / "b", config, num_parts, num_files) == reference
 
 
-def test_a_checkerboard_world_gives_everybody_the_own_colour(new_pipeline: NewPipeline, tmp_path: Path) -> None:
+def test_a_checkerboard_world_gives_everybody_the_own_color(new_pipeline: NewPipeline, tmp_path: Path) -> None:
     world = World()
     axes = np.eye(WIDTH, dtype=np.float32)[:2]
     for i, post in enumerate(world.posts):
@@ -346,10 +346,10 @@ def test_a_checkerboard_world_gives_everybody_the_own_colour(new_pipeline: NewPi
     for i, user in enumerate(world.users):
         user |= {"embedding": axes[i % 2].tolist(), "source": "interests"}
     world.history = []
-    colour = {post["post_id"]: i % 2 for i, post in enumerate(world.posts)}
+    color = {post["post_id"]: i % 2 for i, post in enumerate(world.posts)}
     rows = world.run(new_pipeline, tmp_path, RecommendConfig(k=NUM_POSTS // 2))
     assert len(rows) == NUM_USERS * NUM_POSTS // 2
-    assert all(colour[row["post_id"]] == int(row["user_id"][1:]) % 2 for row in rows)
+    assert all(color[row["post_id"]] == int(row["user_id"][1:]) % 2 for row in rows)
     assert {row["score"] for row in rows} == {1.0}
 
 
@@ -385,7 +385,7 @@ def reasons_of(
     user = ids | {"embedding": [*np.asarray(profile).tolist(), 1.0], "num_interactions": 1, "source": source}
     block = pa.RecordBatch.from_pylist([post | falses for post in posts], schema=schemas.candidates(WIDTH, PROFILE))
 
-    class Memory(catalog.Catalogue):
+    class Memory(catalog.Catalog):
         def read(self, tile_rows: int, without: Any = ()) -> Any:
             return iter([block])
 
@@ -479,9 +479,9 @@ def test_similar_posts_are_what_somebody_gets_who_has_just_this_one(new_pipeline
         world.users.append(user | {"embedding": vector.tolist(), "num_interactions": 1, "source": "history"})
         world.scales.append(user | {"scales": [1.0, 1.0, 1.0]})
     lists = world.run(new_pipeline, tmp_path, RecommendConfig(k=20))
-    catalogue = catalog.Catalogue(str(tmp_path / "candidates"))
+    whole = catalog.Catalog(str(tmp_path / "candidates"))
     block = pa.RecordBatch.from_pylist(asked, schema=schemas.candidates(WIDTH, PROFILE))
-    found = similar_posts.similar_posts(block, catalogue, similar_posts.FindSimilar("", SPACE, COVARIANCES)).to_pylist()
+    found = similar_posts.similar_posts(block, whole, similar_posts.FindSimilar("", SPACE, COVARIANCES)).to_pylist()
     got = sorted((row["user_id"], row["rank"], row["post_id"]) for row in lists)
     assert got == sorted((row["post_id"], row["rank"], row["neighbor_id"]) for row in found)
 

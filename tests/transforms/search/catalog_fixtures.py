@@ -1,4 +1,4 @@
-"""Catalogues on disk whose posts lie by cell, as recommend leaves them."""
+"""Catalogs on disk whose posts lie by cell, as recommend leaves them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,17 +9,17 @@ import pyarrow as pa
 
 from tests.transforms.search.test_top_k import make_candidates
 from transforms.search import cells, regions
-from transforms.search.catalog import Catalogue
+from transforms.search.catalog import Catalog
 from transforms.tables import blocks, parquet, schemas
 
 WIDTH = 12
 
 
 def make_vectors(rng: np.random.Generator, num_rows: int) -> np.ndarray:
-    """Points about 30 centres, of which few directions matter."""
-    centres = np.random.default_rng(9).standard_normal((30, WIDTH))
+    """Points about 30 centers, of which few directions matter."""
+    centers = np.random.default_rng(9).standard_normal((30, WIDTH))
     scales = np.concatenate([np.full(4, 1.0), np.full(WIDTH - 4, 0.02)])
-    values = centres[rng.integers(0, 30, num_rows)] + 0.2 * rng.standard_normal((num_rows, WIDTH))
+    values = centers[rng.integers(0, 30, num_rows)] + 0.2 * rng.standard_normal((num_rows, WIDTH))
     return (values * scales).astype(np.float32)
 
 
@@ -32,7 +32,7 @@ def make_posts(rng: np.random.Generator, num_posts: int) -> pa.RecordBatch:
     return make_candidates(vectors, author_id=authors, sensitive=rng.random(num_posts) < 0.2)
 
 
-def write_catalogue(
+def write_catalog(
     new_pipeline: Callable[[], beam.Pipeline],
     directory: Path,
     candidates: pa.RecordBatch,
@@ -40,7 +40,7 @@ def write_catalogue(
     num_cells: int,
     num_parts: int = 3,
     row_group_rows: int = 100,
-) -> Catalogue:
+) -> Catalog:
     """What `recommend` writes for these candidates, and users with embeddings [n, d] float32."""
     made = directory / "candidates"
     embeddings = {"item_embeddings": candidates.column("embedding"), "user_embeddings": blocks.numpy_to_vectors(users)}
@@ -60,4 +60,4 @@ def write_catalogue(
         _ = ordered.regions | "Regions" >> in_regions
         schema = schemas.candidates(width, 1, cells.leading_width(width))
         _ = ordered.parts | parquet.WriteParts(str(made), schema, parquet.Layout(row_group_rows, "none"))
-    return Catalogue(str(made))
+    return Catalog(str(made))

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.transforms.search.catalog_fixtures import make_posts, make_vectors, write_catalogue
+from tests.transforms.search.catalog_fixtures import make_posts, make_vectors, write_catalog
 from tests.transforms.search.test_top_k import as_lists, brute_force
 from transforms.search import regions, running_top_k, top_k, upper_bounds
-from transforms.search.catalog import Catalogue, Eligibility, Exclusions
+from transforms.search.catalog import Catalog, Eligibility, Exclusions
 from transforms.search.scored_tile import PreparedTile
 from transforms.tables import blocks
 
@@ -21,36 +21,36 @@ WITH_REPLIES = np.arange(NUM_POSTS) % 25 > 0
 
 
 @pytest.fixture
-def world(new_pipeline: NewPipeline, tmp_path: Path) -> tuple[pa.RecordBatch, np.ndarray, Catalogue]:
+def world(new_pipeline: NewPipeline, tmp_path: Path) -> tuple[pa.RecordBatch, np.ndarray, Catalog]:
     rng = np.random.default_rng(3)
     posts, users = make_posts(rng, NUM_POSTS), make_vectors(rng, NUM_USERS)
     # Only few are no replies.
     posts = posts.set_column(
         posts.schema.get_field_index("is_reply"), posts.schema.field("is_reply"), pa.array(WITH_REPLIES)
     )
-    return posts, users, write_catalogue(new_pipeline, tmp_path, posts, users, 60)
+    return posts, users, write_catalog(new_pipeline, tmp_path, posts, users, 60)
 
 
-def known(catalogue: Catalogue) -> regions.Regions:
-    found = catalogue.regions()
+def known(catalog: Catalog) -> regions.Regions:
+    found = catalog.regions()
     assert found is not None
     return found
 
 
 def some_bounded(
-    world: tuple[pa.RecordBatch, np.ndarray, Catalogue], scale: float
+    world: tuple[pa.RecordBatch, np.ndarray, Catalog], scale: float
 ) -> tuple[regions.Regions, np.ndarray, upper_bounds.Bounded]:
-    _, users, catalogue = world
-    found, queries = known(catalogue), (users * np.float32(scale))[:64]
+    _, users, catalog = world
+    found, queries = known(catalog), (users * np.float32(scale))[:64]
     with futures.ThreadPoolExecutor(1) as pool:
         return found, queries, found.bound_queries(queries, pool)
 
 
 def test_every_post_with_an_embedding_lies_in_one_region(
-    world: tuple[pa.RecordBatch, np.ndarray, Catalogue],
+    world: tuple[pa.RecordBatch, np.ndarray, Catalog],
 ) -> None:
-    posts, _, catalogue = world
-    found = known(catalogue)
+    posts, _, catalog = world
+    found = known(catalog)
     assert 40 < len(found.file) < 90
     ids: list[str] = []
     for _, block, pieces in found.read(np.arange(len(found.file)), ["post_id", "embedding"]):
@@ -64,7 +64,7 @@ def test_every_post_with_an_embedding_lies_in_one_region(
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_no_post_scores_more_than_its_own_bound(
-    world: tuple[pa.RecordBatch, np.ndarray, Catalogue], scale: float
+    world: tuple[pa.RecordBatch, np.ndarray, Catalog], scale: float
 ) -> None:
     found, queries, bounded = some_bounded(world, scale)
     above = []
@@ -81,7 +81,7 @@ def test_no_post_scores_more_than_its_own_bound(
     assert np.median(np.concatenate(above, axis=1)) < 0.1
 
 
-def test_only_what_is_wanted_is_read(world: tuple[pa.RecordBatch, np.ndarray, Catalogue]) -> None:
+def test_only_what_is_wanted_is_read(world: tuple[pa.RecordBatch, np.ndarray, Catalog]) -> None:
     found = known(world[2])
     blocks_of = list(found.read(np.array([7]), ["post_id"]))
     assert [{piece.region for piece in pieces} for _, _, pieces in blocks_of] == [{7}] * len(blocks_of)
@@ -92,7 +92,7 @@ def test_only_what_is_wanted_is_read(world: tuple[pa.RecordBatch, np.ndarray, Ca
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_no_post_scores_more_than_the_bound_of_its_region(
-    world: tuple[pa.RecordBatch, np.ndarray, Catalogue], scale: float
+    world: tuple[pa.RecordBatch, np.ndarray, Catalog], scale: float
 ) -> None:
     found, queries, bounded = some_bounded(world, scale)
     with futures.ThreadPoolExecutor(1) as pool:
@@ -132,7 +132,7 @@ class Watch:
 @pytest.mark.parametrize("k", [1, 10])
 @pytest.mark.parametrize(("query_rows", "num_threads"), [(512, 1), (7, 2)])
 def test_lists_are_exact_and_few_posts_are_looked_at(
-    world: tuple[pa.RecordBatch, np.ndarray, Catalogue],
+    world: tuple[pa.RecordBatch, np.ndarray, Catalog],
     monkeypatch: pytest.MonkeyPatch,
     cap: int | None,
     k: int,
@@ -142,7 +142,7 @@ def test_lists_are_exact_and_few_posts_are_looked_at(
     monkeypatch.setattr(running_top_k, "_QUERY_ROWS", query_rows)
     monkeypatch.setattr(regions, "_FIRST_REGIONS", 3)
     watch = Watch(monkeypatch)
-    posts, users, catalogue = world
+    posts, users, catalog = world
     rng = np.random.default_rng(4)
     seen = rng.integers(0, NUM_USERS, 6_000), rng.integers(0, NUM_POSTS, 6_000)
     pairs = [(int(query), f"p{post:04d}") for query, post in zip(*seen, strict=True)]
@@ -156,7 +156,7 @@ def test_lists_are_exact_and_few_posts_are_looked_at(
     }
     ranked = top_k.top_k_of(
         users,
-        catalogue,
+        catalog,
         k,
         eligibility=EVERYTHING,
         exclusions=exclusions,
@@ -172,25 +172,25 @@ def test_lists_are_exact_and_few_posts_are_looked_at(
 
 @pytest.mark.parametrize("k", [5, 200])
 @pytest.mark.parametrize("cap", [None, 1])
-def test_where_few_are_eligible(world: tuple[pa.RecordBatch, np.ndarray, Catalogue], k: int, cap: int | None) -> None:
-    posts, users, catalogue = world
+def test_where_few_are_eligible(world: tuple[pa.RecordBatch, np.ndarray, Catalog], k: int, cap: int | None) -> None:
+    posts, users, catalog = world
     allowed = Eligibility(exclude_replies=True)
-    ranked = top_k.top_k_of(users, catalogue, k, eligibility=allowed, max_per_author=cap, with_vectors=False)
+    ranked = top_k.top_k_of(users, catalog, k, eligibility=allowed, max_per_author=cap, with_vectors=False)
     eligible = posts.filter(pa.array(allowed.mask(posts)))
     assert 50 < eligible.num_rows < 100
     assert as_lists(ranked, NUM_USERS) == brute_force(users, eligible, k, cap=cap)
     assert ranked.items.vectors.shape[1] == 0
 
 
-def test_without_queries_there_are_no_lists(world: tuple[pa.RecordBatch, np.ndarray, Catalogue]) -> None:
-    _, users, catalogue = world
-    assert not len(top_k.top_k_of(users[:0], catalogue, 5, eligibility=EVERYTHING).query)
+def test_without_queries_there_are_no_lists(world: tuple[pa.RecordBatch, np.ndarray, Catalog]) -> None:
+    _, users, catalog = world
+    assert not len(top_k.top_k_of(users[:0], catalog, 5, eligibility=EVERYTHING).query)
 
 
 def test_most_of_a_tile_is_looked_at_as_a_whole(
-    world: tuple[pa.RecordBatch, np.ndarray, Catalogue], monkeypatch: pytest.MonkeyPatch
+    world: tuple[pa.RecordBatch, np.ndarray, Catalog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    posts, _, catalogue = world
+    posts, _, catalog = world
     queries = np.zeros((20, posts.schema.field("embedding").type.list_size), np.float32)  # no region can be left out
     seen = []
     scan = running_top_k.Best.scan
@@ -200,7 +200,7 @@ def test_most_of_a_tile_is_looked_at_as_a_whole(
         return scan(me, tile, rows, columns)
 
     monkeypatch.setattr(running_top_k.Best, "scan", watched)
-    ranked = top_k.top_k_of(queries, catalogue, 3, eligibility=EVERYTHING)
+    ranked = top_k.top_k_of(queries, catalog, 3, eligibility=EVERYTHING)
     assert set(seen) == {(20, True)}
     embedded = posts.filter(pa.array(blocks.vectors_to_numpy(posts.column("embedding")).any(axis=1)))
     assert as_lists(ranked, 20) == brute_force(queries, embedded, 3)

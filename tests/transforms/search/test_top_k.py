@@ -250,7 +250,7 @@ def test_scores_that_float32_cannot_tell_apart_are_ranked_exactly() -> None:
     assert as_lists(ranked, 3) == brute_force(queries, candidates, 15)
 
 
-def test_k_beyond_the_catalogue_gives_what_is_there() -> None:
+def test_k_beyond_the_catalog_gives_what_is_there() -> None:
     candidates = make_candidates(np.eye(3, dtype=np.float32))
     ranked = top_k.top_k(np.eye(3, dtype=np.float32)[:2], [candidates], 100, eligibility=EVERYTHING)
     assert [len(posts) for posts in as_lists(ranked, 2)] == [3, 3]

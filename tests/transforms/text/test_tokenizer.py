@@ -56,7 +56,7 @@ def test_terms_are_distinct_sorted_and_counted() -> None:
 def test_every_script_has_its_terms(written: str, expected: set[str]) -> None:
     found = _terms(written)
     assert found == {unicodedata.normalize("NFC", term) for term in expected}
-    # However the input was normalised, the terms are the same.
+    # However the input was normalized, the terms are the same.
     assert _terms(unicodedata.normalize("NFD", written)) == found
 
 

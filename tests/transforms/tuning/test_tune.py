@@ -11,7 +11,7 @@ from transforms.embed.parameters import Content, Decoded, Mix, Own, Tuning
 from transforms.metrics import top_k_metrics
 from transforms.tables import blocks
 from transforms.tuning import tune as tuning
-from transforms.tuning.exact_factors import factorise
+from transforms.tuning.exact_factors import factorize
 from transforms.tuning.sample import Block, Interactions, Sample, recency_ranks
 from transforms.tuning.scores import decoded_rows, ridge_factors
 from transforms.tuning.tune import tune
@@ -205,7 +205,7 @@ def test_what_is_disliked_is_no_target() -> None:
     mixed = Interactions(pairs // NUM_POSTS, pairs % NUM_POSTS, strength[first], recency, NUM_USERS, NUM_POSTS)
     found = tune(without(world, interactions=mixed), seed=0, num_factors=RANK)
     assert found.validation["own"]["recall"] > 0.1
-    factors = factorise(mixed, 16, seed=0)
+    factors = factorize(mixed, 16, seed=0)
     assert factors.degree.sum() == len(some)
 
 
@@ -234,7 +234,7 @@ def test_ml100k_without_content_beats_ease(shared_data: Path) -> None:
     sample, targets = ml100k(shared_data)
     found = tune(sample, seed=0)
     assert found.recency is not None
-    liked, factors = sample.interactions, factorise(sample.interactions, 128, seed=0)
+    liked, factors = sample.interactions, factorize(sample.interactions, 128, seed=0)
     told = ridge_factors(factors, {}, found.decoded)
     own = formulas.own_block(factors.values, factors.singular_values, factors.degree, found.own)
     parts = (own, decoded_rows(factors, told, found.decoded), np.zeros((liked.num_posts, 0)), factors.degree)
