@@ -74,7 +74,8 @@ def ours(folder: Path) -> Run:
     import pyarrow as pa
 
     from transforms.search import top_k
-    from transforms.search.catalog import Eligibility, Exclusions
+    from transforms.search.eligibility import Eligibility
+    from transforms.search.exclusions import Exclusions
     from transforms.tables import blocks, schemas
 
     world = _World(folder)

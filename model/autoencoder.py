@@ -18,10 +18,10 @@ from model.statistics import Moments
 class Autoencoder(keras.Model):
     """{"fused": [n, D], "mask": [n, M]} -> {"latent": [n, L], "decoded": [n, D] in its units, "kept": [n, M]}.
 
-    `kept` is the mask of what the encoder saw: less than `mask` where modality dropout hid something. The loss of a
+    `kept` is the mask of the encoder's input: less than `mask` where modality dropout masked a modality. The loss of a
     batch is the mean, over every modality of every row that has it, of the squared error of the standardized block,
-    whose total variance is 1: whoever always answers with the mean has a loss of about 1. Modalities that were hidden
-    from the encoder count like the others.
+    whose total variance is 1: predicting the mean gives a loss of about 1. Modalities masked from the encoder count
+    like the others.
 
     Args:
       layout: the blocks of the fused vector, as `Layout.to_dict` gives it.
@@ -29,11 +29,11 @@ class Autoencoder(keras.Model):
       hidden: width of the encoder's nonlinear part, 0 for none.
       dropout: share of that part's units dropped while training.
       noise: standard deviation of the input noise while training, in those of a modality's average column.
-      modality_dropout: [M] probabilities with which modalities are hidden while training.
+      modality_dropout: [M] probabilities with which modalities are masked while training.
       modality_weights: [M] weights of the modalities' losses.
-      seed: of all that is random.
-      stand_in: where content is to stand in for collaborative factors, the last modality, `model.ridge.settings` of its
-        scales; they take the place of `noise`.
+      seed: of all randomness.
+      stand_in: if content predicts the collaborative factors, the last modality, `model.ridge.settings` of its
+        scales; they replace `noise`.
     """
 
     def __init__(
@@ -149,10 +149,10 @@ class Autoencoder(keras.Model):
 
 @register
 class ModalityErrors(keras.metrics.Metric):
-    """Share of each modality's variance that is not explained: {"error_NAME": ..., "predicted_error_NAME": ...}.
+    """Unexplained share of each modality's variance: {"error_NAME": ..., "predicted_error_NAME": ...}.
 
-    The first over the rows where the encoder saw the modality, the second over those where it was hidden and came from
-    the others alone. NaN where there was no such row.
+    The first over the rows where the encoder saw the modality, the second over those where it was masked and predicted
+    from the others alone. NaN if there was no such row.
     """
 
     def __init__(self, modalities: Sequence[str], **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Where training starts: principal components, or the ridge map where content is to stand in for other factors."""
+"""Initial model of training: principal components, or the ridge map if content predicts collaborative factors."""
 
 import dataclasses
 from typing import Any
@@ -55,7 +55,7 @@ def begin(spool: Spool, layout: Layout, config: TrainConfig) -> Begun:
 
 
 def _emphasis(layout: Layout, config: TrainConfig) -> np.ndarray:
-    """What every column is multiplied by, [D]: the roots of the factors' weights, 1 elsewhere."""
+    """Multiplier of every column, [D]: the roots of the factors' weights, 1 elsewhere."""
     emphasis = np.ones(layout.width)
     if layout.stands_in and config.factor_weights:
         factors = layout.modalities[-1]

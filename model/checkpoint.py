@@ -1,7 +1,7 @@
-"""What happens at the end of an epoch: the best weights are kept, the state is saved, the course is reported.
+"""End-of-epoch callback: retains the best weights, saves the training state, reports the training history.
 
-Keras' own BackupAndRestore does not save what EarlyStopping remembers, nor the state of random generators, so that a
-resumed training would end elsewhere than one that was never interrupted.
+Keras' own BackupAndRestore saves neither the state of EarlyStopping nor that of random generators, so that a resumed
+training would end with other weights than an uninterrupted one.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class EpochReport:
-    """An epoch, counted from 1: losses (the one that is monitored: of the rows held out), speed, and what may follow.
+    """Report of an epoch, counted from 1: losses (monitored: validation), speed, and remaining time.
 
     `seconds_left` is an upper bound: training may stop early.
     """
@@ -38,7 +38,7 @@ class EpochReport:
 
 @dataclasses.dataclass
 class Course:
-    """How far training has come; epoch 0 is the start, where that was measured."""
+    """Training history; epoch 0 is the initial model, if that was measured."""
 
     epochs_done: int = 0
     best_epoch: int = 0
@@ -48,17 +48,17 @@ class Course:
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves everything that training needs to go on after a kill, in one file, and stops it when it gets no better.
+    """Saves the complete training state after each epoch, in one file, and stops training without improvement.
 
     Args:
       path: the file; it is replaced atomically after every epoch.
-      fingerprint: of the rows and settings. A checkpoint with another one is not resumed.
-      batches: the training rows; told which epoch comes.
-      epochs: the most there may be.
+      fingerprint: of the rows and settings. A checkpoint with a different one is not resumed.
+      batches: the training rows; their epoch is set before each epoch.
+      epochs: maximum number.
       patience: epochs without a new best loss after which training stops.
-      seed: of the random generators, which start anew in every epoch.
+      seed: of the random generators, which are reseeded in every epoch.
       on_epoch: called after an epoch is saved.
-      keep_last: whether the weights of the last epoch count as the best, whatever the losses.
+      keep_last: True if the weights of the last epoch count as the best, regardless of the losses.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def finished(self) -> bool:
-        """Whether no epoch is left, or the last ones brought nothing."""
+        """True if no epoch remains, or the last ones brought no improvement."""
         course = self.course
         return course.epochs_done >= self.epochs or course.epochs_done - course.best_epoch >= self.patience
 

@@ -1,4 +1,4 @@
-"""How to train: every setting with its default and range."""
+"""Training settings with defaults and ranges."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,39 +9,39 @@ from model.layout import COLLABORATIVE, Layout
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Settings of training; the defaults suit from some hundred to some ten million rows.
+    """Settings of training; the defaults suit some hundred to some ten million rows.
 
     Attributes:
-      latent: numbers of the common representation; fewer where the fused vector has fewer. Where there are
-        collaborative factors to be told from content, these numbers come on top of `factors_used`.
+      latent: width of the common representation; at most that of the fused vector. If content predicts
+        collaborative factors, this width is in addition to `factors_used`.
       hidden: width of the encoder's nonlinear part; 0 for a linear encoder.
-      epochs: most passes over the rows; 0 for as many as make `steps` steps, between 3 and 100.
+      epochs: maximum passes over the rows; 0 for the number that gives `steps` steps, between 3 and 100.
       steps: see epochs.
-      batch_size: rows a training step; the size near it is used that divides the rows best.
+      batch_size: rows per training step; rounded to a nearby size that divides the rows best.
       learning_rate: AdamW's, after a warm-up and before it falls along a cosine.
       weight_decay: AdamW's, decoupled.
       dropout: share of the nonlinear part's units dropped while training.
       noise: standard deviation of the input noise while training, in those of a modality's average column.
-      modality_dropout: probability with which a modality is hidden while training.
+      modality_dropout: probability with which a modality is masked while training.
       modality_dropouts: the same for single modalities, by name.
       modality_weights: weights of modalities' losses, by name; 1 where not named.
       patience: epochs without a better validation loss after which training stops.
-      validation_fraction: share of the rows held out, by a hash of their ids; 0 for none.
-      seed: of everything random.
+      validation_fraction: share of validation rows, by a hash of their ids; 0 for none.
+      seed: of all randomness.
       ridge: lambda of the ridge map from content to collaborative factors from which training starts there, for
-        modalities of total variance 1. The input noise that amounts to it takes the place of `noise`.
+        modalities of total variance 1. The equivalent input noise replaces `noise`.
       modality_weights_input: weights w of content modalities in that map, by name; 1 where not named. Such a modality
-        counts as if multiplied by the root of w; one of weight 0 is never shown to the encoder.
-      factors_used: how many leading numbers of the collaborative block are learned; 0 for all.
+        counts as if multiplied by the root of w; one of weight 0 is always masked from the encoder.
+      factors_used: number of leading factors of the collaborative block to learn; 0 for all.
       factor_weights: weights of these factors' squared errors, such as their singular values; empty for equal ones.
-      collaborative_dropout: probability with which the collaborative modality is hidden while training.
-      collaborative_weight: weight of its loss, beside which the losses of all other modalities together have 1.
+      collaborative_dropout: probability with which the collaborative modality is masked while training.
+      collaborative_weight: weight of its loss, relative to 1 for the losses of all other modalities together.
       collaborative_noise: standard deviation of its input noise, in those of its average column.
-      refit_rows: most rows with which training to stand in is repeated on all of them, for as long as suited those held
-        out: of few rows none is to be wasted.
+      refit_rows: maximum number of rows for which a factor predictor is refitted on all rows, for the number of epochs
+        that was best on the validation rows: small data sets use every row.
 
     Raises:
-      ValueError: a value out of its range.
+      ValueError: a value is out of range.
     """
 
     latent: int = 64
@@ -91,7 +91,7 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be at most 10, got {self.learning_rate}")
 
     def check_layout(self, layout: Layout) -> None:
-        """Raises ValueError where the settings do not fit the layout, or no loss is left."""
+        """Raises ValueError if the settings do not fit the layout, or no loss remains."""
         for name in ("modality_dropouts", "modality_weights", "modality_weights_input"):
             unknown = sorted(set(getattr(self, name)) - set(layout.names))
             if unknown:
@@ -112,7 +112,7 @@ class TrainConfig:
             raise ValueError("modality_weights_input must be above 0 for one modality at least, got all 0")
 
     def hide_rates(self, layout: Layout) -> list[float]:
-        """The probability with which each modality is hidden, [M]."""
+        """The masking probability of each modality, [M]."""
         rates = {name: self.modality_dropout for name in layout.names}
         if layout.stands_in:
             rates[COLLABORATIVE] = self.collaborative_dropout

@@ -9,22 +9,22 @@ import tensorflow as tf
 from model.layout import Layout
 from model.spool import Spool
 
-# Buckets whose rows are mixed with each other; they are held in memory together.
+# Number of buckets whose rows are shuffled together, in memory.
 MIXED_BUCKETS = 4
 
 
 @dataclasses.dataclass
 class TrainBatches:
-    """The training rows in an order that depends on the seed and the epoch alone.
+    """The training rows in an order that depends only on the seed and the epoch.
 
     Every row is in at most one batch of an epoch; the rows that do not fill the last batch (fewer than there are
-    batches) are left out, other ones in every epoch.
+    batches) are dropped, different ones in every epoch.
 
     Attributes:
       spool: the rows.
-      batch_size: rows wanted a batch; they are `batch_rows`, the size near it that wastes least.
+      batch_size: requested rows per batch; the actual number is `batch_rows`, the nearby size that drops fewest rows.
       seed: of the order.
-      epoch: which epoch the next iteration goes through. Set it before iterating.
+      epoch: epoch of the next iteration. Set it before iterating.
     """
 
     spool: Spool
@@ -76,11 +76,11 @@ def train_dataset(batches: TrainBatches, layout: Layout) -> tf.data.Dataset:
 
 
 def validation_dataset(rows: np.ndarray, kept: np.ndarray, batch_size: int, layout: Layout) -> tf.data.Dataset:
-    """Every row twice: whole, and with some modalities hidden from the input but not from the target.
+    """Batches with every row twice: complete, and with some modalities masked in the input but not in the target.
 
     Args:
       rows: [n, D + M] float32.
-      kept: [n, M] float32, 1 where a modality is left in the second copy.
+      kept: [n, M] float32, 1 where a modality remains in the second copy.
       batch_size: rows a batch, at most.
       layout: the blocks of the fused vector.
     """
@@ -121,12 +121,12 @@ def stand_in_dataset(rows: np.ndarray, batch_size: int, layout: Layout) -> tf.da
 
 
 def hide_modalities(mask: np.ndarray, rates: np.ndarray, seed: int) -> np.ndarray:
-    """The mask with modalities taken away at random, [n, M] float32; each row keeps at least one that it had.
+    """The mask with modalities dropped at random, [n, M] float32; each row retains at least one of its own.
 
     Args:
       mask: [n, M], 1 where a modality is present.
-      rates: [M], the probability with which each is taken away.
-      seed: of the choice.
+      rates: [M], the drop probability of each.
+      seed: of the random choice.
     """
     random = np.random.default_rng(seed)
     kept = mask * (random.random(mask.shape) >= rates)

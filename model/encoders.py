@@ -15,9 +15,9 @@ from model.layout import Layout
 class ResidualEncoder(keras.layers.Layer):
     """Standardized rows [n, D], mask [n, M] -> latent [n, L]: a linear map plus a small network that begins at zero.
 
-    With p of its modalities present a row is scaled by sqrt(usual / p), so that its code is as long as others'; a
-    learned gain corrects that per latent number and missing modality: what several modalities share needs more, what
-    one has alone needs none. A row without any modality has the code 0.
+    With p of its modalities present a row is scaled by sqrt(usual / p), so that its code has the usual norm; a learned
+    gain corrects that per latent number and missing modality: information shared by several modalities needs more, that
+    of a single one needs none. A row without any modality has the code 0.
 
     Args:
       layout: the blocks of the fused vector.

@@ -1,4 +1,4 @@
-"""How well a model gives back each modality, beside principal component analysis of the same size."""
+"""Reconstruction error of each modality, compared with principal component analysis of the same size."""
 
 import dataclasses
 import functools
@@ -22,18 +22,18 @@ Reconstruct = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ModalityReport:
-    """Shares of a modality's variance that are not explained, 0 is perfect; None where no row could be measured.
+    """Unexplained shares of a modality's variance, 0 is perfect; None if no row could be measured.
 
     Attributes:
       name: of the modality.
-      width: numbers of its block.
+      width: of its block.
       rows: measured rows that have it.
       error: of the autoencoder, which sees the whole row.
       pca_error: of principal component analysis of the same latent size, fitted on the training rows (missing: zeros).
-      predicted_error: of the autoencoder when the modality is hidden, over rows that have others to tell it from.
+      predicted_error: of the autoencoder when the modality is masked, over rows with other modalities.
       pca_predicted_error: of principal component analysis on the same rows.
-      ridge_predicted_error: of the ridge map from which training started, on the same rows; None but for the
-        collaborative modality.
+      ridge_predicted_error: of the ridge map from which training started, on the same rows; None except for
+        the collaborative modality.
     """
 
     name: str
@@ -89,7 +89,7 @@ def _by_model(model: Autoencoder) -> Reconstruct:
 def _unexplained(
     reconstruct: Reconstruct, rows: np.ndarray, moments: Moments, layout: Layout
 ) -> list[list[float | None]]:
-    """Per modality: unexplained shares with the whole row shown, and with the modality itself hidden."""
+    """Per modality: unexplained shares with the complete row as input, and with the modality itself masked."""
     num_modalities = len(layout.modalities)
     errors, totals = np.zeros((2, num_modalities)), np.zeros((2, num_modalities))
     for start in range(0, len(rows), _CHUNK_ROWS):

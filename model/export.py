@@ -26,27 +26,27 @@ def export(
     fused_width: int | None = None,
     warm_start: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes a model directory: it appears whole, under its name, or not at all.
+    """Writes a model directory atomically.
 
     - encoder/: SavedModel, signature serving_default: fused [n, D], mask [n, M] -> latent [n, L], all float32.
     - decoders/NAME/: SavedModel, serving_default: latent [n, L] float32 -> values [n, width] float32, in the units of
       the fused vector. For the collaborative modality width is that of the leading factors that were used, not
       its whole block. NAME is percent-encoded where it has characters that a file system may not take.
-    - autoencoder.keras: the whole model for Keras 3 (import model.autoencoder before loading it).
+    - autoencoder.keras: the complete model for Keras 3 (import model.autoencoder before loading it).
     - model.json: the description.
-    - warm_start.npz: what a later training can start from (see model.warm_start), where it is given.
+    - warm_start.npz: initial weights for a later training (see model.warm_start), if given.
     - tensorboard/: a copy of the logs.
 
     Args:
       model: the model.
       output_dir: local. An empty directory or an earlier model is replaced.
-      description: what model.json holds besides the paths.
+      description: content of model.json besides the paths.
       tensorboard_dir: logs to copy.
-      fused_width: D; the model's own width where not told. It looks at the leading columns.
+      fused_width: D; default the model's own width. The model uses the leading columns.
       warm_start: the arrays of warm_start.npz.
 
     Raises:
-      ValueError: the directory holds something else.
+      ValueError: the directory contains something else.
     """
     output_dir = os.path.abspath(output_dir)
     check_replaceable(output_dir)
@@ -65,7 +65,7 @@ def export(
 
 
 def check_replaceable(output_dir: str) -> None:
-    """Raises ValueError where a model directory could not be put: something else is there."""
+    """Raises ValueError if the directory contains something other than a model, which must not be replaced."""
     if not os.path.exists(output_dir):
         return
     if not os.path.isdir(output_dir) or (os.listdir(output_dir) and DESCRIPTION not in os.listdir(output_dir)):

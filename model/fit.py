@@ -1,4 +1,4 @@
-"""The fitting itself: the optimizer, what is monitored, and which weights are kept."""
+"""Model fitting: optimizer, monitored loss, and selection of the weights."""
 
 import dataclasses
 import hashlib
@@ -22,7 +22,7 @@ from model.warm_start import WarmStart
 
 MAX_VALIDATION_ROWS = 100_000
 _VALIDATION_BATCH = 1024
-# How far to go from the start to the best epoch: fine-tuned weights are often better when averaged with those they
+# Fractions of the way from initial to best weights: fine-tuned weights are often better when averaged with those they
 # started from (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). The shortest way is taken that brings
 # half of what the best one brings: past it the reconstruction gains, but rankings of cold posts no longer do.
 _SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -31,18 +31,18 @@ _ENOUGH = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """What came of fitting.
+    """Result of fitting.
 
     Attributes:
-      course: the epochs.
+      course: the training history.
       batch_rows: rows of each step.
-      validation_loss: of the weights kept; None where no row was held out.
-      trained_share: how far from the start to the best epoch they lie.
-      told: whether what was monitored is how well content stands in for the collaborative factors.
-      epochs: the most there could be.
-      ridge_loss: of the ridge map, on the rows held out; None where there is none or nothing is told.
-      why_cold: why training did not start from earlier weights; "" where it did.
-      trained: what came of it, to start from later; None where it brought nothing.
+      validation_loss: of the final weights; None without validation rows.
+      trained_share: their fraction of the way from initial to best weights.
+      told: True if the monitored loss is that of the collaborative factors predicted from content.
+      epochs: maximum number.
+      ridge_loss: of the ridge map, on the validation rows; None if there is none or no factors are predicted.
+      why_cold: reason that training did not start from earlier weights; "" if it did.
+      trained: the trained weights, as a later warm start; None if training brought no improvement.
     """
 
     course: Course
@@ -70,15 +70,15 @@ def fit(
     on_epoch: Callable[[EpochReport], None] | None,
     warm: WarmStart | str = "there is no earlier model",
 ) -> Fitted:
-    """Trains the model until it gets no better and gives it its best weights.
+    """Trains the model until it stops improving and sets its best weights.
 
-    Where content is to stand in for collaborative factors and rows with both are held out, what is monitored is how
-    well it does on those; and the start is among the weights that may be best, so that none worse is kept. There it
-    starts from earlier weights if these tell the held-out factors better than the ridge map of the new rows.
+    If content predicts collaborative factors and there are validation rows with both, the loss on those is monitored;
+    the initial weights are among the candidates for the best, so the result is never worse. In this case it starts from
+    earlier weights if these predict the validation factors better than the ridge map of the new rows.
 
     Args:
       begun: the model at its ridge map or principal components.
-      warm: earlier weights, or why there are none.
+      warm: earlier weights, or the reason that there are none.
     """
     model = begun.model
     batches = TrainBatches(spool, config.batch_size, config.seed)
@@ -113,14 +113,14 @@ def fit(
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """Where training starts; the model stands there.
+    """Initial state of training; the model has its weights.
 
     Attributes:
-      anchor: the weights of the ridge map: what is kept lies between them and those that training leads to.
-      anchor_loss: theirs; None where nothing is told.
-      loss: of the start.
-      why_cold: why the start is the anchor; "" where it is not.
-      fingerprint: of what the start was made from, but for the rows.
+      anchor: the weights of the ridge map: the final weights are between them and the trained ones.
+      anchor_loss: theirs; None if no factors are predicted.
+      loss: of the initial weights.
+      why_cold: reason that the initial weights are the anchor; "" if they are not.
+      fingerprint: of the inputs of the initial weights, except for the rows.
     """
 
     anchor: list[np.ndarray]
@@ -131,7 +131,7 @@ class _Start:
 
 
 def _choose_start(begun: Begun, told: tf.data.Dataset | None, warm: WarmStart | str) -> _Start:
-    """Lets the model start from whichever is better on the rows held out, the ridge map or earlier weights."""
+    """Sets the better initial weights by validation loss: those of the ridge map or earlier ones."""
     model = begun.model
     anchor = model.get_weights()
     if told is None:
@@ -156,9 +156,9 @@ def refit(
     on_epoch: Callable[[EpochReport], None] | None,
     warm: WarmStart | str,
 ) -> dict[str, np.ndarray] | None:
-    """Trains a new model on rows of which none is held out, as long as was best before, and goes as far.
+    """Trains a new model on all rows, with the best number of epochs and interpolation fraction of the first fit.
 
-    Returns: what came of it, to start from later; None where training had brought nothing.
+    Returns: the trained weights, as a later warm start; None if training had brought no improvement.
     """
     if fitted.trained_share == 0:
         return None
@@ -223,7 +223,7 @@ def _go(model: Autoencoder, started: Sequence[np.ndarray], trained: Sequence[np.
 
 
 def _told(model: Autoencoder, spool: Spool) -> tf.data.Dataset | None:
-    """The rows held out that have collaborative factors and content to tell them from; None where there are none."""
+    """The validation rows that have both collaborative factors and content; None if there are none."""
     if not model.layout.stands_in:
         return None
     rows = spool.validation()[:MAX_VALIDATION_ROWS]
@@ -233,7 +233,7 @@ def _told(model: Autoencoder, spool: Spool) -> tf.data.Dataset | None:
 
 
 def _held_out(model: Autoencoder, spool: Spool, config: TrainConfig) -> tf.data.Dataset | None:
-    """The rows held out, whole and in part; None where there are none."""
+    """The validation rows, complete and with masked modalities; None if there are none."""
     rows = spool.validation()[:MAX_VALIDATION_ROWS]
     kept = hide_modalities(rows[:, model.layout.width :], np.array(config.hide_rates(model.layout)), config.seed)
     return validation_dataset(rows, kept, _VALIDATION_BATCH, model.layout) if len(rows) else None

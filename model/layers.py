@@ -14,9 +14,9 @@ register = keras.saving.register_keras_serializable(package="fusefeed")
 
 @register
 class Standardize(keras.layers.Layer):
-    """fused [n, D or more], mask [n, M] -> [n, D]: centered, scaled, zeros where a modality is missing.
+    """Standardized rows: fused [n, D or more], mask [n, M] -> [n, D], zeros where a modality is missing.
 
-    Columns past D are left out. What stands in those of a missing modality is never looked at, not even if it is NaN.
+    Columns past D are dropped. Values of a missing modality are ignored, even NaN.
     """
 
     def __init__(self, layout: Mapping[str, Any], **kwargs: Any) -> None:
@@ -43,14 +43,14 @@ class Standardize(keras.layers.Layer):
 
 @register
 class Corruption(keras.layers.Layer):
-    """Standardized rows [n, D], mask [n, M] -> corrupted rows [n, D], mask of what is left [n, M].
+    """Standardized rows [n, D], mask [n, M] -> corrupted rows [n, D], mask of the remaining modalities [n, M].
 
-    While training, modalities are hidden at random, but never all that a row has, so that any subset learns to stand in
-    for the rest; and noise is added. Otherwise nothing is changed.
+    While training, modalities are masked at random, but never all of a row's, so that the model learns to predict the
+    rest from any subset; and noise is added. Otherwise the input is unchanged.
 
     Args:
       layout: the blocks of the fused vector.
-      rates: [M] probabilities with which each modality is hidden.
+      rates: [M] probabilities with which each modality is masked.
       noise: [M] standard deviations of the noise in each modality's columns.
       seed: of the randomness.
     """

@@ -1,4 +1,4 @@
-"""Which columns of a fused vector belong to which modality."""
+"""Layout of a fused vector: the columns of each modality."""
 
 import dataclasses
 import urllib.parse
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# The modality of collaborative factors, for which the others learn to stand in.
+# The modality of collaborative factors, which the others learn to predict.
 COLLABORATIVE = "collaborative"
 
 
@@ -35,8 +35,8 @@ class Layout:
     """The modalities side by side, in the order of the mask's columns.
 
     Raises:
-      ValueError: there is no modality, a name twice, the blocks do not follow each other without gaps, or the
-        collaborative one is not the last.
+      ValueError: there is no modality, a name is repeated, the blocks are not contiguous, or the collaborative one is
+        not the last.
     """
 
     modalities: tuple[Modality, ...]
@@ -81,7 +81,7 @@ class Layout:
 
     @property
     def stands_in(self) -> bool:
-        """Whether there are collaborative factors, and content from which to tell them."""
+        """True if there are collaborative factors, and content to predict them from."""
         return len(self.modalities) > 1 and self.names[-1] == COLLABORATIVE
 
     def narrowed(self, factors: int) -> "Layout":

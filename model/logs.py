@@ -1,4 +1,4 @@
-"""The course of training as logs that TensorBoard shows (`tensorboard --logdir ...`); it need not be installed here."""
+"""Training history as TensorBoard logs (`tensorboard --logdir ...`); TensorBoard need not be installed here."""
 
 import os
 

@@ -1,8 +1,8 @@
-"""Where training starts when content must stand in for collaborative factors: the ridge map, and PCA of the content.
+"""Initial model if content predicts collaborative factors: the ridge map, and PCA of the content.
 
-Noise of variance v a column that is added to the inputs of a linear map acts on average as a ridge penalty of v a row
-(Bishop 1995, "Training with noise is equivalent to Tikhonov regularization"). So the input noise of the autoencoder is
-tied to the lambda that suits the ridge map, and its nonlinear part is regularized as much.
+Noise of variance v per column that is added to the inputs of a linear map acts on average as a ridge penalty of v per
+row (Bishop 1995, "Training with noise is equivalent to Tikhonov regularization"). So the input noise of the autoencoder
+is tied to the lambda that suits the ridge map, and its nonlinear part is regularized as much.
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ _DECODER_RIDGE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Scales:
-    """In which units the autoencoder computes, so that its inputs have a variance of about 1 a column.
+    """Units of the autoencoder, in which its inputs have a variance of about 1 per column.
 
     Attributes:
-      units: [M], what a standardized modality's columns are divided by; for content in proportion to 1 / sqrt(w).
+      units: [M], divisors of the standardized modalities' columns; for content in proportion to 1 / sqrt(w).
       noise: [M], standard deviation of the noise of a column while training, in these units.
-      seen: [M], 0 for the modalities that the encoder does not look at, else 1.
+      seen: [M], 0 for the modalities that are not encoder inputs, else 1.
       penalty: lambda in these units.
     """
 
@@ -38,7 +38,7 @@ class Scales:
 
     @classmethod
     def of(cls, layout: Layout, config: TrainConfig, num_fit: int) -> "Scales":
-        """The scales for a layout whose last modality is to be told by the others, known of `num_fit` rows."""
+        """The scales for a layout whose last modality, known for `num_fit` rows, is predicted from the others."""
         weights = np.array(config.input_weights(layout))
         widths = np.array([modality.width for modality in layout.modalities])
         seen = weights > 0
@@ -54,7 +54,7 @@ class Scales:
         )
 
     def columns(self, layout: Layout) -> np.ndarray:
-        """What a standardized column is divided by: [D] float64."""
+        """Divisor of each standardized column: [D] float64."""
         divisors: np.ndarray = np.array(self.units) @ layout.membership.astype(np.float64)
         return divisors
 
@@ -81,7 +81,7 @@ class LinearStart:
     scales: Scales
 
     def reconstruct(self, fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: Layout) -> np.ndarray:
-        """What it makes of rows: [n, D] float64, standardized."""
+        """Reconstruction of rows: [n, D] float64, standardized."""
         divisors, seen = self.scales.columns(layout), mask * np.array(self.scales.seen)
         rows = standardize(fused, seen, moments, layout) / divisors
         latent = rows @ self.linear + seen @ self.offset + self.bias
@@ -90,13 +90,13 @@ class LinearStart:
 
 
 def linear_start(every: Products, known: Products, layout: Layout, config: TrainConfig, scales: Scales) -> LinearStart:
-    """The start of training.
+    """The initial model of training.
 
     Args:
       every: sums over all training rows.
       known: sums over those that have the last modality.
-      layout: the blocks; the last one is to be told by the others.
-      config: `latent` and `ridge` matter here.
+      layout: the blocks; the last one is predicted from the others.
+      config: only `latent` and `ridge` are used.
       scales: units of the result.
     """
     in_units = np.r_[scales.columns(layout), np.ones(len(layout.modalities) + 1)]
@@ -155,5 +155,5 @@ def _decoder(every: Products, weights: np.ndarray, width: int) -> np.ndarray:
 
 
 def settings(scales: Scales) -> dict[str, Any]:
-    """What the autoencoder has to know of the scales."""
+    """The autoencoder's settings from the scales."""
     return {"units": scales.units, "noise": scales.noise, "seen": scales.seen}

@@ -1,7 +1,7 @@
-"""Fused vectors from Parquet shards, spread over bucket files by a hash of their ids.
+"""Fused vectors from Parquet shards, distributed over bucket files by a hash of their ids.
 
-What stands in the buckets, and in which order, depends on the rows alone: not on how many shards, row groups or batches
-they came in. That makes training repeatable, and lets it shuffle any number of rows in bounded memory.
+Content and order of the buckets depend only on the rows, not on the number of shards, row groups or batches they
+came in. That makes training repeatable, and lets it shuffle any number of rows in bounded memory.
 """
 
 import dataclasses
@@ -38,8 +38,8 @@ class Spool:
       directory: where the files are.
       row_width: numbers of a row, D + M.
       bucket_rows: training rows of each bucket.
-      num_validation: rows held out.
-      num_empty: rows left out because no modality is present.
+      num_validation: validation rows.
+      num_empty: rows dropped because no modality is present.
       fingerprint: a hash of all that is in the buckets, in order.
     """
 
@@ -60,7 +60,7 @@ class Spool:
         return self._map(_bucket_file(index), self.bucket_rows[index])
 
     def validation(self) -> np.ndarray:
-        """The rows held out, mapped from disk: [num_validation, D + M] float32."""
+        """The validation rows, memory-mapped: [num_validation, D + M] float32."""
         return self._map(_VALIDATION, self.num_validation)
 
     def _map(self, name: str, num_rows: int) -> np.ndarray:
@@ -77,19 +77,19 @@ def write_spool(
     open_file: Callable[[str], BinaryIO] = open_local,
     columns: int | None = None,
 ) -> Spool:
-    """Spreads the rows of Parquet shards over buckets; what was in the directory before is deleted.
+    """Distributes the rows of Parquet shards over buckets; deletes the directory's earlier contents.
 
     Args:
       files: Parquet files with the columns post_id (distinct), fused and mask.
       layout: the blocks of the fused vector.
-      directory: local; it takes as much room as the rows as plain float32, for a moment one bucket more.
-      validation_fraction: share of the rows to hold out, picked by a hash of their ids. At least one row is held out
-        where it is above 0 and there are two rows or more, and at least one is left to train on.
+      directory: local; takes the size of the rows as plain float32, temporarily one bucket more.
+      validation_fraction: share of validation rows, selected by a hash of their ids. If it is above 0 and there are two
+        rows or more, there is at least one validation row; there is always at least one training row.
       open_file: opens a path of `files`.
-      columns: how many leading columns of the fused vector to keep, D; all where not told.
+      columns: number of leading columns of the fused vector to use, D; default all.
 
     Raises:
-      ValueError: a shard without these columns or with a value that cannot be; the message names the shard.
+      ValueError: a shard lacks these columns or has an invalid value; the message names the shard.
     """
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory)
@@ -118,7 +118,7 @@ def id_hashes(ids: pa.Array) -> np.ndarray:
 
 
 class _Splits:
-    """Picks the hash below which a row is held out, so that neither side is empty where that can be."""
+    """Chooses the hash threshold of validation rows, so that neither split is empty if possible."""
 
     def __init__(self) -> None:
         self.num_rows = self.num_below = 0
@@ -140,7 +140,7 @@ class _Splits:
 
 
 def _record(row_width: int) -> np.dtype[Any]:
-    """A row on its way: `order` and `tie` sort it inside its bucket, `split` says whether it is held out."""
+    """Dtype of an unsorted row: `order` and `tie` sort it inside its bucket, `split` selects validation rows."""
     return np.dtype([("order", "<u8"), ("tie", "<u8"), ("split", "<u8"), ("row", "<f4", (row_width,))])
 
 
@@ -216,7 +216,7 @@ def _append_to_buckets(directory: str, records: np.ndarray, num_buckets: int) ->
 def _sort_buckets(
     directory: str, record: np.dtype[Any], num_buckets: int, threshold: int
 ) -> tuple[tuple[int, ...], int, str]:
-    """Sorts each bucket and takes the rows held out from it: (training rows a bucket, rows held out, fingerprint)."""
+    """Sorts each bucket and moves out its validation rows: (training rows per bucket, validation rows, fingerprint)."""
     bucket_rows, num_validation, digest = [], 0, hashlib.blake2b(digest_size=16)
     with open(os.path.join(directory, _VALIDATION), "wb") as held_out:
         for index in range(num_buckets):

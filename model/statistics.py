@@ -1,4 +1,4 @@
-"""What the training rows look like: moments, and principal components as the yardstick of the autoencoder."""
+"""Statistics of the training rows: moments, and principal components as the autoencoder's baseline."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Moments:
     emphasis: np.ndarray
 
     def divisors(self, layout: Layout) -> np.ndarray:
-        """What a centered column is divided by to be standardized, [D] float64."""
+        """Divisors that standardize centered columns, [D] float64."""
         divisors: np.ndarray = self.scale @ layout.membership.astype(np.float64) / self.emphasis
         return divisors
 
@@ -52,7 +52,7 @@ def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | None = None) ->
         fused *= emphasis
         squares += _present_sums(np.square(fused, out=fused), mask, layout) @ membership.T
     variance = squares / np.maximum(counts, 1)
-    # What is left of constant columns is rounding, which must not be blown up to look like data.
+    # The residue of constant columns is rounding error, which must not be amplified to look like data.
     noise = ((mean * emphasis) ** 2) @ membership.T * 1e-13
     scale = np.sqrt(np.where(variance > noise, variance, 1.0))
     return Moments(mean, scale, counts.astype(np.int64), float(counts.sum() / spool.num_train), emphasis)
@@ -85,7 +85,7 @@ class Products:
 def products(spool: Spool, layout: Layout, moments: Moments, having: int | None = None) -> Products:
     """The sums of products over the training rows, or those of them with the modality of that index.
 
-    Whole buckets (random samples of the rows) are taken, until they hold MAX_COVARIANCE_ROWS.
+    Uses whole buckets (random samples of the rows) up to MAX_COVARIANCE_ROWS.
     """
     size = layout.width + len(layout.modalities) + 1
     sums, num_rows = np.zeros((size, size)), 0

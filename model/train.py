@@ -32,27 +32,27 @@ _CHECKPOINT, _REFIT = "checkpoint.npz", "refit.npz"
 
 @dataclasses.dataclass(frozen=True)
 class TrainReport:
-    """What came of a training; model.json holds it too.
+    """Result of a training, also part of model.json.
 
     Attributes:
       num_train: rows trained on.
-      num_validation: rows held out.
-      num_empty: rows left out because they have no modality.
-      latent: numbers of the representation (at most the fused vector's).
+      num_validation: validation rows.
+      num_empty: rows dropped because they have no modality.
+      latent: width of the representation (at most the fused vector's).
       batch_rows: rows of each training step.
-      epochs: passes done.
-      best_epoch: the one, counted from 1, whose weights were kept.
-      loss: of that epoch on the training rows, corrupted; None where the start was best.
-      validation_loss: of that epoch; None where no row was held out.
-      measured_on: whether the modalities' errors are of "validation" or, where that is empty, of "training" rows.
-      modalities: reconstruction errors beside those of principal component analysis.
-      seconds: what it took, everything.
-      trained_share: how far from the start to the best epoch the kept weights lie; 0 where the start was best.
-      refitted: whether the model was then trained anew on all rows, those held out too, as long. What is measured is of
-        the one before.
-      start_loss: of where training started, on the rows held out; None where nothing is told of them.
+      epochs: completed passes.
+      best_epoch: the epoch, counted from 1, with the best weights.
+      loss: of that epoch on the training rows, corrupted; None if the initial weights were best.
+      validation_loss: of that epoch; None without validation rows.
+      measured_on: rows of the modalities' errors, "validation" or, if there are none, "training".
+      modalities: reconstruction errors and those of principal component analysis.
+      seconds: total duration.
+      trained_share: final weights' fraction of the way from initial to best; 0 if the initial ones were best.
+      refitted: True if the model was then retrained on all rows, validation included, for as many epochs. The metrics
+        are those of the model before.
+      start_loss: of the initial weights, on the validation rows; None if no factors are predicted for them.
       ridge_loss: of the ridge map, on the same rows.
-      why_cold: why training started from the ridge map (or principal components); "" where from earlier weights.
+      why_cold: reason for a start from the ridge map (or principal components); "" if from earlier weights.
     """
 
     num_train: int
@@ -86,22 +86,22 @@ def train(
 ) -> TrainReport:
     """Trains an autoencoder and exports it (see `model.export.export`).
 
-    The same rows, settings and earlier model give the same model on the same machine, whatever shards they come in.
+    The same rows, settings and earlier model give the same model on the same machine, for any sharding.
     Sets the seeds of Keras, NumPy and Python, and TensorFlow's operations to deterministic, for the whole process.
 
     Args:
       files: Parquet shards with post_id, fused and mask.
       layout: the blocks of the fused vector, or a parsed _layout.json.
-      output_dir: the model directory to make; local.
-      work_dir: local; holds the rows as plain floats, and the checkpoint with which a training that was killed goes on
-        when it is called again with the same rows and settings. Both are removed in the end; the logs stay.
+      output_dir: the model directory to write; local.
+      work_dir: local; for the rows as plain floats, and the checkpoint from which a killed training resumes when called
+        again with the same rows and settings. Both are removed at the end; the logs remain.
       config: the settings.
       on_epoch: called after every epoch.
       open_file: opens a path of `files`.
-      previous: an earlier model, to start from where it suits; see `model.warm_start`.
+      previous: an earlier model, as warm start if compatible; see `model.warm_start`.
 
     Raises:
-      ValueError: no row has a modality, a shard is not as it should be, or the loss is not finite.
+      ValueError: no row has a modality, a shard is invalid, or the loss is not finite.
     """
     began = time.monotonic()
     config = config or TrainConfig()
@@ -202,7 +202,7 @@ def _description(
 
 
 def _collaborative(used: Layout, report: TrainReport) -> dict[str, Any]:
-    """What decoders/collaborative gives, and how much of the factors' variance content does not tell."""
+    """Description of decoders/collaborative, and the share of the factors' variance unexplained by content."""
     told = report.modalities[-1]
     return {
         "factors": used.modalities[-1].width,

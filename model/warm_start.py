@@ -1,11 +1,11 @@
-"""Training that goes on where that of an earlier run ended: its weights, in the coordinates of the new rows.
+"""Warm start of training: the weights of an earlier run, in the coordinates of the new rows.
 
-Collaborative factors of two runs differ by a rotation, and what rows are standardized by has changed a little. Both are
-affine, so they can be taken into the weights: in a world that is only turned, the model gives what it gave before.
+Collaborative factors of two runs differ by a rotation, and the standardization changes a little. Both are affine, so
+they can be absorbed into the weights: for data that are only rotated, the model's output is the same as before.
 
-Two sets of weights are kept, as training left them and not shortened: those of the rows that are not held out, and
-those of all rows. Each goes on from its own kind, so that rows held out (by a hash of their ids: the same ones in every
-run) have never been trained on where they are the judges.
+Two sets of weights are saved, as trained and before interpolation: those from the training split, and those from all
+rows. Each continues from its own kind, so that validation rows (by a hash of their ids: the same ones in every run)
+have never been trained on when they are used for validation.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from model.config import TrainConfig
 from model.export import DESCRIPTION, WARM_START
 from model.layout import Layout
 
-# Whose weights: trained without the rows held out, or on all.
+# Sets of weights: trained without the validation rows, or on all rows.
 HELD_OUT, ALL = "held_out", "all"
-# The layers' variables, and what rows were standardized by.
+# The layers' variables, and the standardization of the rows.
 Weights = Mapping[str, np.ndarray]
 
 
@@ -47,10 +47,10 @@ class Previous:
 
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
-    """What training can start from.
+    """Initial weights from an earlier run.
 
     Attributes:
-      weights: of HELD_OUT and, where there are others, of ALL.
+      weights: of HELD_OUT and, if there are others, of ALL.
       rotation: see Previous.
       fingerprint: of both.
     """
@@ -112,10 +112,10 @@ def flat(weights: Mapping[str, Weights]) -> dict[str, np.ndarray]:
 
 
 def start(begun: Begun, warm: WarmStart, whose: str) -> list[np.ndarray]:
-    """Gives a model that stands at its ridge map earlier weights; gives back the ridge map's.
+    """Sets earlier weights on a model initialized to its ridge map; returns the ridge map's weights.
 
-    Of a network that counts for nothing, as it does in a ridge map, the insides are free: the earlier ones are put
-    there, so that on the way from one to the other only its say changes.
+    The inner weights of a network with zero output, as in a ridge map, are arbitrary: the earlier ones are set there,
+    so that interpolation from one to the other changes only its output weights.
     """
     model = begun.model
     ridge = model.get_weights()
@@ -126,9 +126,9 @@ def start(begun: Begun, warm: WarmStart, whose: str) -> list[np.ndarray]:
 
 
 def carry(old: Weights, begun: Begun, rotation: np.ndarray) -> None:
-    """Gives a model that stands at its ridge map the weights of an earlier one, for its own rows.
+    """Sets the weights of an earlier model, adapted to the new rows, on a model initialized to its ridge map.
 
-    Its latent numbers are turned to where those of the ridge map are, so that there is a way from one to the other.
+    Its latent coordinates are rotated onto those of the ridge map, so that the two can be interpolated.
 
     Args:
       old: `weights_of` an earlier model of the same layout and settings.
@@ -166,7 +166,7 @@ def _variables(model: Autoencoder) -> dict[str, Any]:
 
 
 def _change(old: Weights, begun: Begun, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """([D, D], [D]) that bring standardized rows to where they were: old = new @ matrix + shift."""
+    """([D, D], [D]) that map standardized rows to their old coordinates: old = new @ matrix + shift."""
     layout, layer = begun.model.layout, begun.model.standardize
     turn = np.eye(layout.width)
     factors = layout.modalities[-1].columns
@@ -179,7 +179,7 @@ def _change(old: Weights, begun: Begun, rotation: np.ndarray) -> tuple[np.ndarra
 
 
 def _latent_turn(old: np.ndarray, begun: Begun) -> np.ndarray:
-    """[L, L] orthogonal: brings latent numbers, rows @ old, as near as can be to those of the ridge map."""
+    """Orthogonal matrix [L, L] that rotates latent numbers, rows @ old, as close as possible to the ridge map's."""
     ridge, layout = begun.start, begun.model.layout
     if ridge is None:
         raise ValueError("only a model with a ridge map can take over weights")

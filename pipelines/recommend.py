@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transforms.embed.embedding_space import Space
     from transforms.recommend.recommend_posts import RecommendConfig
     from transforms.recommend.rerank import Preferences
-    from transforms.search.catalog import Eligibility
+    from transforms.search.eligibility import Eligibility
 
 # Of histories or lists of a part, some hundred bytes each.
 ROWS_HELD = 1_000_000
@@ -80,7 +80,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
 
     from transforms.embed import embedding_space as space
     from transforms.recommend import recommend_posts, similar_posts
-    from transforms.search.catalog import Eligibility
+    from transforms.search.eligibility import Eligibility
     from transforms.tables import parquet, schemas
 
     found = _space(places)
@@ -141,7 +141,7 @@ def preferences(options: Options, space: "Space") -> "Preferences":
 
 def eligibility(options: Options) -> "Eligibility":
     """Which posts may be recommended at all, by the flags."""
-    from transforms.search.catalog import Eligibility
+    from transforms.search.eligibility import Eligibility
 
     age = datetime.timedelta(days=options.max_age_days)
     return Eligibility(

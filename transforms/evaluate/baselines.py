@@ -15,7 +15,7 @@ import scipy.sparse
 
 from transforms.evaluate.split_rules import seeded_hash
 from transforms.evaluate.test_set import Judged
-from transforms.metrics.top_k_metrics import top_k
+from transforms.linalg.selection import top_k
 
 # Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data"; found to be good on MovieLens-100K.
 EASE_LAMBDA = 300.0

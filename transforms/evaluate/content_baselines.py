@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from transforms.embed.embedding_space import COLLABORATIVE
 from transforms.evaluate.test_set import READ_ROWS, Judged
 from transforms.fuse.transform_fn import Layout, read_layout
-from transforms.search.catalog import Eligibility, Exclusions
+from transforms.search.eligibility import Eligibility
+from transforms.search.exclusions import Exclusions
 from transforms.search.top_k import top_k
 from transforms.tables import blocks, parquet
 

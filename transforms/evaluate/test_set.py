@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import scipy.sparse
 
 from transforms.evaluate.split_rules import seeded_hash
-from transforms.search.catalog import Eligibility
+from transforms.search.eligibility import Eligibility
 from transforms.tables import blocks, parquet
 
 # 6 GB in one process. What has more posts is judged on a part of them, by a run of its own.

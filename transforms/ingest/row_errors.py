@@ -9,8 +9,6 @@ import pyarrow as pa
 from transforms.tables import rejects
 
 STAGE = "ingest"
-MAX_FIELD_NAMES = 1000
-OTHER_FIELDS = "(other)"
 
 
 class Verdicts:
@@ -85,20 +83,3 @@ def faulty_row(number: int, code: str, message: str) -> Rows:
     verdicts = Verdicts(1)
     verdicts.reject_row(0, code, message)
     return Rows({}, np.array([number]), verdicts)
-
-
-def field_counts(ignored: Mapping[str, int]) -> dict[str, int]:
-    """Counts by field name, those with names that no field should have (ids as keys, say) under one name together."""
-    counts: dict[str, int] = {}
-    for name, rows in ignored.items():
-        plain = (
-            name.replace("-", "_")
-            .replace(".", "_")
-            .replace(":", "_")
-            .replace("@", "_")
-            .replace("$", "_")
-            .isidentifier()
-        )
-        shown = name if plain and len(name) <= 64 and len(counts) < MAX_FIELD_NAMES else OTHER_FIELDS
-        counts[shown] = counts.get(shown, 0) + rows
-    return counts

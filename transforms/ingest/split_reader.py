@@ -14,8 +14,9 @@ from transforms.ingest import canonical, csv_reader, erasure, input_files, json_
 from transforms.ingest.canonical import Table
 from transforms.ingest.input_files import Split
 from transforms.ingest.line_reader import Limits
-from transforms.ingest.row_errors import Rows, Verdicts, field_counts
+from transforms.ingest.row_errors import Rows, Verdicts
 from transforms.tables import blocks, progress
+from transforms.tables.counts import field_counts
 from transforms.tables.rejects import AFTER_RUN_DATE, ERASED
 
 # How many rows a file may have before the sequence of the next file would begin: 2^40 lines.

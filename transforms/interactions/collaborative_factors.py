@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.interactions import interaction_matrix
+from transforms.linalg import tiled_matrix
 from transforms.linalg.subspace_iteration import (
     Basis,
     Solution,
@@ -172,7 +172,7 @@ def read_solution(directory: str) -> Solution:
 
 def factors_of_part(part: int, directory: str, solution: Solution) -> tuple[int, pa.RecordBatch]:
     """The factors of a part's posts: (part, block of schemas.collaborative)."""
-    posts = interaction_matrix.read_posts(directory, part)
+    posts = tiled_matrix.read_posts(directory, part)
     factors = arrays.load(tall_path(directory, "posts", part, solution.step)) @ solution.transform
     schema = schemas.collaborative(len(solution.singular_values))
     columns = [posts.column("post_id"), blocks.numpy_to_vectors(factors), posts.column("degree")]

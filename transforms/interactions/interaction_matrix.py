@@ -19,7 +19,6 @@ from transforms.linalg import runs, sparse, tiled_matrix
 from transforms.tables import blocks, parquet, shuffle
 
 COLUMNS = ("user_id", "post_id", "weight", "strength", "created_at")
-POSTS = pa.schema([pa.field("post_id", pa.string(), nullable=False), pa.field("degree", pa.float64(), nullable=False)])
 EXPONENT = 0.25
 MAX_PARTS = 4096
 # A degree is summed in these units, which add up exactly in whatever order.
@@ -94,7 +93,7 @@ class MakeMatrix(beam.PTransform):
         )
         posts_directory = FileSystems.join(self.directory, "posts")
         posts = numbered.posts | "CountPosts" >> beam.Map(lambda numbered: (numbered[0], numbered[1].num_rows))
-        files = numbered.posts | "WritePosts" >> parquet.WriteParts(posts_directory, POSTS)
+        files = numbered.posts | "WritePosts" >> parquet.WriteParts(posts_directory, tiled_matrix.POSTS)
         written = (
             history.pipeline
             | "Matrix" >> beam.Create([self.directory])
@@ -124,11 +123,6 @@ def choose_num_parts(num_entries: int) -> int:
             f"the history has {num_entries:,} rows, and factors are made of at most {limit:,}: run on fewer days"
         )
     return num_parts
-
-
-def read_posts(directory: str, part: int) -> pa.RecordBatch:
-    """The posts of a part in the order of its columns: block of POSTS."""
-    return parquet.read_file(FileSystems.join(directory, "posts", f"part-{part:05d}.parquet"))
 
 
 def degrees(code: np.ndarray, strength: np.ndarray, number: int) -> np.ndarray:
@@ -194,7 +188,7 @@ def number_posts(entries: pa.RecordBatch, part: int, max_post_users: int) -> tup
         pa.array(strength),
         pa.array(scales(degree)[column]),
     ]
-    found = pa.RecordBatch.from_arrays([posts, pa.array(degree)], schema=POSTS)
+    found = pa.RecordBatch.from_arrays([posts, pa.array(degree)], schema=tiled_matrix.POSTS)
     return pa.RecordBatch.from_arrays(arrays, schema=_TO_USER), found, num_entries - len(column)
 
 

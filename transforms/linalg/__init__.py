@@ -1,3 +1,3 @@
-"""Numerics that know no posts: runs of equal keys, selection, ridge, sparse products, randomized SVD, tiled matrices.
+"""Numerics without domain types: runs of equal keys, selection, ridge, sparse products, randomized SVD, tiled matrices.
 Imports `tables`.
 """

@@ -1,4 +1,4 @@
-"""BLAS on one thread, for work that has threads of its own or products too small to be shared."""
+"""Single-threaded BLAS, for work with its own threads or products too small to parallelize."""
 
 import contextlib
 import threading
@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 
 class _Limit:
-    """The limit holds for the whole process, so it is set by the first who wants it and lifted by the last."""
+    """Reference-counted BLAS thread limit: process-wide, set by the first holder and lifted by the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +34,7 @@ _LIMIT = _Limit()
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Matrix products inside run on the thread that asks for them, those of other threads meanwhile too."""
+    """Limits BLAS to the calling thread inside the context; applies to all threads of the process meanwhile."""
     _LIMIT.hold()
     try:
         yield

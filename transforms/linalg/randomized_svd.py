@@ -1,6 +1,6 @@
-"""Primitive 2 in its bounded form: the truncated SVD of a sparse matrix of any number of rows, never held whole.
+"""Primitive 2, bounded form: truncated SVD of a sparse matrix with any number of rows, never in memory as a whole.
 
-What is held whole is the basis, [num_columns, rank + oversampling] float64, on every worker, a few times over: this
+Every worker has the whole basis in memory, [num_columns, rank + oversampling] float64, a few times over: this
 form is for matrices with a bounded number of columns (a vocabulary; 50,000 columns at rank 128 are 58 MB). Where rows
 and columns both grow with the data, `transforms.linalg.sparse` joins instead.
 
@@ -10,7 +10,7 @@ Tropp 2011, "Finding structure with randomness", algorithms 4.4 and 5.1). Each p
 All sums are exact, so that the result is the same bit for bit however the rows are cut into parts: A, X and A X are
 rounded to multiples of a power of two so small and so large that every partial sum is a whole number of units below
 2^53, which float64 adds without rounding. The rounding is random noise of 2^-17 in entries of a row of length 1 (a
-million rows: 2^-16), far below what the truncation leaves out.
+million rows: 2^-16), far below the truncation error.
 """
 
 import concurrent.futures
@@ -33,16 +33,16 @@ from transforms.tables import arrays
 NUM_THREADS = min(4, os.cpu_count() or 1)
 BASIS_BITS = 24
 MAX_BITS = 20
-# Singular values below this share of the largest are what rounding leaves of zero.
+# Singular values below this share of the largest are rounding errors around zero.
 RANK_TOLERANCE = 1e-4
 GRAM_TOLERANCE = 1e-13
 
 
 class Svd(NamedTuple):
-    """Right singular vectors and what they capture.
+    """Right singular vectors, singular values and total energy.
 
     Attributes:
-      singular_values: [rank] float64, falling, none of them zero: rank may be less than was asked for.
+      singular_values: [rank] float64, descending, none of them zero: rank may be less than requested.
       components: [num_columns, rank] float64, orthonormal columns, the largest entry of each positive.
       energy: the sum of all squared entries of the matrix; sum(singular_values^2) / energy is the share captured.
     """
@@ -59,16 +59,16 @@ class FinalSums(NamedTuple):
 
 @dataclasses.dataclass
 class RandomizedSvd(beam.PTransform):
-    """Keys of row blocks (a file's name, say) -> one Svd of the matrix that has all these rows.
+    """Keys of row blocks (e.g. file names) -> one Svd of the matrix of all their rows.
 
     Attributes:
-      rows_of: gives the sparse rows of a key, in blocks of some thousands: [num_rows, num_columns], no row longer
-        than 1. It is called in every pass and has to give the same rows each time.
-      num_rows: rows of the whole matrix (or more); decides how finely entries are rounded.
+      rows_of: yields the sparse rows of a key, in blocks of some thousands: [num_rows, num_columns], no row longer
+        than 1. Called in every pass; has to yield the same rows each time.
+      num_rows: rows of the whole matrix (or more); determines the rounding unit of the entries.
       num_columns: columns of the matrix.
-      directory: where arrays as large as the basis lie between steps: files, as elements they were copied ten times.
-      rank: singular vectors wanted.
-      oversampling: further directions carried along for accuracy.
+      directory: for arrays as large as the basis between steps; passed as elements they were copied ten times.
+      rank: number of singular vectors.
+      oversampling: additional directions, for accuracy.
       passes: power iterations.
       seed: of the random start.
     """
@@ -111,7 +111,7 @@ class RandomizedSvd(beam.PTransform):
 
 
 def entry_bits(num_rows: int) -> int:
-    """How many binary places entries keep so that num_rows products of two of them add up exactly in float64."""
+    """Binary places of rounded entries with which num_rows products of two entries sum exactly in float64."""
     return min(MAX_BITS, (53 - math.ceil(math.log2(num_rows + 1))) // 2)
 
 
@@ -121,15 +121,15 @@ def _write_random_basis(seed: int, shape: tuple[int, int], directory: str) -> st
 
 
 def _write_basis(paths: list[str], shape: tuple[int, int], directory: str, number: int, last: bool) -> str:
-    """The orthonormal basis of the sum of what `_Multiply` wrote, as a file.
+    """Path of the orthonormal basis of the sum of the products that `_Multiply` wrote.
 
-    But for the last one it has to span the right space only, and one round of `orthonormalize` is enough.
+    All but the last basis only have to span the right space, so one round of `orthonormalize` is enough.
     """
     total = np.zeros(shape)
     for path in paths:
         total += arrays.load(path)
     written = _write(orthonormalize(total, 2 if last else 1), directory, "basis", number)
-    # Of the step before: a step that is tried again still finds its own.
+    # Those of the previous step: a retried step still finds its own.
     before = _directory(directory, "products", number - 1)
     if FileSystems.exists(before):
         FileSystems.delete([before])
@@ -150,8 +150,8 @@ def _directory(directory: str, kind: str, number: int) -> str:
 def orthonormalize(columns: np.ndarray, rounds: int = 2) -> np.ndarray:
     """An orthonormal basis of the columns' span, same shape, float64; columns of zeros where it has fewer dimensions.
 
-    By the Gram matrix, in two rounds (Cholesky-QR2 with eigenvectors instead of the Cholesky factor, which fails where
-    columns depend on each other): matrix products, where LAPACK's QR took 12 s instead of 2 on two busy cores.
+    Uses the Gram matrix, in two rounds (Cholesky-QR2 with eigenvectors instead of the Cholesky factor, which fails for
+    linearly dependent columns): matrix products, where LAPACK's QR took 12 s instead of 2 on two busy cores.
     """
     for _ in range(rounds):
         values, vectors = np.linalg.eigh(columns.T @ columns)
@@ -161,7 +161,7 @@ def orthonormalize(columns: np.ndarray, rounds: int = 2) -> np.ndarray:
 
 
 def rounded(values: np.ndarray, bits: int) -> np.ndarray:
-    """The values as multiples of 2^-bits."""
+    """The values rounded to multiples of 2^-bits."""
     scaled = values * 2.0**bits
     np.rint(scaled, out=scaled)
     scaled *= 2.0**-bits
@@ -173,7 +173,7 @@ def _rounded_rows(rows: sp.csr_array, bits: int) -> sp.csr_array:
 
 
 class _Multiply(beam.DoFn):
-    """Keys -> files with A^T (A X), one for the rows of all keys of a bundle: exact in units of 2^(-2 bits)."""
+    """Keys -> paths of A^T (A X), one per bundle over the rows of all its keys; exact in units of 2^(-2 bits)."""
 
     def __init__(
         self, rows_of: Callable[[Any], Iterable[sp.csr_array]], bits: int, directory: str, number: int
@@ -222,8 +222,8 @@ def _gram(key: Any, basis: str, rows_of: Callable[[Any], Iterable[sp.csr_array]]
 def _project(rows: sp.csr_array, bits: int, piece: np.ndarray) -> np.ndarray:
     """Rounded rows times a piece of the basis, rounded: [n, width] float64.
 
-    In float32, which holds what is multiplied exactly; what adding up loses is far below what rounding loses, and a row
-    is added up in the order of its columns, whatever is beside it.
+    In float32, which represents the factors exactly; the summation error is far below the rounding error, and a row is
+    summed in the order of its columns, independently of the other rows.
     """
     product = rows.astype(np.float32) @ piece
     product *= np.float32(2.0**bits)
@@ -233,9 +233,9 @@ def _project(rows: sp.csr_array, bits: int, piece: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _pieces(path: str) -> list[np.ndarray]:
-    """A basis, rounded, cut between columns for a thread each: what becomes of a column depends on no other.
+    """The rounded basis split by columns, one piece per thread; the result of a column depends on no other column.
 
-    As float32, which holds BASIS_BITS binary places of numbers up to 1.
+    As float32, which represents BASIS_BITS binary places of numbers up to 1.
     """
     basis = arrays.load(path)
     number = min(NUM_THREADS, basis.shape[1])
@@ -244,7 +244,7 @@ def _pieces(path: str) -> list[np.ndarray]:
 
 
 def _in_threads(work: Callable[..., Any], *arguments: list[np.ndarray]) -> list[Any]:
-    """scipy's sparse products and numpy let other threads run meanwhile."""
+    """Results of `work` over the arguments, in threads: scipy's sparse products and numpy release the GIL."""
     with concurrent.futures.ThreadPoolExecutor(len(arguments[0])) as threads:
         return list(threads.map(work, *arguments))
 

@@ -9,13 +9,13 @@ _ROWS = 4096
 
 
 class Design(NamedTuple):
-    """What the map sees of posts.
+    """Design matrix of posts: modality blocks, presence indicators, intercept.
 
     Attributes:
       columns: [n, W] float32: the modalities' blocks, then a column of 1 and 0 for each modality that not all posts
         have, then one of ones.
       owner: [W] modality of each column, "" for the ones.
-      is_block: [W] bool, whether a column belongs to a block.
+      is_block: [W] bool, True for columns of a block.
     """
 
     columns: np.ndarray

@@ -1,4 +1,4 @@
-"""Entries whose groups stand together: where each begins, and which place an entry has in its own. Numpy, no Beam."""
+"""Contiguous groups of entries: starts, sizes and positions within the group. Numpy, no Beam."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def starts_of(values: np.ndarray) -> np.ndarray:
 
 
 def sizes_of(starts: np.ndarray, num_entries: int) -> np.ndarray:
-    """How many entries each group has: [num_groups] int64."""
+    """Number of entries of each group: [num_groups] int64."""
     return np.diff(np.append(starts, num_entries))
 
 

@@ -1,7 +1,7 @@
 """Selection of the best scores of many queries at once: thresholds, survivors, ties by id and caps. Numpy, no Beam.
 
-At 100,000 posts the selection costs more than the matrix product if it is done with care for nothing. What is done
-here for every score is one comparison; everything else is done for the few that survive it.
+At 100,000 posts a naive selection costs more than the matrix product. Here every score takes one comparison;
+everything else is done only for the few survivors.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.linalg import runs
+from transforms.linalg import runs, selection
 
 # Below every score of finite vectors that are worth ranking; -inf marks what is excluded.
 LOWEST = np.float32(-1e38)
@@ -24,7 +24,7 @@ IdsOf = Callable[[np.ndarray], pa.Array]
 
 
 def score_error(width: int, query_norms: np.ndarray, max_norm: float) -> np.ndarray:
-    """How far a float32 score can be from the exact one: [n] float64.
+    """Error bound of float32 scores against the exact ones: [n] float64.
 
     The bound of an inner product of `width` terms in any order (Higham 2002, Accuracy and Stability of Numerical
     Algorithms, section 3.1) and one more rounding of the exact score itself.
@@ -64,7 +64,7 @@ def _lowest(dtype: np.dtype) -> float:
 
 
 def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k-th largest score of each row: [n], the lowest number of its type where there are fewer than k."""
+    """The k-th largest score of each row: [n], the minimum of its type where there are fewer than k."""
     if scores.shape[1] < k:
         return np.full(len(scores), _lowest(scores.dtype), scores.dtype)
     place = scores.shape[1] - k
@@ -72,18 +72,18 @@ def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def reached_by(scores: np.ndarray, k: int, excluded: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
-    """What at least k scores of each row reach, little below the k-th largest: [n], the lowest number if fewer than k.
+    """Lower bound on each row's k-th largest score, close to it: [n], the type's minimum if fewer than k scores.
 
-    The k-th largest of the maxima of groups of scores where there are many: k groups have a score that reaches it.
+    For many scores, the k-th largest of the maxima of groups: k groups have a score at least as large.
 
     Args:
-      excluded: rows and columns of scores that do not count.
+      excluded: rows and columns of scores to ignore.
     """
     size = max(1, scores.shape[1] // (_GROUPS_FOR_EACH * k))
     num_groups = scores.shape[1] // size
     best = scores[:, : num_groups * size].reshape(len(scores), size, num_groups).max(axis=1)
     if excluded is not None:
-        # What else is in their groups does not count either.
+        # Ignores the rest of their groups too: the bound stays valid.
         best[excluded[0], excluded[1] % num_groups] = _lowest(scores.dtype)
     return kth_largest(best, k)
 
@@ -113,10 +113,10 @@ def rank_in_group(group: np.ndarray, score: np.ndarray, item: np.ndarray, ids_of
 
 
 def within_cap(row: np.ndarray, author: np.ndarray, score: np.ndarray, cap: int, slack: np.ndarray) -> np.ndarray:
-    """Which entries can be among the `cap` best of their row and author: [m] bool.
+    """Mask of entries that can be among the `cap` best of their row and author: [m] bool.
 
     Args:
-      slack: [num_rows] how much less than the cap-th score an entry of the row may have and still stay.
+      slack: [num_rows] margin below the cap-th score within which an entry of the row is retained.
     """
     order = np.lexsort((-score, author, row))
     new = np.ones(len(order), bool)
@@ -145,3 +145,31 @@ def to_matrix(
         matrix[row, place] = entries
         matrices.append(matrix)
     return tuple(matrices)
+
+
+# Where more of a row, for each that is looked for, reach what surely k do, they are too many to be sorted.
+_MANY = 4
+
+
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """The places of the k highest scores of each row, best first, of equal ones the first: [n, min(k, p)] int64.
+
+    Args:
+      scores: [n, p]; not NaN. What may not be ranked is -inf; it only comes where a row has fewer than k others.
+    """
+    k = min(k, scores.shape[1])
+    if k == 0 or not len(scores):
+        return np.zeros((len(scores), k), np.int64)
+    rows, columns = selection.survivors(scores, selection.reached_by(scores, k))
+    if np.bincount(rows).max() <= _MANY * k:
+        found, place = selection.to_matrix(rows, (scores[rows, columns], columns), len(scores), (-np.inf, -1))
+        order = np.argsort(-found, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(place, order, axis=1)
+    lowest = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
+    chosen = scores >= lowest
+    for row in np.flatnonzero(np.count_nonzero(chosen, axis=1) > k):  # more are equal than have room
+        tied = np.flatnonzero(scores[row] == lowest[row])
+        chosen[row, tied[k - np.count_nonzero(chosen[row]) :]] = False
+    places = np.nonzero(chosen)[1].reshape(len(scores), k)
+    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1)

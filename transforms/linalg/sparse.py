@@ -1,9 +1,9 @@
-"""Primitive 2, sparse times dense, where the matrix is used once: rows are held, the dense table streams by.
+"""Primitive 2, sparse times dense, where the matrix is used once: its rows are in memory, the dense table is streamed.
 
 A part of rows has all entries of its rows and reads the table of the dense rows from disk, a block at a time. No vector
-crosses a shuffle, and nothing is held but the part and its sums. (Partial sums by part of columns would: a row has one
-in nearly every part in which it has an entry, so that of a million entries and 256 numbers 4 GB were in flight.) The
-table is read once for every part, so parts are made large. `transforms.linalg.tiled_matrix` is for a matrix
+crosses a shuffle, and only the part and its sums are in memory. (Partial sums by part of columns would be shuffled: a
+row has one in nearly every part, so that a million entries of width 256 made 4 GB in flight.) The table is read once
+for every part, so parts are made large. `transforms.linalg.tiled_matrix` is for a matrix
 that is multiplied again and again.
 """
 
@@ -23,17 +23,17 @@ def times_table(
     table: Iterable[tuple[pa.Array, np.ndarray]],
     columns: Mapping[str, slice],
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Sparse matrices times a dense table that is streamed once.
+    """Products of sparse matrices with a dense table that is streamed once.
 
     The sums are taken in float64 and in the order of the table.
 
     Args:
       matrices: name -> [n, len(keys)].
-      keys: what the columns stand for: [m] string, distinct.
-      table: (keys [b] string, vectors [b, d]) in blocks; a key may be there once.
-      columns: name -> the numbers of a vector that the matrix is multiplied with.
+      keys: ids of the columns: [m] string, distinct.
+      table: (keys [b] string, vectors [b, d]) in blocks; each key at most once.
+      columns: name -> slice of the vectors that the matrix is multiplied with.
 
-    Returns: name -> [n, width of its columns] float64; which keys are in the table, [m] bool.
+    Returns: name -> [n, width of its columns] float64; mask of the keys found in the table, [m] bool.
     """
     sums = {name: np.zeros((matrix.shape[0], _width(columns[name]))) for name, matrix in matrices.items()}
     met = np.zeros(len(keys), bool)
@@ -59,7 +59,7 @@ def _add(total: np.ndarray, entries: sp.csc_array, vectors: np.ndarray) -> None:
 
 
 def sorted_codes(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """Where each value stands among the distinct ones in their order: ([n] int64, distinct values sorted)."""
+    """Index of each value among the sorted distinct values: ([n] int64, distinct values sorted)."""
     encoded = column.dictionary_encode()
     by_value = pc.sort_indices(encoded.dictionary).to_numpy()
     place = np.empty(len(by_value), np.int64)

@@ -1,13 +1,13 @@
-"""Subspace iteration on a matrix in tiles: what is done with a part, and what is made of the sums over all parts.
+"""Subspace iteration on a tiled matrix: the work per part, and the reduction of the sums over all parts.
 
 Method: from a random start (Halko, Martinsson, Tropp 2011, "Finding structure with randomness", algorithms 4.4 and
 5.1) with dynamic shifts (Feng, Yu, Xie, Tang 2024, "Algorithm 1043: Faster Randomized SVD with Dynamic Shifts", ACM
 TOMS 50): Z <- (A^T A - shift) V, then V <- orth(Z), and at the end the Rayleigh-Ritz step. On a million interactions,
 64 factors, six passes with shifts captured what eight did without.
 
-Tall arrays lie on disk: Z by part of posts, Y = A V by part of users. V is never written: V = Z T, where
-T^T (Z^T Z) T = 1 (Cholesky-QR, with eigenvectors in the place of the Cholesky factor, which does not exist where
-columns depend on each other).
+Tall arrays are on disk: Z by part of posts, Y = A V by part of users. V is never written: V = Z T, where
+T^T (Z^T Z) T = 1 (Cholesky-QR, with eigenvectors in place of the Cholesky factor, which does not exist for
+linearly dependent columns).
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.interactions import interaction_matrix
+from transforms.linalg import tiled_matrix
 from transforms.linalg.randomized_svd import GRAM_TOLERANCE, RANK_TOLERANCE
 from transforms.linalg.tiled_matrix import TiledMatrix
 from transforms.tables import arrays, blocks
 
 
 class Basis(NamedTuple):
-    """An orthonormal basis V = Z @ transform of the Z that the last step has written, and the shift of the next."""
+    """Orthonormal basis V = Z @ transform of the last written Z, and the next shift."""
 
     transform: np.ndarray
     shift: float
@@ -35,7 +35,7 @@ class Solution(NamedTuple):
     """The truncated SVD, in terms of the last Z.
 
     Attributes:
-      singular_values: [F] float64, falling, none of them zero: F may be less than was asked for.
+      singular_values: [F] float64, descending, none of them zero: F may be less than requested.
       transform: [width, F] float64, Z @ transform are the right singular vectors.
       energy: the sum of all squared entries; sum(singular_values^2) / energy is the share captured.
       step: the pass that wrote this Z.
@@ -48,21 +48,21 @@ class Solution(NamedTuple):
 
 
 class PostSums(NamedTuple):
-    """Of a basis V: V^T V [w, w], and random numbers of the posts times V [w]."""
+    """Sums over posts for a basis V: V^T V [w, w], and the product of the posts' random numbers with V [w]."""
 
     gram: np.ndarray
     probe: np.ndarray
 
 
 class UserSums(NamedTuple):
-    """Of a basis V: (A V)^T (A V) [w, w], and the sum of the squared entries of A."""
+    """Sums over users for a basis V: (A V)^T (A V) [w, w], and the sum of the squared entries of A."""
 
     gram: np.ndarray
     energy: float
 
 
 class Final(NamedTuple):
-    """The last basis, V = Z @ transform, and its probe [w], by which signs are told."""
+    """The last basis, V = Z @ transform, and its probe [w], which determines signs."""
 
     transform: np.ndarray
     probe: np.ndarray
@@ -70,7 +70,7 @@ class Final(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What is done with a part: each method reads files that an earlier step has written, and writes its own."""
+    """Per-part steps; each method reads files of an earlier step and writes its own."""
 
     matrix: TiledMatrix
     width: int
@@ -78,7 +78,7 @@ class Work:
 
     def start(self, part: int) -> tuple[int, np.ndarray]:
         """Writes the random Z of a part of posts: (part, Z^T Z)."""
-        posts = interaction_matrix.read_posts(self.matrix.directory, part)
+        posts = tiled_matrix.read_posts(self.matrix.directory, part)
         return self._write_posts(part, 0, gaussian(posts.column("post_id"), self.width, self.seed))
 
     def multiply(self, part: int, basis: Basis, number: int) -> int:
@@ -90,7 +90,7 @@ class Work:
 
     def multiply_back(self, part: int, basis: Basis, done: list[int], number: int) -> tuple[int, np.ndarray]:
         """Writes Z = A^T Y - shift V of a part of posts, when all of Y is there: (part, Z^T Z)."""
-        del done  # waited for
+        del done  # only a dependency
         product = self.matrix.transposed_times(part, self._reader("users", number), self.width)
         if basis.shift:
             product -= basis.shift * (self._load("posts", part, number - 1) @ basis.transform)
@@ -100,7 +100,7 @@ class Work:
     def probe(self, part: int, basis: Basis, number: int) -> tuple[int, PostSums]:
         """(part, V^T V and the product of random numbers with V), of a part of posts."""
         vectors = self._load("posts", part, number) @ basis.transform
-        posts = interaction_matrix.read_posts(self.matrix.directory, part)
+        posts = tiled_matrix.read_posts(self.matrix.directory, part)
         random = gaussian(posts.column("post_id"), 1, self.seed + 1)
         return part, PostSums(vectors.T @ vectors, random[:, 0] @ vectors)
 
@@ -124,7 +124,7 @@ class Work:
 
 
 def solve_alone(work: Work, factors: int, passes: int) -> Solution:
-    """What FactorizeMatrix does, step by step in one worker: for a matrix of one part, where spreading only costs."""
+    """The SVD of FactorizeMatrix, in one worker: for a matrix of one part, where distribution is only overhead."""
     users, posts = sorted(work.matrix.row_parts), sorted(work.matrix.column_parts)
     basis = first_basis(sum_in_order(map(work.start, posts)))
     for number in range(1, passes + 1):
@@ -136,12 +136,12 @@ def solve_alone(work: Work, factors: int, passes: int) -> Solution:
 
 
 def tall_path(directory: str, side: str, part: int, number: int) -> str:
-    """Where the tall array of a part of "posts" or "users" lies that a pass has written."""
+    """Path of a pass's tall array for a part of "posts" or "users"."""
     return FileSystems.join(directory, "tall", f"{side}-{part:05d}-{number}.npy")
 
 
 def sum_in_order(numbered: Iterable[tuple[int, Any]]) -> Any:
-    """The sum of arrays, or of tuples of them one by one, in the order of their numbers."""
+    """Sum of arrays, or elementwise of tuples of arrays, in the order of their part numbers."""
     values = [value for _, value in sorted(numbered, key=lambda element: element[0])]
     if isinstance(values[0], tuple):
         return type(values[0])(*(sum(column[1:], column[0]) for column in zip(*values, strict=True)))
@@ -149,7 +149,7 @@ def sum_in_order(numbered: Iterable[tuple[int, Any]]) -> Any:
 
 
 def gaussian(ids: pa.Array, width: int, seed: int) -> np.ndarray:
-    """Normal random numbers told by ids: [n, width] float64, the same for an id wherever it stands.
+    """Normal random numbers seeded by id: [n, width] float64, the same for an id at any position.
 
     From 64 random bits each, by the Box-Muller transform.
     """
@@ -175,12 +175,12 @@ def orthonormalize(gram: np.ndarray, before: Basis) -> Basis:
 
 
 def first_basis(gram: np.ndarray) -> Basis:
-    """The basis for a random Z, whose singular values say nothing of the matrix: no shift yet."""
+    """The basis for a random Z, whose singular values carry no information on the matrix: no shift yet."""
     return Basis(whiten(gram)[0], 0.0)
 
 
 def whiten(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(T with T^T gram T = 1, [w, w]; roots of the eigenvalues rising, [w]); columns of zeros where rank is missing."""
+    """(T with T^T gram T = 1, [w, w]; roots of the eigenvalues, ascending, [w]); columns of zeros if rank-deficient."""
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
     kept = values > GRAM_TOLERANCE * max(values[-1], np.finfo(float).tiny)
     roots = np.sqrt(np.where(kept, values, 0))
@@ -188,7 +188,7 @@ def whiten(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def refine(sums: PostSums, basis: Basis) -> Final:
-    """The basis once more orthonormalized, given what `Work.probe` found."""
+    """The basis orthonormalized once more, given the sums of `Work.probe`."""
     again, _ = whiten(sums.gram)
     return Final(basis.transform @ again, sums.probe @ again)
 

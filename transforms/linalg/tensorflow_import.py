@@ -1,4 +1,4 @@
-"""TensorFlow without the lines that its libraries write while they load."""
+"""TensorFlow import without the log lines that its libraries write while loading."""
 
 import importlib
 import os
@@ -6,7 +6,7 @@ import sys
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow; what is written to file descriptor 2 meanwhile is lost.
+    """Imports TensorFlow; discards output to file descriptor 2 meanwhile.
 
     The lines are written before TensorFlow's own setting (TF_CPP_MIN_LOG_LEVEL) is read. Errors are exceptions, not
     lines.

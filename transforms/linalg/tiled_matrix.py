@@ -1,8 +1,8 @@
-"""Primitive 2 where the same sparse matrix is multiplied again and again: it lies on disk in tiles and never moves.
+"""Primitive 2 where the same sparse matrix is multiplied again and again: it is on disk in tiles and is never shuffled.
 
-Rows are cut into parts and columns are cut into parts; a tile is what a part of rows and a part of columns have in
-common. The dense sides lie on disk too, an array a part, and are numbered alike, so that a worker multiplies by
-reading: nothing is joined, nothing but its own part is held, and only part numbers travel between workers.
+Rows are cut into parts and columns are cut into parts; a tile is the intersection of a part of rows and a part of
+columns. The dense sides are on disk too, one array per part, with the same numbering, so that a worker multiplies by
+reading: nothing is joined, only its own part is in memory, and only part numbers travel between workers.
 `transforms.linalg.sparse` does the same for a matrix that is used once.
 """
 
@@ -10,16 +10,17 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.tables import arrays
+from transforms.tables import arrays, parquet
 from transforms.tables.files import read_json, write_json
 
 ENTRY = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float64)])
 _SIZES = "_sizes.json"
 
-# Gives the dense rows that stand against a part: [rows of the part, width] float64.
+# Returns the dense rows that match a part: [rows of the part, width] float64.
 DenseOf = Callable[[int], np.ndarray]
 
 
@@ -28,7 +29,7 @@ class TiledMatrix:
     """A sparse matrix in tiles.
 
     Attributes:
-      directory: where its files are.
+      directory: of its files.
       row_parts: the number of rows in each part of rows that has any.
       column_parts: the number of columns in each part of columns that has any.
     """
@@ -85,7 +86,7 @@ class TiledMatrix:
 
 
 def write_rows(directory: str, part: int, num_column_parts: int, column_part: np.ndarray, entries: np.ndarray) -> None:
-    """Writes all entries of a part of rows, a tile after the other.
+    """Writes all entries of a part of rows, tile by tile.
 
     Args:
       directory: of the matrix.
@@ -100,14 +101,14 @@ def write_rows(directory: str, part: int, num_column_parts: int, column_part: np
 
 
 def write_sizes(directory: str, row_parts: Mapping[int, int], column_parts: Mapping[int, int]) -> None:
-    """Writes how many rows and columns each part has, last: with it the matrix is complete."""
+    """Writes the row and column counts of all parts; written last, it marks the matrix as complete."""
     sizes = {"row_parts": {str(k): v for k, v in row_parts.items()}}
     sizes["column_parts"] = {str(k): v for k, v in column_parts.items()}
     write_json(FileSystems.join(directory, _SIZES), sizes)
 
 
 def open_matrix(directory: str) -> TiledMatrix:
-    """The matrix that lies in a directory."""
+    """The matrix stored in a directory."""
     sizes = read_json(FileSystems.join(directory, _SIZES))
     row_parts, column_parts = (
         {int(part): number for part, number in sizes[name].items() if number} for name in ("row_parts", "column_parts")
@@ -117,3 +118,11 @@ def open_matrix(directory: str) -> TiledMatrix:
 
 def _path(directory: str, kind: str, part: int) -> str:
     return FileSystems.join(directory, kind, f"{kind}-{part:05d}.npy")
+
+
+POSTS = pa.schema([pa.field("post_id", pa.string(), nullable=False), pa.field("degree", pa.float64(), nullable=False)])
+
+
+def read_posts(directory: str, part: int) -> pa.RecordBatch:
+    """The posts of a part in the order of its columns: block of POSTS."""
+    return parquet.read_file(FileSystems.join(directory, "posts", f"part-{part:05d}.parquet"))

@@ -17,7 +17,7 @@ from transforms.tables.rejects import CODES
 T = TypeVar("T")
 Decoded = dict[str, np.ndarray]
 
-COMMAND = (sys.executable, "-P", "-m", f"{__package__}.decoder_process")
+COMMAND = (sys.executable, "-P", "-m", f"{__package__}.sandbox_main")
 # A group ends with the file that makes it as long as this: few messages, and little that is held twice.
 _GROUP_FILES, _GROUP_BYTES = 16, 8 << 20
 # Decoders leak. A new process after so many files costs nothing to speak of (a third of a second).

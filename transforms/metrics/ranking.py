@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import scipy.sparse
 
-from transforms.metrics.top_k_metrics import ndcg, recall
+from transforms.linalg.selection import top_k
 
 KS = (10, 20, 50)
 MEASURES = ("recall", "ndcg", "map", "hit_rate", "mrr")
@@ -104,3 +104,40 @@ def _resamples(num_users: int, seed: int, num_resamples: int) -> Iterator[np.nda
         rows = min(_RESAMPLES_AT_ONCE, num_resamples - start)
         drawn = rng.integers(num_users, size=(rows, num_users)) + np.arange(rows)[:, None] * num_users
         yield np.bincount(drawn.ravel(), minlength=rows * num_users).reshape(rows, num_users) / num_users
+
+
+def recall(hits: np.ndarray, num_targets: np.ndarray) -> np.ndarray:
+    """Share of a user's targets that are among the ranked: [n] float64; 0 where there is no target.
+
+    Divided by all targets, also where these are more than k (so that 1 may be out of reach), as RecBole does.
+
+    Args:
+      hits: [n, k] bool, whether the post in that place is a target.
+      num_targets: [n].
+    """
+    return hits.sum(axis=1) / np.maximum(num_targets, 1)
+
+
+def ndcg(hits: np.ndarray, num_targets: np.ndarray) -> np.ndarray:
+    """Normalized discounted cumulative gain with binary gains (Järvelin and Kekäläinen 2002): [n] float64.
+
+    Place i (from 0) counts 1 / log2(i + 2); divided by what the best ranking of min(k, targets) hits has. Args: as of
+    `recall`.
+    """
+    discounts = 1 / np.log2(np.arange(hits.shape[1]) + 2)
+    best = np.concatenate([[0], np.cumsum(discounts)])[np.minimum(num_targets, hits.shape[1])]
+    return hits @ discounts / np.where(best > 0, best, 1)
+
+
+def recall_ndcg(
+    scores: np.ndarray, targets: np.ndarray, recall_at: int = 20, ndcg_at: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """(recall@recall_at [n], nDCG@ndcg_at [n]) of users, 0 where a user has no target: leave these out of means.
+
+    Args:
+      scores: [n, p]; -inf for what is not ranked.
+      targets: [n, p] bool.
+    """
+    hits = np.take_along_axis(targets, top_k(scores, max(recall_at, ndcg_at)), axis=1)
+    num_targets = np.count_nonzero(targets, axis=1)
+    return recall(hits[:, :recall_at], num_targets), ndcg(hits[:, :ndcg_at], num_targets)

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.recommend.rerank import SCORES_ALONE, Preferences, rerank
-from transforms.search.catalog import VECTORS, Catalog, Eligibility, Exclusions, Tile, concat_tiles
-from transforms.search.surviving_posts import author_codes
+from transforms.search.catalog import VECTORS, Catalog, Tile, author_codes, concat_tiles
+from transforms.search.eligibility import Eligibility
+from transforms.search.exclusions import Exclusions
 from transforms.search.top_k import Ranked, rank_by_order
 from transforms.tables import schemas
 

@@ -12,7 +12,9 @@ from transforms.recommend.popular_posts import popular
 from transforms.recommend.reasons import GatheredVectors, Reasons, explain, strongest
 from transforms.recommend.rerank import SCORES_ALONE, Preferences, rerank
 from transforms.recommend.tastes import find_tastes, likeness_vectors
-from transforms.search.catalog import VECTORS, Catalog, Eligibility, Exclusions
+from transforms.search.catalog import VECTORS, Catalog
+from transforms.search.eligibility import Eligibility
+from transforms.search.exclusions import Exclusions
 from transforms.search.top_k import Ranked, top_k_of
 from transforms.tables import blocks, schemas, shuffle, threads
 from transforms.text.language_tags import primary_language

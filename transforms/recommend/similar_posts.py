@@ -8,7 +8,9 @@ import pyarrow as pa
 
 from transforms.embed import formulas
 from transforms.embed.embedding_space import Covariances, Space
-from transforms.search.catalog import Catalog, Eligibility, Exclusions
+from transforms.search.catalog import Catalog
+from transforms.search.eligibility import Eligibility
+from transforms.search.exclusions import Exclusions
 from transforms.search.top_k import top_k_of
 from transforms.tables import blocks, schemas
 

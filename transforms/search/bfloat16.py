@@ -1,8 +1,8 @@
-"""Inner products of bfloat16: a first look at scores in half the time, on processors that multiply such numbers.
+"""Approximate scores by bfloat16 inner products, in half the time on processors with bfloat16 multiplication.
 
-A bfloat16 is the upper half of a float32. What rounding to it can take from a score is known for each query and for
-the posts of a tile, so who is further below the k-th score is out; the others are looked at closely. TensorFlow
-multiplies (oneDNN, which sums in float32). The products stay what they are in memory: of positive numbers the bits,
+A bfloat16 is the upper half of a float32. The rounding error of a score is bounded for each query and the
+posts of a tile, so posts further below the k-th score are pruned; the others are scored exactly. TensorFlow
+multiplies (oneDNN, which sums in float32). The products keep their memory layout: of positive numbers the bits,
 read as int16, have the order of the numbers, and those of every negative number are a negative int16.
 """
 
@@ -28,7 +28,7 @@ _SAMPLED_QUERIES, _SAMPLED_POSTS = 512, 4096
 _ROUNDOFF = 2.0**-23
 # Unit roundoff of bfloat16.
 _HALF_STEP = 2.0**-8
-# Products that may be told from 0: far above what the instruction takes for 0.
+# Smallest product distinguishable from 0: far above the instruction's flush-to-zero limit.
 SMALLEST = 1e-30
 
 
@@ -63,7 +63,7 @@ WORTH = Worth()
 
 @functools.cache
 def is_faster() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32, and sums in float32; tried once a process."""
+    """True if bfloat16 products are faster than float32 ones and summed in float32; measured once per process."""
     tensorflow_import.import_tensorflow()
     random = np.random.default_rng(0)
     num_queries, num_posts, width = _TRIED_SHAPE
@@ -84,7 +84,7 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def _sums_in_float32() -> bool:
-    """Whether small numbers are seen beside a large one, wherever it stands: 1 and 1023 times 2^-11 make 1.4995."""
+    """True if small numbers add up beside a large one at any position: 1 and 1023 times 2^-11 give 1.4995."""
     vectors = np.full((1024, 1024), 2.0**-11, np.float32)
     np.fill_diagonal(vectors, 1)
     ones = np.ones((1, 1024), np.float32)
@@ -120,7 +120,7 @@ def products(queries: "tf.Tensor", posts: "tf.Tensor") -> np.ndarray:
 
 
 def error(queries: Rounded, posts: Rounded) -> np.ndarray:
-    """How far a product, before it is rounded itself, can be from the exact score: [num_queries] float64."""
+    """Error bound of the products, before their own rounding, against exact scores: [num_queries] float64."""
     longest = posts.norms.max(initial=0)
     lost = (queries.norms + queries.errors) * posts.errors.max(initial=0) + queries.errors * longest
     # Twice, for the rounded vectors may be longer.
@@ -129,13 +129,13 @@ def error(queries: Rounded, posts: Rounded) -> np.ndarray:
 
 
 def surplus(queries: np.ndarray, posts: np.ndarray, k: int) -> float:
-    """The share of pairs that would be looked at though they cannot win, judged by a sample; 1 where nothing is told.
+    """Estimated share of pairs scored exactly though not in the top k, from a sample; 1 if the bounds prune nothing.
 
-    It is large where scores are small beside the lengths of the vectors.
+    Large if scores are small relative to the norms of the vectors.
 
     Args:
       queries: [n, d] float32.
-      posts: [m, d] float32, of which each query's k best are wanted.
+      posts: [m, d] float32, the candidates of each query's top k.
       k: how many.
     """
     few = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)]
@@ -162,10 +162,10 @@ def bits_below(bounds: np.ndarray) -> np.ndarray:
     Args:
       bounds: float32, at least SMALLEST.
     """
-    # Rounding keeps the order, so it is enough to round the bound down: to cut its lower half off.
+    # Rounding is monotonic, so rounding the bound down suffices: truncate its lower half.
     return (bounds.view(np.int32) >> 16).astype(np.int16)
 
 
 def least(bits: np.ndarray) -> np.ndarray:
-    """What a product with these positive bits was at least before it was rounded: float64."""
+    """Lower bounds on products before rounding, from their positive bits: float64."""
     return to_float32(bits).astype(np.float64) * (1 - _HALF_STEP)

@@ -1,8 +1,8 @@
-"""Cells of the catalog: posts that are alike lie together on disk, so that a search may leave out the others.
+"""Cells of the catalog: similar posts are stored together, so that a search can skip the others.
 
 The cells are those of k-means (Lloyd 1982) on a sample, in the basis in which distances bound differences of scores
-well (`pruning.balance`; in the plain vectors such bounds say nothing). A part of the catalog is a range of cells that
-are near each other. How a search goes by them is told in `transforms.search.regions`.
+well (`pruning.balance`; in the plain vectors such bounds are useless). A part of the catalog is a range of neighboring
+cells. `transforms.search.regions` describes the search over them.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ _CELLS_A_ROOT = 3
 _MAX_CELLS = 1 << 14
 # Numbers of a vector, in that basis, by which cells are made.
 _CELL_WIDTH = 64
-# Numbers that bound scores. By 64 of 321, ten times as many posts as a list has may reach its end; by 128, three times.
+# Share of the numbers that bound scores. With 64 of 321, ten times k posts survive the bound; with 128, three times k.
 _BOUND_SHARE = 0.4
 _SAMPLED_POSTS_A_CELL = 16
 # Users, and posts, by which the basis is found.
@@ -40,17 +40,17 @@ _FILES = ("to_query", "to_post", "mean", "centers", "shares")
 
 
 def choose_num_cells(num_posts: int) -> int:
-    """How many cells a catalog has; 0 where it is too small to be cut."""
+    """Number of cells of a catalog; 0 if it is too small to be divided."""
     return min(_CELLS_A_ROOT * math.isqrt(num_posts), _MAX_CELLS) if num_posts >= MIN_POSTS else 0
 
 
 class Cells(NamedTuple):
-    """What tells the cell of a post.
+    """Cell centers and the basis in which posts are assigned to them.
 
     Attributes:
       basis: of `pruning.balance`, for users and posts.
-      centers: [num_cells, w] float32, in the order in which cells lie on disk.
-      shares: [num_cells + 1] float64, how much of the catalog each has; the last is that of posts without embedding.
+      centers: [num_cells, w] float32, in the order of the cells on disk.
+      shares: [num_cells + 1] float64, share of the catalog in each; the last is that of posts without embedding.
     """
 
     basis: upper_bounds.Basis
@@ -102,7 +102,7 @@ def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
 
 
 def read(directory: str) -> Cells:
-    """What `fit` wrote."""
+    """The cells that `fit` wrote."""
     to_query, to_post, mean, centers, shares = (
         np.array(arrays.load(FileSystems.join(directory, f"{name}.npy"))) for name in _FILES
     )
@@ -167,16 +167,16 @@ def _near_each_other(centers: np.ndarray) -> np.ndarray:
 
 
 def leading_width(width: int) -> int:
-    """How many numbers bound a post's scores: the leading ones of `width`, and the length of the others."""
+    """Number of values that bound a post's scores: the leading ones of `width`, and the norm of the others."""
     return min(width, max(_CELL_WIDTH, 32 * round(_BOUND_SHARE * width / 32))) + 1
 
 
 class Ordered(NamedTuple):
-    """What `OrderByCell` makes.
+    """Outputs of `OrderByCell`.
 
     Attributes:
       parts: the catalog, each post with the numbers `leading`, in the basis of the cells.
-      regions: of each part a block of schemas.regions.
+      regions: a block of schemas.regions per part.
     """
 
     parts: beam.PCollection[tuple[int, pa.RecordBatch]]

@@ -1,13 +1,13 @@
-"""Scores that k posts of each query are known to reach, by a first look at a few posts: no ids, nothing exact."""
+"""Lower bounds on each query's k-th best score, from a partial scan: no ids, no exact scores."""
 
 import numpy as np
 
 
 class Floors:
-    """Lower bounds of the k largest scores that have been seen, for n queries.
+    """Lower bounds on the k largest scores seen so far, for n queries.
 
     Args:
-      cap: at most so many of them are of one author; None for any number.
+      cap: maximum number of them per author; None for no limit.
     """
 
     def __init__(self, num_queries: int, k: int, cap: int | None) -> None:
@@ -17,11 +17,11 @@ class Floors:
 
     @property
     def kth(self) -> np.ndarray:
-        """What k posts reach: [n] float32, -inf where fewer have been seen."""
+        """Lower bound on the k-th best score: [n] float32, -inf where fewer posts have been seen."""
         return self._score.min(axis=1)
 
     def raise_by(self, rows: np.ndarray, score: np.ndarray, author: np.ndarray) -> None:
-        """Takes scores of some queries in.
+        """Updates the bounds with scores of some queries.
 
         Args:
           rows: [m] int64, each once.
@@ -41,7 +41,7 @@ class Floors:
 
 
 def _drop_over_cap(score: np.ndarray, author: np.ndarray, cap: int) -> None:
-    """Leaves the `cap` best of each author in each row."""
+    """Sets all but the `cap` best scores of each author in each row to -inf."""
     row = np.repeat(np.arange(len(score)), score.shape[1])
     order = np.lexsort((-score.reshape(-1), author.reshape(-1), row))
     ordered_author = author.reshape(-1)[order]

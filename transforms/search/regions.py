@@ -1,10 +1,9 @@
-"""Regions of the catalog, and which of them each query has to look at for an exact top-K.
+"""Regions of the catalog, and the selection of those that each query has to visit for an exact top-K.
 
-A region is a run of candidates of one cell (`transforms.search.cells`). By the Cauchy-Schwarz inequality
-no post in it scores more than (query . its center) + |query| (its radius), in a basis in which that is sharp;
-a region that cannot reach
-what k posts are known to have is left out (the ball bounds of Ram and Gray 2012, "Maximum inner-product search using
-cone trees", for cells instead of trees).
+A region is a run of candidates of one cell (`transforms.search.cells`). By the Cauchy-Schwarz inequality no post
+in it scores more than (query . its center) + |query| (its radius), in a basis in which that is tight; a region whose
+upper bound is below the lower bound on the k-th best score is skipped (the ball bounds of Ram and Gray 2012, "Maximum
+inner-product search using cone trees", for cells instead of trees).
 """
 
 import dataclasses
@@ -31,33 +30,33 @@ _ROWS_AT_ONCE = 1024
 # More than what float64 errs in lengths.
 _ROUNDED_UP = 1 + 1e-9
 
-# Of some queries: the regions that they look at, [num_regions, n] bool.
+# Slice of queries -> the regions that they visit, [num_regions, n] bool.
 _Choose = Callable[[slice], np.ndarray]
 
 
 class Visits:
-    """Which queries look at which regions, a bit a pair: [num_regions, num_queries / 8]."""
+    """Bit matrix of the regions that each query visits: [num_regions, num_queries / 8] uint8."""
 
     def __init__(self, num_regions: int, num_queries: int) -> None:
         self.num_queries = num_queries
         self._bits = np.zeros((num_regions, -(-num_queries // 8)), np.uint8)
 
     def add(self, first: int, packed: np.ndarray) -> None:
-        """Notes the bits, [num_regions, n / 8], of n queries from `first`, a multiple of 8, on."""
+        """Sets the bits, [num_regions, n / 8], of n queries from `first`, a multiple of 8, on."""
         self._bits[:, first // 8 : first // 8 + packed.shape[1]] |= packed
 
     @property
     def regions(self) -> np.ndarray:
-        """The regions that are looked at by any query: [m] int64."""
+        """The regions visited by any query: [m] int64."""
         return np.flatnonzero(self._bits.any(axis=1))
 
     def queries(self, region: int) -> np.ndarray:
-        """Who looks at a region: [m] int64, ascending."""
+        """The queries that visit a region: [m] int64, ascending."""
         return np.flatnonzero(np.unpackbits(self._bits[region], count=self.num_queries))
 
 
 class Piece(NamedTuple):
-    """A region, or what of it is in a block: its number, and its rows of the block."""
+    """A region, or its part in a block: its number, and its rows of the block."""
 
     region: int
     rows: slice
@@ -105,7 +104,7 @@ class Regions:
         return upper_bounds.Bounded(vectors, norms, original_norms, basis)
 
     def bound_posts(self, block: pa.RecordBatch, regions: np.ndarray) -> upper_bounds.Bounded:
-        """Candidates that lie in these regions, [m] int64: leading numbers, length of the others, 0, 1."""
+        """Candidates in these regions, [m] int64: leading numbers, norm of the others, 0, 1."""
         leading = blocks.vectors_to_numpy(block.column("leading"))
         vectors = np.column_stack([leading, np.zeros(len(leading), np.float32), np.ones(len(leading), np.float32)])
         norms = selection.norms(vectors)
@@ -149,9 +148,9 @@ class Regions:
         return visits
 
     def read(self, wanted: np.ndarray, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch, list[Piece]]]:
-        """The candidates in these regions, [m] int64, ascending, a row group at a time, and some that lie between.
+        """The candidates in these regions, [m] int64, ascending, by row group, and some between them.
 
-        Gives (number of the first row among those of all files, block, what regions lie where in it).
+        Yields (number of the first row among those of all files, block, pieces of regions in it).
         """
         for number, path in enumerate(self.paths):
             here = wanted[self.file[wanted] == number]

@@ -1,7 +1,7 @@
-"""The k best posts so far of many queries, found tile by tile: a product, what can win of it, now and then a merge.
+"""Running top k of many queries, tile by tile: a product, its candidates for the top k, an occasional merge.
 
-Rows of queries and columns of a tile are looked at in any order, by several threads: how much a post has to score may
-lag behind, which costs time and changes nothing.
+Rows of queries and columns of a tile are scanned in any order, by several threads: the lower bound on the k-th score
+may lag behind, which costs time and does not change the result.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ from transforms.search.surviving_posts import Kept
 
 # Rows that are worked on together: what they need of a tile's scores stays in the processor's cache.
 _QUERY_ROWS = 512
-# Of scores of them that are held at a time where all of a tile are looked at at once: less than 32 MiB, which malloc
-# would take from the system anew each time.
+# Bytes of their scores in memory where all of a tile is scanned at once: less than 32 MiB, which malloc
+# would request from the system each time.
 _SCORE_BYTES = 24 << 20
-# The scores of so many posts at once stay in the processor's cache until they have been looked through.
+# The scores of this many posts stay in the processor's cache until they have been scanned.
 _COLUMNS = 512
-# Pending entries are merged when there are so many for every one that is held; the exact share hardly matters.
+# Pending entries are merged at this ratio to retained ones; its exact value hardly matters.
 _MERGE_SHARE = 0.5
-# Numbers of pending entries that differ by less are alike.
+# Counts of pending entries that differ by less are treated as equal.
 _FEW = 16
 
 
@@ -43,7 +43,7 @@ class _Pending(NamedTuple):
 class Entries(NamedTuple):
     """Pairs of query and post: row [m] int64, column of the tile [m] int64, exact score [m] float32.
 
-    `in_vain` tells that a first look was taken and said nothing.
+    `in_vain` is True if an approximate scan was made and pruned nothing.
     """
 
     row: np.ndarray
@@ -68,22 +68,22 @@ class Best:
         self._k, self._cap = k, cap
         self._score = np.full((num_queries, k), -np.inf, np.float32)
         self._number = np.full((num_queries, k), -1, np.int64)
-        # What k posts are known to reach: at least the k-th score of the last merge.
+        # Lower bound on the k-th best score: at least the k-th score of the last merge.
         self._floor = np.full(num_queries, -np.inf, np.float32)
         self._pending: list[_Pending] = []
 
     def expect(self, floor: np.ndarray) -> None:
-        """From now on only posts count that score at least so much, [n] float32; k of each query must be to come."""
+        """Sets the lower bound on the k-th score, [n] float32; k posts of each query must follow at or above it."""
         self._floor = floor
 
     @property
     def floor(self) -> np.ndarray:
-        """What k posts of each query reach: [n] float32, -inf where so many are not known yet."""
+        """Lower bound on each query's k-th best score: [n] float32, -inf where fewer posts are known."""
         return self._floor
 
     def scan(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Entries:
-        """What can win among these columns of a tile, of these rows of the queries ([m] int64, ascending)."""
-        # Who looks at a part of a tile knows by bounds that the rest cannot matter.
+        """Candidates for the top k among these columns of a tile, for these query rows ([m] int64, ascending)."""
+        # A scan of a part of a tile follows from bounds that rule out the rest.
         slack = tile.rounded_error if columns == slice(0, tile.num_posts) else None
         glanced = self._glanced(tile, slack[rows], rows) if slack is not None else None
         place, column = glanced or self._surviving(tile, rows, columns)
@@ -92,7 +92,7 @@ class Best:
         return Entries(rows[place[wins]], column[wins], score[wins], slack is not None and glanced is None)
 
     def _surviving(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Places:
-        """What can win by a product or bound of float32: [m] place in `rows`, [m] column."""
+        """Candidates for the top k by a float32 product or bound: [m] place in `rows`, [m] column."""
         found = list(self._survivors(tile, rows, columns))
         place, column, score = (np.concatenate([entry[i] for entry in found]) for i in range(3))
         if self._cap is not None and len(place) > 4 * self._k * len(rows):
@@ -107,7 +107,7 @@ class Best:
         """Entries that are not clearly below the k-th score: ([m] place in `rows`, [m] column, [m] score or bound)."""
         bound = self._floor[rows] - tile.slack[rows]
         unbound = np.flatnonzero(np.isneginf(bound))
-        # Rows without a k-th score take it from the tile, so that they have to see all of it at once.
+        # Rows without a k-th score take it from the tile, so all of it is scanned at once.
         step = columns.stop - columns.start if len(unbound) else _COLUMNS
         for start, scores in tile.products(rows, columns, step):
             if len(unbound):
@@ -118,11 +118,11 @@ class Best:
             yield place, column + start, scores[place, column]
 
     def _glanced(self, tile: PreparedTile, slack: np.ndarray, rows: np.ndarray) -> Places | None:
-        """Like `_surviving`, by a first look at all of a tile; None where what is to be reached is hardly positive.
+        """Like `_surviving`, by an approximate scan of a whole tile; None if a lower bound is not clearly positive.
 
         Args:
-          tile: with a first look.
-          slack: [m] float64, how far it can be from the exact scores.
+          tile: with approximate scores.
+          slack: [m] float64, their error bound against the exact scores.
           rows: [m] int64.
         """
         bound = self._floor[rows] - slack
@@ -140,7 +140,7 @@ class Best:
     def _reached(
         self, scores: np.ndarray, unbound: np.ndarray, tile: PreparedTile, rows: np.ndarray, start: int
     ) -> np.ndarray:
-        """What k posts of the tile reach at least, for rows that have no k-th score yet: [len(unbound)] float32."""
+        """Lower bound on the tile's k-th best score, for rows without a k-th score yet: [len(unbound)] float32."""
         best = scores if len(unbound) == len(scores) else scores[unbound]
         if self._cap is None:
             reached = selection.reached_by(best, self._k)
@@ -161,7 +161,7 @@ class Best:
             self._pending.append(_Pending(entries.row, entries.score, entries.column + first))
 
     def merge_if_due(self, kept: Kept, pool: futures.Executor) -> None:
-        """Merges when as many are pending as are held, or half as many."""
+        """Merges once the pending entries exceed a share of the retained ones."""
         if sum(len(row) for row, _, _ in self._pending) >= _MERGE_SHARE * self._score.size:
             self.merge(kept, pool)
 
@@ -171,7 +171,7 @@ class Best:
             pass
 
     def _take_blocks(self) -> list[_Pending]:
-        """What is pending, in blocks that have no row in common, sorted by row."""
+        """The pending entries, in blocks with disjoint rows, sorted by row."""
         pending, self._pending = self._pending, []
         if not all(row[0] // _QUERY_ROWS == row[-1] // _QUERY_ROWS for row, _, _ in pending):
             everything = self._sorted(pending)
@@ -222,7 +222,7 @@ class Best:
         kth: np.ndarray,
         kept: Kept,
     ) -> None:
-        """Where more than k entries reach the k-th score, takes those with the smallest ids among the tied."""
+        """Selects the entries with the smallest ids among those tied at the k-th score, where there are more than k."""
         reach = (score >= kth[:, None]) & (score > -np.inf)
         tied = np.flatnonzero(reach.sum(axis=1) > self._k)
         if len(tied):
@@ -233,7 +233,7 @@ class Best:
             best_number[tied] = entries[1][first].reshape(len(tied), self._k)
 
     def ranked(self, kept: Kept, pool: futures.Executor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(query, rank from 1, score, row of the kept posts), by query and rank, when there is nothing more to come."""
+        """(query, rank from 1, score, row of the surviving posts), by query and rank; final after the last tile."""
         self.merge(kept, pool)
         found = list(pool.map(lambda rows: self._ranked_rows(rows, kept), in_blocks(np.arange(len(self._floor)))))
         nothing = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64)

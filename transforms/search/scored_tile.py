@@ -10,8 +10,8 @@ import numpy as np
 
 from transforms.linalg import selection
 from transforms.search import bfloat16, upper_bounds
-from transforms.search.catalog import Tile, TileExclusions
-from transforms.search.surviving_posts import author_codes
+from transforms.search.catalog import Tile, author_codes
+from transforms.search.exclusions import TileExclusions
 
 # Pairs whose vectors are gathered for a product in float64 at a time: they stay in the processor's cache.
 _RESCORED_AT_ONCE = 512
@@ -42,14 +42,14 @@ class Queries:
 
 
 class PreparedTile:
-    """A tile with what all queries need of it, computed once.
+    """A tile with its query-independent data, computed once.
 
     Attributes:
-      num_posts: how many.
-      authors: a number for each post's author where there is a cap, [num_posts] int64.
-      slack: [n] float64, how much less than the k-th score a product may be and its post still win.
-      error: [n] float64, how far a float32 score can be from the exact one.
-      rounded_error: [n] float64, how far a first look can be from the exact scores; None where there is none.
+      num_posts: number of posts.
+      authors: code of each post's author if there is a cap, [num_posts] int64.
+      slack: [n] float64, margin below the k-th score within which a product's post can be in the top k.
+      error: [n] float64, error bound of float32 scores against the exact ones.
+      rounded_error: [n] float64, error bound of approximate scores; None if there are none.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class PreparedTile:
             self.rounded_error = bfloat16.error(queries.rounded, posts)
 
     def products(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[int, np.ndarray]]:
-        """What queries score with `step` columns at a time, and the first of these; -inf for what is excluded.
+        """(first column, scores of the queries) for `step` columns at a time; -inf for excluded pairs.
 
         Args:
           rows: [m] int64, ascending.
@@ -106,7 +106,7 @@ class PreparedTile:
             yield slice(start, stop), (excluded_row[low:high], excluded_column[low:high] - start)
 
     def at_least(self, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """What exact scores are at least, of [m, c] products of these queries: [m, c] float32."""
+        """Lower bounds on exact scores, from [m, c] products of these queries: [m, c] float32."""
         return selection.round_down(scores - self.error[rows, None])
 
     def exact(self, rows: np.ndarray, place: np.ndarray, column: np.ndarray) -> np.ndarray:

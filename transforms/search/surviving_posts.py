@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from transforms.search.catalog import Tile, concat_tiles
+from transforms.search.catalog import Tile, author_codes, concat_tiles
 from transforms.tables import schemas
 
 # Posts that are not worth being looked through for losers.
@@ -71,10 +70,3 @@ class Kept:
             self._tiles = [concat_tiles(self._tiles)]
         strings, times = pa.array([], pa.string()), pa.array([], schemas.TIMESTAMP)
         return self._tiles[0] if self._tiles else Tile(strings, strings, times, np.empty((0, 0), np.float32))
-
-
-def author_codes(author_id: pa.Array) -> np.ndarray:
-    """A number for each author, the same for the same author, and one of its own where there is none: [n] int64."""
-    codes = author_id.dictionary_encode().indices
-    unknown = len(author_id) + np.arange(len(author_id))
-    return pc.coalesce(codes.cast(pa.int64()), pa.array(unknown)).to_numpy(zero_copy_only=False)

@@ -1,9 +1,9 @@
-"""Primitive 3, top-K: blocks of queries times tiles of posts, one matrix product a tile, only what can win is kept.
+"""Primitive 3, top-K: blocks of queries times tiles of posts, one matrix product per tile with only the top k retained.
 
-The tiles are streamed, so memory does not grow with the catalog. A float32 product finds what can be among the k
-best (what is nearer to the k-th score than float32 errs stays), and the survivors' scores are computed anew in float64
-and rounded to float32. Where it pays, bounds from few numbers or products of bfloat16 take the place of that product.
-So neither the sizes of tiles and blocks nor the library that multiplies shows in the result.
+The tiles are streamed, so memory does not grow with the catalog. A float32 product selects the candidates for
+the top k (with a margin of the float32 error below the k-th score), and the survivors' scores are recomputed in
+float64 and rounded to float32. Where faster, bounds from few numbers or bfloat16 products replace that product. So the
+result depends neither on the sizes of tiles and blocks nor on the BLAS library.
 """
 
 import concurrent.futures
@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from transforms.linalg import blas, runs, selection
 from transforms.search import bfloat16, upper_bounds
-from transforms.search.catalog import Catalog, Eligibility, Exclusions, Tile
+from transforms.search.catalog import Catalog, Tile
+from transforms.search.eligibility import Eligibility
+from transforms.search.exclusions import Exclusions
 from transforms.search.lower_bounds import Floors, best_of
 from transforms.search.regions import Regions, Visits
 from transforms.search.running_top_k import Best, in_blocks
@@ -26,9 +28,9 @@ from transforms.search.surviving_posts import Kept
 from transforms.tables import blocks, parquet, schemas, threads
 
 TILE_ROWS = parquet.READ_OFTEN.row_group_rows
-# The first tile of all is so many in one: the more posts tell what there is to beat, the fewer survive after it.
+# Tiles joined into the first one: the more posts set the first lower bound, the fewer survive after it.
 _FIRST_TILES = 4
-# A first look at scores pays from so many queries on.
+# Minimum number of queries for which approximate scores pay off.
 _GLANCING_QUERIES = 128
 # Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.
 _PRUNED_QUERIES = 1024
@@ -63,13 +65,13 @@ class Ranked:
         return self.items.post_id.take(pa.array(self.item))
 
     def take(self, entries: np.ndarray) -> "Ranked":
-        """These entries, in their order, ranked by it; those of a query have to stand together."""
+        """These entries, in their order, ranked by it; a query's entries have to be contiguous."""
         query = self.query[entries]
         return Ranked(query, rank_by_order(query), self.score[entries], self.item[entries], self.items)
 
 
 def rank_by_order(query: np.ndarray) -> np.ndarray:
-    """The place of every entry among those of its query, [m] int32 from 1; equal queries stand together."""
+    """Rank of every entry among those of its query, [m] int32 from 1; equal queries are contiguous."""
     return (runs.places_in_runs(query) + 1).astype(np.int32)
 
 
@@ -90,12 +92,12 @@ def top_k(
     Args:
       queries: [n, d] float32.
       candidates: blocks of schemas.candidates, streamed once.
-      k: how many a query.
-      eligibility: which candidates anybody may be shown.
-      exclusions: which pairs of query and candidate are left out besides.
-      max_per_author: at most so many posts of one author a query; posts without an author count as nobody's.
-      column: what a query is multiplied with; "popularity" makes it a vector of one number.
-      with_vectors: whether `items` has the posts' vectors, which are most of what is held.
+      k: posts per query.
+      eligibility: filter of the candidates, for all queries.
+      exclusions: further excluded pairs of query and candidate.
+      max_per_author: maximum posts of one author per query; posts without an author are not limited.
+      column: candidates' column that the query is multiplied with; "popularity" makes it a vector of one number.
+      with_vectors: True if `items` includes the posts' vectors, which take most of the memory.
       num_threads: threads that work on rows of the queries side by side.
 
     Raises:
@@ -132,7 +134,7 @@ def top_k_of(
     with_vectors: bool = True,
     num_threads: int = 1,
 ) -> Ranked:
-    """What `top_k` gives of a catalog's embeddings; where it has regions, only of those that can matter it is read.
+    """Top k by a catalog's embeddings, as of `top_k`; if it has regions, reads only those that can contribute.
 
     The arguments are those of `top_k`.
     """
@@ -163,7 +165,7 @@ _Look = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class _Looked(NamedTuple):
-    """What of a row group is eligible, the number of its first post, and who looks where."""
+    """Eligible posts of a row group, the number of its first post, and the pairs of queries and columns to score."""
 
     tile: Tile
     first: int
@@ -172,7 +174,7 @@ class _Looked(NamedTuple):
 
 
 def _looked_at(visits: Visits, regions: Regions, eligibility: Eligibility, with_bounds: bool) -> Iterator[_Looked]:
-    """What is looked at, a row group at a time."""
+    """The posts and pairs to score, a row group at a time."""
     columns_read = [*_COLUMNS, "leading"] if with_bounds else _COLUMNS
     for first, block, pieces in regions.read(visits.regions, columns_read):
         eligible = eligibility.mask(block)
@@ -233,7 +235,7 @@ class _Search:
         self._glancing_pool = concurrent.futures.ThreadPoolExecutor(num_threads + _WAITING)
         # The threads here share the work: those of BLAS would wait for each other.
         self._one_thread = blas.one_thread()
-        # Whether a first look at scores tells much; None where that is not known yet.
+        # True if approximate scores prune enough; None if not known yet.
         self._glances: bool | None = None
         self._num_scanned = 0
         self._choose_at = 1 if cap is None and len(queries) >= _PRUNED_QUERIES else math.inf
@@ -248,7 +250,7 @@ class _Search:
         self._one_thread.__exit__(None, None, None)
 
     def scan(self, tile: Tile) -> None:
-        """Takes the best of a tile in."""
+        """Updates the top k with a tile."""
         if not len(tile.post_id):
             return
         if self._num_scanned >= self._choose_at:
@@ -263,11 +265,11 @@ class _Search:
 
     @property
     def floor(self) -> np.ndarray:
-        """What k posts of each query are known to reach: [n] float32, -inf where so many are not known."""
+        """Lower bound on each query's k-th best score: [n] float32, -inf where fewer posts are known."""
         return self._best.floor
 
     def look(self, visits: Visits, regions: Regions, eligibility: Eligibility) -> None:
-        """Lets queries look at regions for what k posts reach there, and no more."""
+        """Scans regions for lower bounds on the queries' k-th best scores only."""
         floors = Floors(len(self._queries.vectors), self._k, self._cap)
         for tile, _, pairs, _ in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=False)):
             prepared = self._prepare(tile)
@@ -284,15 +286,15 @@ class _Search:
         self._best.expect(floors.kth)
 
     def visit(self, visits: Visits, bounded: upper_bounds.Bounded, regions: Regions, eligibility: Eligibility) -> None:
-        """Lets queries, bounded for these regions, take the best of them in."""
-        # Bounds are of use if it is known of all queries what there is to beat.
+        """Updates the top k of queries with the regions they visit, given their bounds."""
+        # Bounds only pay off if all queries have a k-th score.
         pays = bool(np.isfinite(self.floor).all())
         self._queries.bounded = bounded if pays else None
         for looked in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=pays)):
             self._take(looked)
 
     def _glances_at(self, tile: Tile) -> bool:
-        """Whether a first look is taken at the scores of a tile."""
+        """True if a tile is scored approximately first."""
         queries, width = self._queries, self._queries.vectors.shape[1]
         if len(queries.vectors) < _GLANCING_QUERIES or self._cap is not None or queries.bounded is not None:
             return False
@@ -303,7 +305,7 @@ class _Search:
         return bool(self._glances)
 
     def _take(self, looked: _Looked) -> None:
-        """Takes the best of pairs of rows and columns of a tile in."""
+        """Updates the top k with pairs of rows and columns of a tile."""
         tile, first, pairs, bounded = looked
         prepared = self._prepare(tile, bounded)
         found, in_vain = np.zeros(len(tile.post_id), bool), 0
@@ -322,7 +324,7 @@ class _Search:
         return PreparedTile(tile, self._exclusions.in_tile(tile), self._queries, self._max_norm, bounded)
 
     def _choose_basis(self, tile: Tile) -> None:
-        """Finds out what bounds the scores of posts like these with least work, now that there are scores to beat."""
+        """Chooses the cheapest basis for score bounds on posts like these, given the current k-th scores."""
         self._best.merge(self._kept, self.pool)
         self._choose_at = _CHOOSE_AGAIN * self._num_scanned
         if np.isfinite(self._best.floor).all():
@@ -333,6 +335,6 @@ class _Search:
             )
 
     def finish(self) -> Ranked:
-        """What is left when all tiles have been scanned."""
+        """The final ranking, after all tiles have been scanned."""
         query, rank, score, place = self._best.ranked(self._kept, self.pool)
         return Ranked(query, rank, score, place, self._kept.tile())

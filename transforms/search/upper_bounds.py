@@ -1,10 +1,10 @@
-"""Upper bounds of inner products from few numbers, so that an exact top-K looks closely at few pairs only.
+"""Upper bounds of inner products from few numbers, so that an exact top-K scores few pairs exactly.
 
-Queries and posts are written in a basis in which their leading numbers say most of a score (their two covariances are
-the same diagonal one: balanced truncation), and the rest is bounded by the product of its lengths (Cauchy-Schwarz), as
-one more number each. So one narrow matrix product bounds all scores of a tile from above, and who is below the k-th
-score is out. Bounds of this kind are those of Teflioudi and Gemulla 2016 ("Exact and approximate maximum inner product
-search with LEMP") and Li et al. 2017 ("FEXIPRO", by the singular vectors of the posts alone).
+Queries and posts are written in a basis in which their leading numbers carry most of a score (their two covariances are
+the same diagonal one: balanced truncation), and the rest is bounded by the product of the norms (Cauchy-Schwarz), as
+one more number each. So one narrow matrix product bounds all scores of a tile from above, and posts below the k-th
+score are pruned. Bounds of this kind: Teflioudi and Gemulla 2016 ("Exact and approximate maximum inner product search
+with LEMP") and Li et al. 2017 ("FEXIPRO", by the singular vectors of the posts alone).
 """
 
 from typing import NamedTuple
@@ -13,11 +13,11 @@ import numpy as np
 
 from transforms.linalg import selection
 
-# Leading numbers that are tried, what a pair that survives costs in numbers of a product, and what must be saved.
+# Candidate widths, cost of a surviving pair in numbers of a product, and maximum relative cost to use bounds.
 _WIDTHS = (16, 32, 48, 64, 96, 128, 192)
 PAIR_COST = 12_000
 _WORTHWHILE = 0.7
-# Directions in which queries hardly point; far above what rounding leaves of none.
+# Relative variance of directions without queries; far above rounding errors.
 _FLOOR = 1e-9
 _SAMPLED_QUERIES, _TRIED_QUERIES, _SAMPLED_POSTS = 4096, 128, 4096
 
@@ -29,8 +29,8 @@ class Basis(NamedTuple):
       to_query: [d, d] float64.
       to_post: [d, d] float64.
       mean: [d] float64.
-      residual: how far to_query @ to_post.T is from one.
-      width: the leading numbers that are multiplied; the others count by their length.
+      residual: norm of the difference of to_query @ to_post.T from the identity.
+      width: leading numbers that are multiplied; the others enter by their norm.
     """
 
     to_query: np.ndarray
@@ -46,8 +46,8 @@ class Bounded(NamedTuple):
     Attributes:
       vectors: [n, width + 2] float32.
       norms: theirs, [n] float64.
-      original_norms: of what they stand for, [n] float64.
-      basis: in which they are written.
+      original_norms: of the original vectors, [n] float64.
+      basis: of the vectors.
     """
 
     vectors: np.ndarray
@@ -74,7 +74,7 @@ def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: 
 
 
 def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: Basis) -> Bounded:
-    """What these vectors, [n, w] float64, bound; `original_norms`, [n], are of what they stand for."""
+    """Bounded vectors from [n, w] float64; `original_norms`, [n], are the norms of the original vectors."""
     return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), original_norms, basis)
 
 
@@ -84,20 +84,20 @@ def leading(turned: np.ndarray, width: int) -> np.ndarray:
 
 
 def error(queries: Bounded, posts: Bounded) -> np.ndarray:
-    """How far a bound can be below the score, by rounding: [num_queries] float64."""
+    """Maximum rounding error of a bound below the score: [num_queries] float64."""
     # Both sides were rounded to float32 before they are multiplied.
     rounding = selection.score_error(posts.basis.width + 4, queries.norms, posts.norms.max(initial=0))
     return rounding + posts.basis.residual * queries.original_norms * posts.original_norms.max(initial=0)
 
 
 def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float = 1.0) -> Basis | None:
-    """The basis that saves most, judged by a sample; None where none saves much.
+    """The basis with the lowest estimated cost on a sample; None if none saves enough.
 
     Args:
       queries: [n, d] float32.
-      kth: [n] float32, the k-th scores that are to be beaten.
-      posts: [m, d] float32, some posts that are like those to come.
-      number_cost: what a number costs in the product without bounds, beside one of float32.
+      kth: [n] float32, the current k-th scores.
+      posts: [m, d] float32, a sample of posts like those that follow.
+      number_cost: cost of a number in the product without bounds, relative to float32.
     """
     sampled = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)].astype(np.float64)
     posts = posts[:: max(1, len(posts) // _SAMPLED_POSTS)].astype(np.float64)
@@ -118,14 +118,14 @@ def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost:
 
 
 def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray, number_cost: float = 1.0) -> float:
-    """What multiplying these costs a pair, and looking at the share that reaches what is wanted, [num_queries, 1]."""
+    """Cost per pair of the product and of exact scores for the share of at least `wanted`, [num_queries, 1]."""
     return number_cost * queries.shape[1] + PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
 
 
 def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
     """The basis in which both covariances are the same diagonal one, its largest entries first; no width yet.
 
-    None where no query or no post says anything. Queries and posts are [n, d] and [m, d].
+    None if all queries are zero or the posts do not vary. Queries and posts are [n, d] and [m, d].
     """
     queries, posts = queries.astype(np.float64), posts.astype(np.float64)
     lengths = np.linalg.norm(queries, axis=1)
@@ -152,5 +152,5 @@ def basis_of(to_query: np.ndarray, to_post: np.ndarray, mean: np.ndarray) -> Bas
 
 
 def unchanged(width: int) -> Basis:
-    """The basis in which vectors are what they are."""
+    """The identity basis."""
     return basis_of(np.eye(width), np.eye(width), np.zeros(width))

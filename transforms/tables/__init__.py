@@ -1,3 +1,3 @@
-"""Arrow blocks, Parquet tables, the shuffle, rejects and counts: what every other package stands on. Imports nothing
-of ours.
+"""Arrow blocks, Parquet tables, the shuffle, rejects and counts: the base of every other package. Imports no other
+package of this project.
 """

@@ -1,4 +1,4 @@
-"""Arrays on disk, as .npy files on any file system, of which a slice of rows can be read without the rest."""
+"""Arrays on disk, as .npy files on any file system, with reads of row slices."""
 
 import os
 import uuid
@@ -10,20 +10,20 @@ from transforms.tables import files
 
 
 def save(path: str, array: np.ndarray) -> None:
-    """Writes an array, under a temporary name first: of a bundle that is tried twice one whole file stays."""
+    """Writes an array, under a temporary name first: a retried bundle leaves one complete file."""
     directory, name = os.path.split(path)
     temporary = FileSystems.join(directory, f"_{name}.{uuid.uuid4().hex}")
     files.make_directory(directory)
     with FileSystems.create(temporary, "application/octet-stream", compression_type="uncompressed") as file:
         contiguous = np.ascontiguousarray(array)
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(contiguous))
-        # Not `tofile`, which does not say that it is the disk that is full.
+        # Not `tofile`, whose error does not name a full disk.
         file.write(contiguous.reshape(-1).view(np.uint8).data)
     FileSystems.rename([temporary], [path])
 
 
 def load(path: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """The rows from `start` to before `stop` of an array: mapped into memory where it is local, read elsewhere."""
+    """The rows from `start` to before `stop` of an array: memory-mapped if local, otherwise read."""
     if files.is_local(path):
         rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)[start:stop]
         return rows
@@ -39,7 +39,7 @@ def load(path: str, start: int = 0, stop: int | None = None) -> np.ndarray:
 
 
 def delete(path: str) -> None:
-    """Deletes a file; it is no error if it is gone."""
+    """Deletes a file; a missing file is no error."""
     try:
         FileSystems.delete([path])
     except OSError:

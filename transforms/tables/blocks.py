@@ -1,4 +1,4 @@
-"""Blocks: Arrow record batches, the only thing that PCollections of data carry.
+"""Blocks: Arrow record batches, the element type of all data PCollections.
 
 A block crosses a shuffle as Arrow IPC bytes. A pickled slice would drag its whole parent buffer along (measured:
 7.6 GB instead of 1.5 GB for ten million interactions).
@@ -13,12 +13,12 @@ from apache_beam import coders
 
 # Knuth's multiplier of the 64-bit linear congruential generator (MMIX), here of a polynomial hash modulo 2^64.
 _HASH_MULTIPLIER = np.uint64(6364136223846793005)
-# Up to here, longer than ids may be, strings are hashed place by place, at least twice as fast.
+# Strings up to this length (longer than ids may be) are hashed position by position, at least twice as fast.
 _SHORT_BYTES = 512
 
 
 class BlockCoder(coders.Coder):
-    """Sends a block as an Arrow IPC stream."""
+    """Coder of blocks as Arrow IPC streams."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
         return to_ipc(value)
@@ -27,7 +27,7 @@ class BlockCoder(coders.Coder):
         return from_ipc(encoded)
 
     def estimate_size(self, value: pa.RecordBatch) -> int:
-        # Beam would encode the block to find out.
+        # Beam's default would encode the block.
         return int(value.nbytes)
 
     def is_deterministic(self) -> bool:
@@ -54,22 +54,22 @@ def to_ipc(block: pa.RecordBatch) -> bytes:
 
 
 def write_ipc(block: pa.RecordBatch, sink: pa.NativeFile) -> None:
-    """Writes what `to_ipc` gives."""
+    """Writes the block as an Arrow IPC stream, as `to_ipc` returns it."""
     with pa.ipc.new_stream(sink, block.schema) as writer:
         writer.write_batch(block)
 
 
 def from_ipc(data: bytes | pa.Buffer) -> pa.RecordBatch:
-    """The block that `to_ipc` wrote."""
+    """The block decoded from the bytes of `to_ipc`."""
     with pa.ipc.open_stream(data) as reader:
         return reader.read_next_batch()
 
 
 def concat(blocks: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """One block with the rows of all, in their order.
+    """One block with the rows of all blocks, in their order.
 
     Raises:
-      ValueError: there is no block, so that its schema is not known.
+      ValueError: no block is given, so the schema is unknown.
     """
     if not blocks:
         raise ValueError("concat needs at least one block")
@@ -85,11 +85,11 @@ def split_rows(block: pa.RecordBatch, max_rows: int) -> Iterator[pa.RecordBatch]
 
 
 def stable_hash(column: pa.Array, seed: int = 0) -> np.ndarray:
-    """A hash of every value of a string or binary column: [n] uint64, the same on every run and machine.
+    """Hashes of the values of a string or binary column: [n] uint64, the same on every run and machine.
 
-    A polynomial in an odd multiplier over the bytes, modulo 2^64, then the finaliser of splitmix64 (Steele et al. 2014,
-    "Fast splittable pseudorandom number generators"). Good for spreading rows, not against an adversary: whoever
-    chooses ids can make a part larger, never wrong. Null hashes like "". A column of uint64 is hashed by its numbers.
+    A polynomial in an odd multiplier over the bytes, modulo 2^64, then the finalizer of splitmix64 (Steele et al. 2014,
+    "Fast splittable pseudorandom number generators"). Good for spreading rows, not against an adversary:
+    chosen ids can make a part larger, never wrong. Null hashes like "". A column of uint64 is hashed by its numbers.
     """
     if pa.types.is_uint64(column.type):
         return splitmix(column.to_numpy(zero_copy_only=False) + np.uint64(seed) * _HASH_MULTIPLIER)
@@ -105,9 +105,9 @@ def stable_hash(column: pa.Array, seed: int = 0) -> np.ndarray:
 
 
 def _sums_of_short(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, longest: int) -> np.ndarray:
-    """The polynomials of strings by Horner's rule, one byte of all strings after the other: [n] uint64."""
+    """Polynomial hashes of strings by Horner's rule, one byte position of all strings at a time: [n] uint64."""
     order = np.argsort((longest - lengths).astype(np.uint16), kind="stable")
-    # How many strings have a byte at each place: with the longest first, these are the first ones.
+    # Number of strings with a byte at each position: with the longest first, these are the first ones.
     longer = len(lengths) - np.cumsum(np.bincount(lengths, minlength=longest + 1))
     places, sums = starts[order], np.zeros(len(lengths), np.uint64)
     for place in range(longest):
@@ -121,10 +121,10 @@ def _sums_of_short(data: np.ndarray, starts: np.ndarray, lengths: np.ndarray, lo
 
 
 def _sums_of_long(data: np.ndarray, offsets: np.ndarray, lengths: np.ndarray, longest: int) -> np.ndarray:
-    """The same, all bytes at once: where there are long strings among the short ones."""
+    """Polynomial hashes of strings, all bytes at once, for columns with long strings: [n] uint64."""
     sums = np.zeros(len(lengths), np.uint64)
     powers = np.cumprod(np.full(longest, _HASH_MULTIPLIER, np.uint64), dtype=np.uint64)
-    # The power of a byte is told by its distance from the end, so that leading bytes matter most.
+    # The power of a byte is its distance from the end, so that leading bytes have the largest exponents.
     positions = np.repeat(offsets[1:], lengths) - np.arange(len(data)) - 1
     terms = (data.astype(np.uint64) + np.uint64(1)) * powers[positions]
     filled = lengths > 0
@@ -133,7 +133,7 @@ def _sums_of_long(data: np.ndarray, offsets: np.ndarray, lengths: np.ndarray, lo
 
 
 def splitmix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64: uint64 numbers, each to one that looks random."""
+    """Pseudorandom mix of each uint64 number: the finalizer of splitmix64."""
     with np.errstate(over="ignore"):
         x = x + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -142,7 +142,7 @@ def splitmix(x: np.ndarray) -> np.ndarray:
 
 
 def string_buffers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The bytes of a string or binary column ([bytes] uint8) and where each value starts ([n + 1] int64, from 0)."""
+    """The bytes of a string or binary column ([bytes] uint8) and the offsets of its values ([n + 1] int64, from 0)."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
@@ -159,9 +159,9 @@ def string_buffers(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def partition(block: pa.RecordBatch, key: str, num_parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Splits a block by its key column: (part, rows of that part, in their order), empty parts left out.
+    """Splits a block by its key column: (part, rows of that part, in their order), empty parts skipped.
 
-    Strings are hashed; numbers, a column of int32, are those of the parts.
+    String keys are hashed; an int32 key column contains the part numbers themselves.
     """
     if block.num_rows == 0:
         return
@@ -189,7 +189,7 @@ def sort(block: pa.RecordBatch, *keys: str | tuple[str, str]) -> pa.RecordBatch:
 
 
 def run_starts(*columns: pa.Array) -> np.ndarray:
-    """Where runs of equal rows begin in columns that are sorted together: [num_runs] int64. Null equals null."""
+    """Start indices of runs of equal rows in columns sorted together: [num_runs] int64. Null equals null."""
     num_rows = len(columns[0])
     if num_rows == 0:
         return np.empty(0, np.int64)
@@ -202,7 +202,7 @@ def run_starts(*columns: pa.Array) -> np.ndarray:
 
 
 def vectors_to_numpy(column: pa.Array) -> np.ndarray:
-    """A fixed_size_list<float32>[d] column without nulls as [n, d] float32 (a view where it can be)."""
+    """A fixed_size_list<float32>[d] column without nulls as [n, d] float32 (a view if possible)."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     width = column.type.list_size
@@ -243,12 +243,12 @@ def numpy_to_optional(values: np.ndarray, present: np.ndarray) -> pa.ListArray:
 
 
 def valid(column: pa.Array) -> np.ndarray:
-    """Which values are not null: [n] bool."""
+    """Mask of the non-null values: [n] bool."""
     return column.is_valid().to_numpy(zero_copy_only=False)
 
 
 def rebatch(blocks: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in blocks of `max_rows` (the last may be smaller); holds one such block and one of the input."""
+    """The same rows in blocks of `max_rows` (the last may be smaller); buffers one such block and one input block."""
     held: list[pa.RecordBatch] = []
     num_held = 0
     for block in blocks:

@@ -60,3 +60,26 @@ def read_counts(directory: str) -> dict[str, int]:
         return {}
     counts: dict[str, int] = read_json(path)
     return counts
+
+
+MAX_FIELD_NAMES = 1000
+
+
+OTHER_FIELDS = "(other)"
+
+
+def field_counts(ignored: Mapping[str, int]) -> dict[str, int]:
+    """Counts by field name, those with names that no field should have (ids as keys, say) under one name together."""
+    counts: dict[str, int] = {}
+    for name, rows in ignored.items():
+        plain = (
+            name.replace("-", "_")
+            .replace(".", "_")
+            .replace(":", "_")
+            .replace("@", "_")
+            .replace("$", "_")
+            .isidentifier()
+        )
+        shown = name if plain and len(name) <= 64 and len(counts) < MAX_FIELD_NAMES else OTHER_FIELDS
+        counts[shown] = counts.get(shown, 0) + rows
+    return counts

@@ -1,4 +1,4 @@
-"""Sums of weights by post that do not depend on the order in which they are added: whole numbers of a small unit."""
+"""Order-independent sums of weights by post: fixed-point, in whole numbers of a small unit."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +10,13 @@ SCHEMA = pa.schema([pa.field("post_id", pa.string(), nullable=False), pa.field("
 
 
 def sum_by_post(post_id: pa.Array, weight: np.ndarray) -> pa.RecordBatch:
-    """The sums of [n] weights by post, a block of SCHEMA: each post once. A sum may be up to 2^31."""
+    """Sums of [n] weights by post, a block of SCHEMA: each post once. A sum may be up to 2^31."""
     units = pa.array(np.rint(weight / _UNIT).astype(np.int64))
     return merge(pa.RecordBatch.from_arrays([post_id, units], schema=SCHEMA))
 
 
 def merge(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """A block of SCHEMA in which each post stands once."""
+    """The block of SCHEMA with the sums of each post, one row per post."""
     sums = pa.table(rows).group_by("post_id").aggregate([("units", "sum")])
     return pa.RecordBatch.from_arrays(
         [sums.column(name).combine_chunks() for name in ("post_id", "units_sum")], schema=SCHEMA

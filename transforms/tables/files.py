@@ -1,4 +1,4 @@
-"""Directories and small files of any file system that Beam knows."""
+"""Directories and small files on any file system that Beam supports."""
 
 import hashlib
 import json
@@ -8,24 +8,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Beam is imported where it is used: the commands that only tell their flags look at this module too.
+# Beam is imported where it is used: commands that only print their flags import this module too.
 
 
 def is_local(path: str) -> bool:
-    """Whether a path is on this machine (it has no scheme like gs://)."""
+    """True if a path is on this machine (no scheme like gs://)."""
     from apache_beam.io.filesystems import FileSystems
 
     return FileSystems.get_scheme(path) is None
 
 
 def make_directory(directory: str) -> None:
-    """Makes a directory and its parents; it is no error if they are there (workers race for it)."""
+    """Creates a directory and its parents; existing ones are no error (workers race for it)."""
     if is_local(directory):
         os.makedirs(directory, exist_ok=True)
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes a small text file so that a reader finds the old file or the new one, whole."""
+    """Writes a small text file atomically: readers see the old file or the new one."""
     from apache_beam.io.filesystems import FileSystems
 
     directory = path.rsplit("/", 1)[0]
@@ -56,12 +56,12 @@ def read_json(path: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as it comes back from JSON: tuples as lists, say."""
+    """The value after a JSON round trip: tuples become lists, for example."""
     return json.loads(json.dumps(value))
 
 
 def list_sizes(directory: str) -> dict[str, int]:
-    """The bytes of every file below a directory, by its path from there; empty where there is no such directory."""
+    """Size in bytes of every file below a directory, by relative path; empty if the directory does not exist."""
     from apache_beam.io.filesystems import FileSystems
 
     root = directory.rstrip("/")
@@ -73,7 +73,7 @@ def list_sizes(directory: str) -> dict[str, int]:
 
 
 def hash_sources(folders: Iterable[Path]) -> str:
-    """SHA-256 of the Python files in folders and everywhere below them: their paths from there and what they hold."""
+    """SHA-256 of the relative paths and contents of the Python files in and below the folders."""
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):

@@ -1,7 +1,7 @@
-"""Tables on disk: directories of Parquet files, one file a part, read and written a part at a time.
+"""Tables on disk: directories of Parquet files, one file per part, read and written a part at a time.
 
-A part is the unit of work: small enough to be held whole (the stages choose their number of parts so that one has tens
-of megabytes), large enough to be worth vectorized work. Files whose names start with `_` are not data.
+A part is the unit of work: small enough for memory (the stages choose their number of parts so that one has tens of
+megabytes), large enough to be worth vectorized work. Files whose names start with `_` are not data.
 """
 
 import datetime
@@ -22,22 +22,22 @@ from transforms.tables.threads import FlatMapInThreads
 
 
 class Layout(NamedTuple):
-    """How a file is laid out: the rows of a row group, which is read as a whole, and the codec."""
+    """Layout of a Parquet file: rows per row group, which is read as a whole, and codec."""
 
     row_group_rows: int
     compression: str
 
 
 COMPACT = Layout(65_536, "zstd")
-# Vectors hardly compress: a sixth of the size, for half of the time that it takes to read them.
+# Vectors hardly compress: it saves a sixth of the size and takes half of the read time.
 READ_OFTEN = Layout(8192, "none")
-# Columns of ids and texts give up their dictionaries sooner than at pyarrow's 1 MiB: posts are written in 14% less time
+# Columns of ids and texts drop their dictionaries earlier than at pyarrow's 1 MiB: posts are written in 14% less time
 # and 7% fewer bytes.
 DICTIONARY_BYTES = 1 << 16
 
 
 class ReadParts(beam.PTransform):
-    """The files of a table as (part, block), one element a file; parts count from 0 in the order of the file names."""
+    """The files of a table as (part, block), one element per file; parts are numbered from 0 in file name order."""
 
     def __init__(self, directory: str, columns: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def _read_part(file: tuple[int, str], columns: Sequence[str] | None) -> tuple[in
 
 
 class ReadBlocks(beam.PTransform):
-    """The files of a table as blocks, for a shuffle: `ReadParts` without the numbers."""
+    """The files of a table as blocks, for a shuffle: `ReadParts` without the part numbers."""
 
     def __init__(self, directory: str, columns: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -72,10 +72,10 @@ class ReadBlocks(beam.PTransform):
 
 
 class WriteParts(beam.PTransform):
-    """Writes (part, block) elements to DIRECTORY/part-PART.parquet, one file an element, and gives (path, rows).
+    """Writes (part, block) elements to DIRECTORY/part-PART.parquet, one file per element; outputs (path, rows).
 
-    Every part may come once. Parts without rows are left out; a table without rows is one file without rows, so that a
-    reader always finds the schema.
+    Each part number may occur once. Empty parts are skipped; an empty table is one file without rows, so that a reader
+    always finds the schema.
     """
 
     def __init__(self, directory: str, schema: pa.Schema, layout: Layout = COMPACT) -> None:
@@ -117,22 +117,22 @@ def write_empty(directory: str, schema: pa.Schema) -> None:
 
 
 def part_path(directory: str, part: int) -> str:
-    """Where a part of a table is written."""
+    """Path of a part of a table."""
     path: str = FileSystems.join(directory, f"part-{part:05d}.parquet")
     return path
 
 
 def list_files(directory: str) -> list[str]:
-    """The Parquet files right in a directory, sorted by name."""
+    """Paths of the Parquet files directly in a directory, sorted by name."""
     pattern = FileSystems.join(directory, "*.parquet")
     paths = [found.path for match in FileSystems.match([pattern]) for found in match.metadata_list]
     return sorted(path for path in paths if not os.path.basename(path).startswith("_"))
 
 
 def open_file(path: str) -> "BinaryIO | pa.NativeFile":
-    """Opens a file for reading, elsewhere than locally through Beam's file systems.
+    """Opens a file for reading; non-local paths through Beam's file systems.
 
-    Not memory-mapped: of a file that is cut off while it is read that would kill the process (SIGBUS).
+    Not memory-mapped: a file truncated while it is read would kill the process (SIGBUS).
     """
     return pa.OSFile(path) if is_local(path) else FileSystems.open(path)
 
@@ -141,7 +141,7 @@ def read_file(path: str, columns: Sequence[str] | None = None) -> pa.RecordBatch
     """One Parquet file as one block.
 
     Raises:
-      ValueError: a column is not in the file.
+      ValueError: the file lacks a column.
     """
     with open_file(path) as source:
         file = pq.ParquetFile(source, pre_buffer=False)
@@ -155,7 +155,7 @@ def read_file(path: str, columns: Sequence[str] | None = None) -> pa.RecordBatch
 def read_row_groups(
     path: str, starts: np.ndarray, stops: np.ndarray, columns: Sequence[str]
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The row groups of a file that have rows in any of the ranges [starts, stops), each with its first row."""
+    """The row groups of a file that overlap any of the row ranges [starts, stops), each with its first row number."""
     with open_file(path) as source:
         file = pq.ParquetFile(source, pre_buffer=False)
         start = 0
@@ -175,14 +175,14 @@ def to_block(table: pa.Table) -> pa.RecordBatch:
 def read_blocks(directory: str, max_rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """A whole table in blocks of at most `max_rows`, file after file in the order of their names.
 
-    Holds one file at a time: a part is small enough for that.
+    Reads one file at a time into memory.
     """
     for path in list_files(directory):
         yield from blocks.split_rows(read_file(path, columns), max_rows)
 
 
 def count_rows(directory: str) -> int:
-    """The number of rows of a table, by the footers of its files."""
+    """Number of rows of a table, from the footers of its files."""
     total = 0
     for path in list_files(directory):
         with open_file(path) as source:
@@ -191,7 +191,7 @@ def count_rows(directory: str) -> int:
 
 
 def newest(directory: str, column: str) -> datetime.datetime | None:
-    """The latest time in a column of a table, by the footers of its files; None where there is none."""
+    """Latest time in a column of a table, from the footers of its files; None if there is none."""
     found = []
     for path in list_files(directory):
         with open_file(path) as source:
@@ -203,7 +203,7 @@ def newest(directory: str, column: str) -> datetime.datetime | None:
 
 
 def read_schema(directory: str) -> pa.Schema:
-    """The schema of a table, by its first file.
+    """The schema of a table, from its first file.
 
     Raises:
       FileNotFoundError: the directory has no Parquet file.
@@ -218,8 +218,8 @@ def read_schema(directory: str) -> pa.Schema:
 def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema, layout: Layout = COMPACT) -> None:
     """Writes a block as one Parquet file in exactly the given schema.
 
-    It is written under a temporary name and renamed: whoever lists the directory never meets half a file, and of a
-    bundle that is tried twice one whole file stays.
+    Written under a temporary name and renamed: listings never show a partial file, and a retried bundle leaves one
+    complete file.
     """
     table = pa.Table.from_batches([schemas.conform(block, schema)], schema=schema)
     directory, name = os.path.split(path)

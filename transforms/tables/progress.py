@@ -1,4 +1,4 @@
-"""How far the work of this process has come, for whoever shows it (the driver, when it runs the pipeline itself)."""
+"""Process-wide counter of processed rows, for the progress display of a driver that runs the pipeline itself."""
 
 import threading
 
@@ -7,12 +7,12 @@ _rows = 0
 
 
 def advance(rows: int) -> None:
-    """Adds rows that have been worked on."""
+    """Adds to the number of processed rows."""
     global _rows
     with _lock:
         _rows += rows
 
 
 def rows() -> int:
-    """Rows worked on by this process since it began."""
+    """Number of rows processed by this process since its start."""
     return _rows

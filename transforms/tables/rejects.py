@@ -1,4 +1,5 @@
-"""The one road of bad data: a code from a closed list, a count and a row that says where it was. Never post content."""
+"""Rejects, the only output for bad data: a code from a closed list, a count and a row with its location, without post
+content."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,14 +9,14 @@ import pyarrow.compute as pc
 
 from transforms.tables import blocks, parquet, schemas, shuffle
 
-# Rows that are as they should be, but not of this run, or no longer.
+# Valid rows that do not belong to this run, or no longer.
 AFTER_RUN_DATE = "after_run_date"
 ERASED = "erased"
 
 ROWS_PER_PART = 2_000_000
 STRETCH_ROWS = 100_000
 
-# code -> (what it means, what to do about it)
+# code -> (meaning, remedy)
 CODES: Mapping[str, tuple[str, str]] = {
     # ingest
     "row_malformed": ("the line or row cannot be parsed", "look at the line; often an export cut off or lines merged"),
@@ -84,10 +85,10 @@ def reject_block(
     record: Sequence[str | None] | pa.Array | None = None,
     id: Sequence[str | None] | pa.Array | None = None,
 ) -> pa.RecordBatch:
-    """Rows of the rejects table, one for each `source`; a single `code` or `message` serves all of them.
+    """Rows of the rejects table, one per `source`; a single `code` or `message` applies to all of them.
 
     Raises:
-      ValueError: a code that is not in CODES.
+      ValueError: a code is not in CODES.
     """
     num_rows = len(source)
     codes = [code] * num_rows if isinstance(code, str) else list(code)

@@ -57,7 +57,7 @@ REJECTS = pa.schema(
     ]
 )
 
-# What a user has done with a post, all kinds of interactions taken together and pure reposts resolved to their
+# A user's aggregated interactions with a post, over all kinds of interactions and with pure reposts resolved to their
 # original. `weight` is the sum of kind x rating x age (negative counts against); `strength` the sum of the kinds'
 # weights alone, cut to [0, 2]; `recency` the post's place in the user's own history, 0 the newest, near 1 the oldest (0
 # for all where nothing has a time); `created_at` the latest.
@@ -93,7 +93,7 @@ SIMILAR_POSTS = pa.schema(
     ]
 )
 
-# Text features of a post: its distinct terms (sorted) and how often each stands in it.
+# Text features of a post: its distinct terms (sorted) and their frequencies.
 TEXT_FIELDS = (pa.field("text_terms", pa.list_(pa.string())), pa.field("text_counts", pa.list_(pa.int32())))
 
 
@@ -126,7 +126,7 @@ def features(widths: Mapping[str, int]) -> pa.Schema:
     )
 
 
-# What became of the media of each post that has some, and the key that tells whether they are still the same.
+# Media status of each post with media, and the key that detects changed media.
 MEDIA = pa.schema(
     [
         pa.field("post_id", pa.string(), nullable=False),
@@ -152,10 +152,10 @@ MEDIA = pa.schema(
 
 
 def fused(width: int, num_modalities: int) -> pa.Schema:
-    """The modalities side by side in one vector (zeros where missing), and which of them are there (1 or 0).
+    """Schema of fused vectors: concatenated modalities (zeros where missing), and the modality mask (1 or 0).
 
-    `degree` is the number of users that the post's collaborative factors are made from, 0 where it has none; `trend`
-    tells how much the post is liked lately (transforms.embed.trend), 0 where it is not or where nobody knows.
+    `degree` is the number of users behind the post's collaborative factors, 0 if it has none; `trend` is the post's
+    recent popularity (transforms.embed.trend), 0 if none or unknown.
     """
     return pa.schema(
         [
@@ -195,14 +195,14 @@ def item_embeddings(width: int) -> pa.Schema:
 
 
 def post_profiles(width: int) -> pa.Schema:
-    """What a post adds to the profile of whoever has it in the history (see transforms/embed/formulas.py)."""
+    """Schema of each post's contribution to profiles with it in the history (transforms/embed/formulas.py)."""
     return pa.schema(
         [pa.field("post_id", pa.string(), nullable=False), pa.field("profile", vector(width), nullable=False)]
     )
 
 
 def user_scales(num_blocks: int) -> pa.Schema:
-    """What each block of a user's profile was multiplied by to become the embedding."""
+    """Schema of the factors by which each block of a user's profile is scaled to give the embedding."""
     return pa.schema(
         [pa.field("user_id", pa.string(), nullable=False), pa.field("scales", vector(num_blocks), nullable=False)]
     )
@@ -221,10 +221,10 @@ def user_embeddings(width: int) -> pa.Schema:
 
 
 def candidates(width: int, profile_width: int, leading_width: int = 0) -> pa.Schema:
-    """Everything top-K has to know of a post: its vectors and what decides whether it may be recommended.
+    """Schema of top-K candidates: a post's vectors and the fields that determine its eligibility.
 
-    `lang` is the primary subtag (`languages.primary_language`). Posts that lie by cell have a last column `leading`:
-    what bounds their scores (`transforms.search.cells`).
+    `lang` is the primary subtag (`languages.primary_language`). Posts ordered by cell have a last column `leading`:
+    the numbers that bound their scores (`transforms.search.cells`).
     """
     leading = [pa.field("leading", vector(leading_width), nullable=False)] if leading_width else []
     return pa.schema(
@@ -269,10 +269,10 @@ def empty(schema: pa.Schema) -> pa.RecordBatch:
 
 
 def conform(block: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The block with exactly the schema's columns, in its order and types; a missing nullable column becomes null.
+    """The block with exactly the schema's columns, in its order and types; a missing nullable column is null.
 
     Raises:
-      ValueError: a column that may not be null is missing or has nulls.
+      ValueError: a non-nullable column is missing or has nulls.
     """
     columns: list[pa.Array] = []
     for field in schema:

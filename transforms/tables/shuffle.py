@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from transforms.tables import blocks, schemas, spill
 from transforms.tables.threads import FlatMapInThreads
 
-# What a part may be, and about what a column of strings can be: a worker holds parts, a few copies of each.
+# Maximum size of a part, and roughly of a string column: a worker has parts in memory, a few copies of each.
 MAX_PART_BYTES = 2 << 30
 # A column of strings crosses the shuffle as numbers of one byte where its first rows have so few values, and all of it
 # not too many.
@@ -23,15 +23,15 @@ _PROBED_ROWS, _FEW, _MOST = 256, 16, 127
 
 
 class PartTooLarge(ValueError):
-    """A part of a shuffle is larger than a worker is meant to hold."""
+    """A part of a shuffle exceeds the memory limit of a worker."""
 
 
 @dataclasses.dataclass
 class GroupBlocks(beam.PTransform):
-    """Blocks -> (part, one block with all rows of the part), parts without rows left out.
+    """Blocks -> (part, one block with all rows of the part), empty parts skipped.
 
     The rows of a part come in no particular order: sort them by something unique before order matters.
-    A part is held whole in memory: choose `num_parts` so that rows / num_parts is some ten thousands. All rows of a key
+    A part is in memory as a whole: choose `num_parts` so that rows / num_parts is some ten thousands. All rows of a key
     are in one part, which may have MAX_PART_BYTES; a larger one raises PartTooLarge in the worker.
     """
 
@@ -84,7 +84,7 @@ class CoGroupBlocks(beam.PTransform):
 
 
 def check_num_parts(num_parts: int) -> None:
-    """Raises ValueError where `num_parts` is no number of parts."""
+    """Raises ValueError if `num_parts` is no valid number of parts."""
     if num_parts < 1:
         raise ValueError(f"num_parts must be at least 1, got {num_parts}")
 
@@ -102,7 +102,7 @@ def _pieces(
 
 
 def _within_limit(pieces: Iterable[spill.PIECE], keys: Iterable[str]) -> Iterator[spill.Piece]:
-    """The pieces of a part, as long as a worker is meant to hold them."""
+    """The pieces of a part, up to the memory limit of a worker."""
     size = 0
     for piece in map(spill.Piece._make, pieces):
         size += piece.num_bytes
@@ -148,7 +148,7 @@ def compact(block: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def expand(block: pa.RecordBatch) -> pa.RecordBatch:
-    """The block with dictionaries as the plain columns that they stand for, as all tables are declared."""
+    """The block with dictionary columns decoded to plain ones, as all tables are declared."""
     for index, column in enumerate(block.columns):
         if pa.types.is_dictionary(column.type):
             field = block.schema.field(index).with_type(column.type.value_type)

@@ -1,8 +1,8 @@
 """Pieces of a shuffle on local disk, for a runner whose workers are all on this machine.
 
-The in-process runner holds what is shuffled in memory, and up to five times. With a directory to spill into it holds
-where each piece lies, and the data have to fit on the disk. Runners of clusters have shuffles of their own on disks:
-there pieces travel as bytes.
+The in-process runner has shuffled data in memory, up to five times. With a spill directory it has only the location
+of each piece in memory, and the data have to fit on the disk. Cluster runners have their own shuffles on disk: there
+pieces are sent as bytes.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ _directory: contextvars.ContextVar[str] = contextvars.ContextVar("directory", de
 
 
 class Piece(NamedTuple):
-    """Rows of one block that go to one part: as bytes of an Arrow IPC stream, or where those lie in a local file.
+    """Rows of one block that go to one part: the bytes of an Arrow IPC stream, or their location in a local file.
 
     Attributes:
-      name: of the collection that they come from.
-      data: the bytes; none where there is a path.
+      name: of their collection.
+      data: the bytes; empty if there is a path.
       path: of the file, or "".
-      start: place of the first byte.
-      num_bytes: how many there are.
+      start: offset of the first byte.
+      num_bytes: number of bytes.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Piece(NamedTuple):
     num_bytes: int
 
     def read(self) -> pa.RecordBatch:
-        """The rows.
+        """The rows of the piece.
 
         Raises:
           OSError: the file cannot be read.
@@ -76,7 +76,7 @@ def pieces(name: str, parts: Iterable[tuple[int, pa.RecordBatch]], directory: st
     Args:
       name: of the collection.
       parts: (number of the part, its rows).
-      directory: where they are written, all of them into one file; "" for bytes.
+      directory: of the one file with all of them; "" for bytes.
 
     Raises:
       OSError: they cannot be written.

@@ -1,6 +1,6 @@
-"""What every step takes in, gives and costs, as Beam metrics that a runner shows while it works and keeps afterwards.
+"""Input, output and cost of every step as Beam metrics, available during and after the run.
 
-Metrics count attempts: what a bundle did that is tried again counts twice. What has to add up is counted by `counts`.
+Metrics count attempts: a retried bundle counts twice. Exact counts are in `counts`.
 """
 
 import time
@@ -37,7 +37,7 @@ def meter(pipeline: beam.Pipeline) -> None:
 
 
 def read_steps(result: PipelineResult) -> dict[str, dict[str, int]]:
-    """Of every step of a pipeline that has run: label -> counter -> number; empty where the runner keeps no metrics."""
+    """Step metrics of a finished pipeline: label -> counter -> number; empty if the runner has no metrics."""
     try:
         counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     except NotImplementedError:
@@ -50,7 +50,7 @@ def read_steps(result: PipelineResult) -> dict[str, dict[str, int]]:
 
 
 def size(element: Any) -> tuple[int, int]:
-    """(rows, bytes) of what an element holds: of blocks, arrays and bytes in it, however they are nested."""
+    """(rows, bytes) of an element: of the blocks, arrays and bytes in it, at any nesting depth."""
     if isinstance(element, pa.RecordBatch):
         return element.num_rows, element.nbytes
     if isinstance(element, np.ndarray):

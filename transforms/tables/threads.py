@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 def ahead(source: Iterator[_T]) -> Iterator[_T]:
-    """The same; each is made in a thread while the one before is worked on, so that two are held."""
+    """The items of `source`, prefetched by one in a thread; up to two are in memory."""
     end = object()
     with futures.ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, source, end)
@@ -27,11 +27,11 @@ def ahead(source: Iterator[_T]) -> Iterator[_T]:
 
 
 class FlatMapInThreads(beam.DoFn):
-    """As `beam.FlatMap(function, **arguments)` for elements in the global window; say what comes out with
+    """As `beam.FlatMap(function, **arguments)` for elements in the global window; declare the output type with
     `with_output_types`.
 
-    Up to NUM_THREADS elements are worked on while the bundle goes on, and what comes out keeps their order. They and
-    what they give are held, so elements have to be of bounded size. No Beam metrics in the function: a thread has none.
+    Processes up to NUM_THREADS elements concurrently, with outputs in input order. These elements and their outputs are
+    in memory, so elements have to be of bounded size. No Beam metrics in the function: a thread has none.
     """
 
     def __init__(self, function: Callable[..., Iterable[Any]], **arguments: Any) -> None:

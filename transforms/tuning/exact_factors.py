@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg
 
 from transforms.embed import formulas
-from transforms.tuning.sample import Interactions
+from transforms.tuning.histories import Interactions
 
 # Matrices up to so many rows or columns are factorized whole.
 _DENSE = 256

@@ -10,16 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import scipy.sparse as sp
 
-from transforms.embed import formulas
 from transforms.embed.embedding_space import COLLABORATIVE
 from transforms.embed.trend import to_days
 from transforms.fuse import transform_fn
 from transforms.fuse.tft_graph import Modality
-from transforms.linalg import runs
 from transforms.linalg.sparse import sorted_codes
 from transforms.tables import blocks, parquet, schemas
+from transforms.tuning.histories import Interactions
 
 MAX_USERS = 20_000
 MAX_POSTS = 50_000
@@ -29,55 +27,6 @@ MAX_HISTORY = 50_000
 BLOCK_ROWS = 65_536
 
 _ROWS = ("user_id", "post_id", "strength", "recency", "created_at")
-
-
-@dataclasses.dataclass(frozen=True)
-class Interactions:
-    """Users' histories, sorted by user and post.
-
-    Attributes:
-      user: [n] int64, place of the user.
-      post: [n] int64, place of the post.
-      strength: [n] float32; only what is above 0 is liked.
-      recency: [n] float32: rank in the user's history from the newest (0), over its length; equal times share one.
-      num_users: places of users.
-      num_posts: places of posts.
-      time: [n] float64, days since 1970, nan where not known; None where no time is.
-    """
-
-    user: np.ndarray
-    post: np.ndarray
-    strength: np.ndarray
-    recency: np.ndarray
-    num_users: int
-    num_posts: int
-    time: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    @property
-    def liked(self) -> np.ndarray:
-        """[n] bool."""
-        return self.strength > 0
-
-    def keep(self, chosen: np.ndarray) -> "Interactions":
-        """The chosen ([n] bool), as they are."""
-        arrays = {name: getattr(self, name)[chosen] for name in ("user", "post", "strength", "recency")}
-        return dataclasses.replace(self, time=None if self.time is None else self.time[chosen], **arrays)
-
-    def select(self, chosen: np.ndarray) -> "Interactions":
-        """The chosen ([n] bool) as if there were no others: recency is ranked again."""
-        kept = self.keep(chosen)
-        return dataclasses.replace(kept, recency=recency_ranks(kept.user, kept.recency))
-
-    def matrix(self, values: np.ndarray) -> sp.csr_array:
-        """[num_users, num_posts] of [n] values."""
-        return sp.csr_array((values, (self.user, self.post)), shape=(self.num_users, self.num_posts))
-
-    def profile_weights(self, half_life: float | None) -> sp.csr_array:
-        """[num_users, num_posts] float32: what each post counts in each profile."""
-        return self.matrix(self.strength * formulas.recency_weights(self.recency, half_life))
 
 
 class Block(NamedTuple):
@@ -135,29 +84,6 @@ def sample_interactions(
     if fused_dir is None:
         return Sample(interactions, *hashes, posts, {}, {})
     return Sample(interactions, *hashes, posts, *read_content(fused_dir, posts), _times_of(fused_dir, posts))
-
-
-def recency_ranks(user: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Ranks of ages (or anything that grows with them) within users, over the number of the user's rows: [n] float32.
-
-    0 is the newest; equal ages share the mean of their ranks; all are 0 where a user's ages are all equal.
-    """
-    if not len(user):
-        return np.zeros(0, np.float32)
-    order = np.lexsort((age, user))
-    sorted_user, sorted_age = user[order], age[order]
-    new_user = np.append(True, sorted_user[1:] != sorted_user[:-1])
-    new_age = new_user | np.append(True, sorted_age[1:] != sorted_age[:-1])
-    starts = np.flatnonzero(new_user)
-    sizes = runs.sizes_of(starts, len(user))
-    rank = runs.places_in(sizes)
-    tied = np.cumsum(new_age) - 1
-    mean = np.bincount(tied, rank) / np.bincount(tied)
-    all_equal = np.add.reduceat(new_age, starts) == 1
-    ranks = np.where(np.repeat(all_equal, sizes), 0, mean[tied] / np.repeat(sizes, sizes))
-    result = np.empty(len(user), np.float32)
-    result[order] = ranks
-    return result
 
 
 def _choose_users(directory: str, max_users: int) -> pa.Array:

@@ -10,7 +10,8 @@ from transforms.embed import formulas, trend
 from transforms.embed.parameters import Decoded, Mix, Own, Trend, Tuning
 from transforms.linalg import ridge
 from transforms.tuning.exact_factors import Factors
-from transforms.tuning.sample import Block, Interactions
+from transforms.tuning.histories import Interactions
+from transforms.tuning.sample import Block
 from transforms.tuning.validation_tasks import ColdTask, Score, WarmTask, join
 
 

@@ -19,7 +19,8 @@ from transforms.embed.parameters import Content, Decoded, Mix, Own, Tuning
 from transforms.fuse import time_modality
 from transforms.linalg import blas
 from transforms.tuning.coordinate_descent import descend, gains
-from transforms.tuning.sample import Block, Interactions, Sample
+from transforms.tuning.histories import Interactions
+from transforms.tuning.sample import Block, Sample
 from transforms.tuning.scores import DecodedScores, MixScores, OwnScores, heat_per_user, make_trend
 from transforms.tuning.validation_tasks import ColdTask, Score, WarmTask, cold_task, later_task, warm_task
 

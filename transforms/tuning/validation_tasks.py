@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transforms.metrics import top_k_metrics
+from transforms.metrics import ranking
 from transforms.tuning.exact_factors import Factors, factorize
-from transforms.tuning.sample import Interactions, Sample
+from transforms.tuning.histories import Interactions
+from transforms.tuning.sample import Sample
 
 # What a task ranks: most users, posts, and scores in all. Beyond that, those with the smallest hashes.
 MAX_SCORED_USERS = 2_000
@@ -62,7 +63,7 @@ class Ranking(NamedTuple):
         """
         scores[self.seen] = -np.inf
         places = max(1, min(20, scores.shape[1] // 5))
-        return Score(*top_k_metrics.recall_ndcg(scores, self.targets, places, min(10, places)))
+        return Score(*ranking.recall_ndcg(scores, self.targets, places, min(10, places)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.ingest import row_errors
-from transforms.tables import blocks, progress, schemas
+from transforms.tables import blocks, counts, progress, schemas
 from transforms.text import language_tags
 from transforms.validate import feature_moments, norm_histogram, table_rules
 from transforms.validate.table_statistics import Tally, sum_counts
@@ -165,7 +164,7 @@ def count_values(column: str, values: pa.Array) -> dict[str, int]:
         values = language_tags.primary_language(values)
     counted = values.drop_null().value_counts()
     found = dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
-    return row_errors.field_counts(found)
+    return counts.field_counts(found)
 
 
 def num_words(counts: pa.Array) -> np.ndarray:

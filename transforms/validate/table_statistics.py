@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from collections.abc import Iterable, Mapping
 
-from transforms.ingest import row_errors
+from transforms.tables import counts
 from transforms.validate import feature_moments
 from transforms.validate.feature_moments import Moments
 
@@ -48,7 +48,7 @@ def merge(tallies: Iterable[Tally]) -> Tally:
         total.norms = sum_counts(total.norms, one.norms)
         total.faults = sum_counts(total.faults, one.faults)
         for column, counted in one.values.items():
-            total.values[column] = row_errors.field_counts(sum_counts(total.values.get(column, {}), counted))
+            total.values[column] = counts.field_counts(sum_counts(total.values.get(column, {}), counted))
         for column, widths in one.widths.items():
             total.widths[column] = total.widths.get(column, set()) | widths
         if one.latest is not None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from transforms.evaluate import split_interactions, test_set
-from transforms.search.catalog import Eligibility
+from transforms.search.eligibility import Eligibility
 from transforms.tables import blocks, parquet, schemas
 
 POSTS = {

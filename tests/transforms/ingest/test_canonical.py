@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from transforms.ingest import canonical, python_values
-from transforms.ingest.row_errors import Verdicts, field_counts
+from transforms.ingest.row_errors import Verdicts
+from transforms.tables.counts import field_counts
 
 
 @pytest.mark.parametrize("table", canonical.TABLES.values(), ids=lambda table: table.name)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.interactions import collaborative_factors, interaction_matrix
+from transforms.linalg import tiled_matrix
 from transforms.linalg.tiled_matrix import TiledMatrix, open_matrix
 from transforms.tables import blocks, counts, parquet, schemas
 
@@ -69,7 +70,7 @@ def scaled(rows: Rows) -> tuple[np.ndarray, list[str], list[str]]:
 
 def posts_of(matrix: TiledMatrix) -> list[str]:
     """The ids of the matrix's posts, part after part."""
-    parts = [interaction_matrix.read_posts(matrix.directory, part) for part in sorted(matrix.column_parts)]
+    parts = [tiled_matrix.read_posts(matrix.directory, part) for part in sorted(matrix.column_parts)]
     return [post for block in parts for post in block.column("post_id").to_pylist()]
 
 

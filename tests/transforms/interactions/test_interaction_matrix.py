@@ -40,7 +40,7 @@ def test_the_tiles_are_the_scaled_matrix(
 def test_degrees_are_sums_of_strengths(new_pipeline: NewPipeline, tmp_path: Path) -> None:
     rows = [row("a", "p", 0.25), row("b", "p", 1.5), row("a", "q", 2), row("b", "r", -0.0)]
     matrix = fixtures.make_matrix(new_pipeline, tmp_path, rows)
-    posts = interaction_matrix.read_posts(matrix.directory, 0).to_pydict()
+    posts = tiled_matrix.read_posts(matrix.directory, 0).to_pydict()
     assert posts == {"post_id": ["p", "q"], "degree": [1.75, 2.0]}
 
 

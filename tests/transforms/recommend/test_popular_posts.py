@@ -8,7 +8,9 @@ import pytest
 
 from transforms.recommend import popular_posts
 from transforms.recommend.rerank import Preferences
-from transforms.search.catalog import Catalog, Eligibility, Exclusions
+from transforms.search.catalog import Catalog
+from transforms.search.eligibility import Eligibility
+from transforms.search.exclusions import Exclusions
 from transforms.tables import parquet, schemas
 
 NOW = datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)

@@ -15,7 +15,7 @@ from transforms.recommend import recommend_posts, rerank, similar_posts, tastes
 from transforms.recommend.recommend_posts import RecommendConfig
 from transforms.search import catalog, top_k
 from transforms.search import running_top_k as best
-from transforms.search.catalog import Eligibility
+from transforms.search.eligibility import Eligibility
 from transforms.tables import blocks, parquet, schemas
 
 NewPipeline = Callable[[], beam.Pipeline]

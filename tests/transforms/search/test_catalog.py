@@ -3,7 +3,8 @@ import pyarrow as pa
 import pytest
 
 from tests.transforms.search.test_top_k import make_candidates
-from transforms.search.catalog import Exclusions, Tile
+from transforms.search.catalog import Tile
+from transforms.search.exclusions import Exclusions
 from transforms.tables import blocks
 
 NOBODY = np.empty(0, np.int64), pa.array([], pa.string())

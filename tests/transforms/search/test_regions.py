@@ -10,7 +10,9 @@ import pytest
 from tests.transforms.search.catalog_fixtures import make_posts, make_vectors, write_catalog
 from tests.transforms.search.test_top_k import as_lists, brute_force
 from transforms.search import regions, running_top_k, top_k, upper_bounds
-from transforms.search.catalog import Catalog, Eligibility, Exclusions
+from transforms.search.catalog import Catalog
+from transforms.search.eligibility import Eligibility
+from transforms.search.exclusions import Exclusions
 from transforms.search.scored_tile import PreparedTile
 from transforms.tables import blocks
 

@@ -8,7 +8,8 @@ import pytest
 
 from transforms.linalg import selection
 from transforms.search import bfloat16, running_top_k, top_k
-from transforms.search.catalog import Eligibility, Exclusions
+from transforms.search.eligibility import Eligibility
+from transforms.search.exclusions import Exclusions
 from transforms.search.scored_tile import PreparedTile
 from transforms.search.surviving_posts import Kept
 from transforms.tables import blocks, schemas

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transforms.tuning.exact_factors import factorize
-from transforms.tuning.sample import Interactions
+from transforms.tuning.histories import Interactions
 
 
 def random_interactions(num_users: int, num_posts: int, share: float) -> Interactions:

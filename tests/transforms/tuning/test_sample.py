@@ -8,7 +8,7 @@ import pytest
 from transforms.fuse import transform_fn
 from transforms.fuse.tft_graph import Modality
 from transforms.tables import blocks, parquet, schemas
-from transforms.tuning import sample
+from transforms.tuning import histories, sample
 
 LAYOUT = transform_fn.Layout(
     (Modality("text", 0, 2, 9), Modality("image", 2, 3, 3), Modality(sample.COLLABORATIVE, 5, 1, 1))
@@ -156,13 +156,13 @@ def test_recency_ranks() -> None:
     user = np.array([0, 1, 0, 1, 0, 2, 1, 0])
     age = np.array([5, 0.1, 1, 0.1, 1, 3, 0.1, 9])
     expected = [2 / 4, 0, 0.5 / 4, 0, 0.5 / 4, 0, 0, 3 / 4]
-    assert sample.recency_ranks(user, age).tolist() == pytest.approx(expected)
-    assert sample.recency_ranks(np.zeros(0, int), np.zeros(0)).shape == (0,)
+    assert histories.recency_ranks(user, age).tolist() == pytest.approx(expected)
+    assert histories.recency_ranks(np.zeros(0, int), np.zeros(0)).shape == (0,)
 
 
 def test_selected_interactions_are_ranked_as_if_alone() -> None:
     recency = np.array([0, 0.25, 0.5, 0.75], np.float32)
-    some = sample.Interactions(np.zeros(4, int), np.arange(4), np.ones(4, np.float32), recency, 1, 4)
+    some = histories.Interactions(np.zeros(4, int), np.arange(4), np.ones(4, np.float32), recency, 1, 4)
     assert some.select(np.array([False, True, False, True])).recency.tolist() == [0, 0.5]
     assert some.keep(np.array([False, True, False, True])).recency.tolist() == [0.25, 0.75]
     assert some.profile_weights(0.25).toarray().tolist() == [[1, 0.5, 0.25, 0.125]]

@@ -8,11 +8,12 @@ import pytest
 
 from transforms.embed import formulas
 from transforms.embed.parameters import Content, Decoded, Mix, Own, Tuning
-from transforms.metrics import top_k_metrics
+from transforms.metrics import ranking
 from transforms.tables import blocks
 from transforms.tuning import tune as tuning
 from transforms.tuning.exact_factors import factorize
-from transforms.tuning.sample import Block, Interactions, Sample, recency_ranks
+from transforms.tuning.histories import Interactions, recency_ranks
+from transforms.tuning.sample import Block, Sample
 from transforms.tuning.scores import decoded_rows, ridge_factors
 from transforms.tuning.tune import tune
 
@@ -244,7 +245,7 @@ def test_ml100k_without_content_beats_ease(shared_data: Path) -> None:
     users = formulas.user_vectors(liked.profile_weights(found.recency) @ added, covariances, 0, found.mix)
     scores = users @ formulas.item_vectors(*parts, np.zeros(liked.num_posts), found.mix).T
     scores[liked.user, liked.post] = -np.inf
-    recall, ndcg = top_k_metrics.recall_ndcg(scores, targets)
+    recall, ndcg = ranking.recall_ndcg(scores, targets)
     # EASE with lambda 300 has .197 and .197.
     assert recall.mean() > 0.23
     assert ndcg.mean() > 0.235

@@ -6,7 +6,8 @@ import pytest
 
 from transforms.tables import blocks
 from transforms.tuning import validation_tasks
-from transforms.tuning.sample import Interactions, Sample
+from transforms.tuning.histories import Interactions
+from transforms.tuning.sample import Sample
 
 
 def random_sample(num_users: int = 60, num_posts: int = 80, share: float = 0.2, dated: bool = True) -> Sample:

@@ -1,0 +1,81 @@
+"""Interaction histories of the tuning sample, in the order of their times."""
+
+import dataclasses
+
+import numpy as np
+import scipy.sparse as sp
+
+from transforms.embed import formulas
+from transforms.linalg import runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """Users' histories, sorted by user and post.
+
+    Attributes:
+      user: [n] int64, place of the user.
+      post: [n] int64, place of the post.
+      strength: [n] float32; only what is above 0 is liked.
+      recency: [n] float32: rank in the user's history from the newest (0), over its length; equal times share one.
+      num_users: places of users.
+      num_posts: places of posts.
+      time: [n] float64, days since 1970, nan where not known; None where no time is.
+    """
+
+    user: np.ndarray
+    post: np.ndarray
+    strength: np.ndarray
+    recency: np.ndarray
+    num_users: int
+    num_posts: int
+    time: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def liked(self) -> np.ndarray:
+        """[n] bool."""
+        return self.strength > 0
+
+    def keep(self, chosen: np.ndarray) -> "Interactions":
+        """The chosen ([n] bool), as they are."""
+        arrays = {name: getattr(self, name)[chosen] for name in ("user", "post", "strength", "recency")}
+        return dataclasses.replace(self, time=None if self.time is None else self.time[chosen], **arrays)
+
+    def select(self, chosen: np.ndarray) -> "Interactions":
+        """The chosen ([n] bool) as if there were no others: recency is ranked again."""
+        kept = self.keep(chosen)
+        return dataclasses.replace(kept, recency=recency_ranks(kept.user, kept.recency))
+
+    def matrix(self, values: np.ndarray) -> sp.csr_array:
+        """[num_users, num_posts] of [n] values."""
+        return sp.csr_array((values, (self.user, self.post)), shape=(self.num_users, self.num_posts))
+
+    def profile_weights(self, half_life: float | None) -> sp.csr_array:
+        """[num_users, num_posts] float32: what each post counts in each profile."""
+        return self.matrix(self.strength * formulas.recency_weights(self.recency, half_life))
+
+
+def recency_ranks(user: np.ndarray, age: np.ndarray) -> np.ndarray:
+    """Ranks of ages (or anything that grows with them) within users, over the number of the user's rows: [n] float32.
+
+    0 is the newest; equal ages share the mean of their ranks; all are 0 where a user's ages are all equal.
+    """
+    if not len(user):
+        return np.zeros(0, np.float32)
+    order = np.lexsort((age, user))
+    sorted_user, sorted_age = user[order], age[order]
+    new_user = np.append(True, sorted_user[1:] != sorted_user[:-1])
+    new_age = new_user | np.append(True, sorted_age[1:] != sorted_age[:-1])
+    starts = np.flatnonzero(new_user)
+    sizes = runs.sizes_of(starts, len(user))
+    rank = runs.places_in(sizes)
+    tied = np.cumsum(new_age) - 1
+    mean = np.bincount(tied, rank) / np.bincount(tied)
+    all_equal = np.add.reduceat(new_age, starts) == 1
+    ranks = np.where(np.repeat(all_equal, sizes), 0, mean[tied] / np.repeat(sizes, sizes))
+    result = np.empty(len(user), np.float32)
+    result[order] = ranks
+    return result
