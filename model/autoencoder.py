@@ -79,7 +79,7 @@ class Autoencoder(keras.Model):
         self.built = True
 
     def start_from(self, moments: Moments, components: np.ndarray) -> None:
-        """Sets the standardization, and makes the model principal component analysis: training begins there.
+        """Sets the standardization, and initializes the model to principal component analysis.
 
         Args:
           moments: of the training rows.
@@ -91,7 +91,7 @@ class Autoencoder(keras.Model):
         self.decoder.kernel.assign(components)
 
     def start_from_linear(self, moments: Moments, start: LinearStart) -> None:
-        """Sets the standardization, and makes the model that linear autoencoder: training begins there."""
+        """Sets the standardization, and initializes the model to that linear autoencoder."""
         self._standardize_by(moments)
         self.encoder.linear.assign(start.linear)
         self.encoder.offset.assign(start.offset)
@@ -114,7 +114,7 @@ class Autoencoder(keras.Model):
         return self.encoder(self.standardize(fused, mask), mask)
 
     def decode(self, latent: Any) -> Any:
-        """Latent [n, L] -> fused vectors [n, D] as the decoders believe them to be, no modality missing."""
+        """Latent [n, L] -> decoded fused vectors [n, D], all modalities present."""
         return self.standardize.inverse(self.decoder(latent))
 
     def decoder_weights(self, modality: str) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +163,7 @@ class ModalityErrors(keras.metrics.Metric):
         self.totals = self.add_variable(shape=shape, initializer="zeros", name="totals")
 
     def update_state(self, errors: Any, totals: Any, mask: Any, kept: Any) -> None:
-        """Adds a batch: squared errors, squares of the target, what was there, what the encoder saw; all [n, M]."""
+        """Adds a batch: squared errors, squares of the target, target mask, encoder mask; all [n, M]."""
         for values, sums in ((errors, self.error_sums), (totals, self.totals)):
             seen, hidden = ops.sum(values * kept, axis=0), ops.sum(values * (mask - kept), axis=0)
             sums.assign_add(ops.stack([seen, hidden]))

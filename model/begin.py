@@ -16,7 +16,7 @@ from model.statistics import Moments, Products
 
 @dataclasses.dataclass(frozen=True)
 class Begun:
-    """A model where training starts, and what it was made from.
+    """An initial model of training, and its inputs.
 
     Attributes:
       model: the model.

@@ -81,7 +81,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._began = 0.0
 
     def restore(self, model: keras.Model) -> int:
-        """Puts a built and compiled model where a checkpoint left it. Returns the epochs already done, 0 where none."""
+        """Restores a built and compiled model from the checkpoint; returns the completed epochs, 0 if none."""
         if not os.path.exists(self.path):
             return 0
         with np.load(self.path) as saved:
@@ -97,7 +97,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self.course.epochs_done
 
     def measured_start(self, model: keras.Model, loss: float) -> None:
-        """Lets the weights that training starts from compete with those of the epochs."""
+        """Adds the initial weights to the candidates for the best ones."""
         self.course.start_loss = self.course.best_loss = loss
         self.best_weights = model.get_weights()
 
@@ -132,7 +132,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.use_best(self.model)
 
     def use_best(self, model: keras.Model) -> None:
-        """Gives the model the weights of its best epoch."""
+        """Sets the model's weights to those of its best epoch."""
         model.set_weights(self.best_weights)
 
     def _save(self) -> None:

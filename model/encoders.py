@@ -1,4 +1,4 @@
-"""The encoders: a linear map plus a small network that begins at zero."""
+"""The encoders: a linear map plus a small network initialized to zero."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from model.layout import Layout
 
 @register
 class ResidualEncoder(keras.layers.Layer):
-    """Standardized rows [n, D], mask [n, M] -> latent [n, L]: a linear map plus a small network that begins at zero.
+    """Standardized rows [n, D], mask [n, M] -> latent [n, L]: a linear map plus a network initialized to zero.
 
     With p of its modalities present a row is scaled by sqrt(usual / p), so that its code has the usual norm; a learned
     gain corrects that per latent number and missing modality: information shared by several modalities needs more, that
@@ -73,7 +73,7 @@ class ResidualEncoder(keras.layers.Layer):
 
 @register
 class StandInEncoder(ResidualEncoder):
-    """Rows [n, D] with a variance of about 1 a column, mask [n, M] -> latent [n, L], for `model.ridge.LinearStart`.
+    """Rows [n, D] with a variance of about 1 per column, mask [n, M] -> latent [n, L], for `model.ridge.LinearStart`.
 
     Its linear part is rows @ linear + mask @ offset + bias; a row without any modality has the code 0.
     """

@@ -1,4 +1,4 @@
-"""A trained autoencoder as files that anything with TensorFlow can load, without Keras and without this package."""
+"""Export of a trained autoencoder as files that load with TensorFlow alone, without Keras or this package."""
 
 import json
 import os

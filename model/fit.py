@@ -57,7 +57,7 @@ class Fitted:
 
 
 def num_epochs(config: TrainConfig, num_batches: int) -> int:
-    """The most epochs: as asked for, or enough for `config.steps` steps, between 3 and 100."""
+    """Maximum number of epochs: as configured, or enough for `config.steps` steps, between 3 and 100."""
     return config.epochs or min(100, max(3, -(-config.steps // num_batches)))
 
 
@@ -187,7 +187,7 @@ def _run(
     held_out: tf.data.Dataset | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    """Goes on from where the checkpoint is to the end, and leaves the model with the best weights."""
+    """Trains from the checkpoint to the end, and sets the model's best weights."""
     if checkpoint.finished:
         checkpoint.use_best(model)
         return
@@ -203,7 +203,7 @@ def _run(
 
 
 def _settle(model: Autoencoder, start: _Start, course: Course, told: tf.data.Dataset) -> tuple[float, float]:
-    """Leaves the model where on the way from its ridge map to its best weights it is good enough: (loss, how far)."""
+    """Interpolates between initial and best weights; returns (validation loss, fraction)."""
     if start.anchor_loss is None or course.best_loss >= start.anchor_loss:
         return course.best_loss, 0.0
     trained, losses = model.get_weights(), {}
@@ -217,7 +217,7 @@ def _settle(model: Autoencoder, start: _Start, course: Course, told: tf.data.Dat
 
 
 def _go(model: Autoencoder, started: Sequence[np.ndarray], trained: Sequence[np.ndarray], share: float) -> None:
-    """Puts the model a part of the way from its ridge map to where training led."""
+    """Sets the weights to a fraction of the way from the ridge map to the trained ones."""
     weights = [one + np.float32(share) * (two - one) for one, two in zip(started, trained, strict=True)]
     model.set_weights(trained if share == 1 else weights)
 

@@ -71,7 +71,7 @@ class Layout:
 
     @property
     def width(self) -> int:
-        """Numbers of a fused vector, D."""
+        """Width of a fused vector, D."""
         return sum(modality.width for modality in self.modalities)
 
     @property
@@ -85,7 +85,7 @@ class Layout:
         return len(self.modalities) > 1 and self.names[-1] == COLLABORATIVE
 
     def narrowed(self, factors: int) -> "Layout":
-        """The layout of the leading columns, with no more than so many factors of the collaborative modality."""
+        """The layout of the leading columns, with at most that many factors of the collaborative modality."""
         last = dataclasses.replace(self.modalities[-1], width=factors)
         return Layout((*self.modalities[:-1], last))
 

@@ -84,7 +84,7 @@ def write_spool(
       layout: the blocks of the fused vector.
       directory: local; takes the size of the rows as plain float32, temporarily one bucket more.
       validation_fraction: share of validation rows, selected by a hash of their ids. If it is above 0 and there are two
-        rows or more, there is at least one validation row; there is always at least one training row.
+        rows or more, there is at least one validation row, and at least one training row remains.
       open_file: opens a path of `files`.
       columns: number of leading columns of the fused vector to use, D; default all.
 

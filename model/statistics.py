@@ -71,7 +71,7 @@ def standardize(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: L
 
 @dataclasses.dataclass(frozen=True)
 class Products:
-    """Sums of products of what is known of a row: its standardized columns, its mask and a 1.
+    """Sums of products of row vectors: the standardized columns, the mask and a 1.
 
     Attributes:
       sums: [D + M + 1, D + M + 1] float64.

@@ -33,7 +33,7 @@ Weights = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Previous:
-    """Where to start from.
+    """Earlier model, as a candidate warm start.
 
     Attributes:
       directory: local; an earlier run's model.json and, where training brought something, warm_start.npz.
@@ -61,7 +61,7 @@ class WarmStart:
 
 
 def load(previous: Previous, layout: Layout, config: TrainConfig) -> WarmStart | str:
-    """The weights of an earlier run's model; or, in a few words, why they do not suit.
+    """The weights of an earlier run's model; or the reason, as text, that they are incompatible.
 
     Args:
       previous: where they are.
@@ -99,7 +99,7 @@ def _why_not(described: Mapping[str, Any], layout: Layout, config: TrainConfig) 
 
 
 def weights_of(begun: Begun) -> dict[str, np.ndarray]:
-    """The weights that a model has, and what its rows are standardized by."""
+    """The weights of a model, and the standardization of its rows."""
     layer = begun.model.standardize
     variables = {**_variables(begun.model), "mean": layer.mean, "scale": layer.scale}
     found = {name: ops.convert_to_numpy(variable) for name, variable in variables.items()}
@@ -107,7 +107,7 @@ def weights_of(begun: Begun) -> dict[str, np.ndarray]:
 
 
 def flat(weights: Mapping[str, Weights]) -> dict[str, np.ndarray]:
-    """Weights by whose they are (HELD_OUT, ALL) as arrays of one file, as `load` reads them."""
+    """Weight sets (HELD_OUT, ALL) as arrays of one file, as `load` reads them."""
     return {f"{whose}/{name}": array for whose, arrays in weights.items() for name, array in arrays.items()}
 
 

@@ -103,7 +103,7 @@ class _ExtractPart(beam.DoFn):
 
 
 class Made(NamedTuple):
-    """What is made of some posts: features, a block of schemas.MEDIA, rejects and counts."""
+    """Extraction results for some posts: features, a block of schemas.MEDIA, rejects and counts."""
 
     features: pa.RecordBatch
     media: pa.RecordBatch
@@ -137,7 +137,7 @@ class Extractor:
         self.decoder.close()
 
     def extract(self, posts: pa.RecordBatch, reused: pa.RecordBatch | None = None) -> Made:
-        """What is made of a part's posts.
+        """Extraction results for one part's posts.
 
         Args:
           posts: of schemas.POSTS.
@@ -224,7 +224,7 @@ class Extractor:
                 yield Place(number, row, index, uri, error.kind or "unknown", error), None
 
     def _finish(self, rows: Rows) -> Made:
-        """What is made of rows whose media have all been decoded."""
+        """Extraction results for rows whose media have all been decoded."""
         posts = rows.posts
         columns = {name: posts.column(name) for name in ("post_id", "author_id", "created_at")}
         columns |= dict(zip(("text_terms", "text_counts"), rows.terms, strict=True))

@@ -1,4 +1,4 @@
-"""What has become of every medium that posts refer to: counts and rejects are read off this, whoever did the work."""
+"""Outcome of every medium that posts refer to; counts and rejects are derived from it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

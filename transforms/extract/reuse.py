@@ -83,7 +83,7 @@ class MediaKeys:
 
 
 def version_of(encoders: Mapping[str, str], limits: MediaLimits, max_media_per_post: int, *more: Any) -> str:
-    """What media are read with, in a hash: flags, limits, the decoders' versions and the code that uses them.
+    """Hash of the extraction settings: flags, limits, the decoders' versions and the code that uses them.
 
     Args:
       encoders: the flag of each kind of media.
@@ -107,7 +107,7 @@ def reusable_schema(features: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
 class FindReusable(beam.PTransform):
     """{"posts": (part, posts), "media", "features": blocks of an earlier run} -> (part, block of `schema`).
 
-    A row for each post of a part whose media have the key that they had then. Parts without any are left out.
+    A row for each post of a part whose media have the key that they had then. Parts without any are dropped.
 
     Attributes:
       keys: of the posts now.

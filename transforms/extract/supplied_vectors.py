@@ -18,7 +18,7 @@ MAX_NAMES = 16
 
 
 def modality_name(name: str) -> str:
-    """What the modality of a ready-made vector is called."""
+    """Name of the modality of a precomputed vector."""
     return name + RESERVED_ENDING if name in RESERVED else name
 
 

@@ -60,7 +60,7 @@ def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | 
     """The blocks of the fused vector: text first, then the dense modalities in the order of features/.
 
     Args:
-      present: modality -> posts that have it; one that fewer than two posts have is left out.
+      present: modality -> posts that have it; one that fewer than two posts have is dropped.
       widths: dense modality -> width of its column.
       text: the fitted text, None where there is none.
       pca_width: most numbers of a dense modality's block.

@@ -70,7 +70,7 @@ def present_input(name: str) -> str:
 
 
 def tensor_adapter_config(dense: Mapping[str, int]) -> Any:
-    """How tft reads batches of `input_schema`: straight from Arrow, no dict rows."""
+    """Adapter config for batches of `input_schema` in tft: straight from Arrow, no dict rows."""
     from tensorflow_metadata.proto.v0 import schema_pb2
     from tfx_bsl.tfxio import tensor_adapter
 

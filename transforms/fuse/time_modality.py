@@ -1,4 +1,4 @@
-"""When a post was made, as one more modality: where its time lies among the times of all posts.
+"""Creation time as a modality: the position of a post's time among the times of all posts.
 
 Eight soft steps (Gaussian bumps) along the quantiles of `created_at`: posts of one period are near each other, however
 the years are filled. What is liked together is often of one time; on MovieLens-100K (year of the film) recall@20 of
@@ -91,7 +91,7 @@ def add_time(part: tuple[int, pa.RecordBatch], edges: np.ndarray) -> tuple[int, 
 
 
 def bumps(times: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """How near each time is to each of WIDTH places along the quantiles: [n, WIDTH] float32 in (0, 1].
+    """Proximity of each time to each of WIDTH positions along the quantiles: [n, WIDTH] float32 in (0, 1].
 
     Args:
       times: [n] microseconds since 1970.

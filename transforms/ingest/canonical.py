@@ -1,4 +1,4 @@
-"""Rows in whatever types a reader found -> the canonical form of their table, each row judged.
+"""Rows in whatever types a reader found -> the canonical form of their table, each row validated.
 
 All three formats end here, and so do the lines that are read one at a time.
 """

@@ -181,7 +181,7 @@ def _check_characters(characters: np.ndarray) -> None:
 
 
 def _parse_records(table: Table, names: Sequence[str], data: bytes, first_line: int, limits: Limits) -> Rows:
-    """Every record judged alone."""
+    """Every record parsed on its own."""
     records: list[list[str]] = []
     numbers: list[int] = []
     bad: list[tuple[int, str, str]] = []

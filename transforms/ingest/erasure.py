@@ -162,7 +162,7 @@ def _fields(path: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str,
 
 
 def is_erased(ids: Ids, table: str, rows: pa.RecordBatch) -> np.ndarray:
-    """Which rows of an input table are those of an erased user or post: [n] bool."""
+    """Mask of an input table's rows that belong to an erased user or post: [n] bool."""
     erased = np.zeros(rows.num_rows, bool)
     for column, kind in OWNERS[table].items():
         erased |= _is_in(rows.column(column), ids.of(kind))
@@ -215,7 +215,7 @@ def _find_ids(named: tuple[str, str], erasure: Erasure) -> Iterator[tuple[str, i
 
 
 def holds(path: str, ids: Ids) -> bool:
-    """Whether a Parquet file has one of the ids in a column of ID_COLUMNS; it is read a row group at a time."""
+    """True if a Parquet file has one of the ids in a column of ID_COLUMNS; it is read a row group at a time."""
     with parquet.open_file(path) as source:
         schema = pq.ParquetFile(source).schema_arrow
         names = [name for name in schema.names if name in ID_COLUMNS]

@@ -127,7 +127,7 @@ def _dedupe(numbered: tuple[int, pa.RecordBatch], table: Table) -> Iterator[Emit
 
 
 def vector_widths(table: str, vectors: pa.MapArray) -> Counter[str]:
-    """How many ready-made vectors of each name and width there are: TABLE.vectors.NAME.WIDTH -> number."""
+    """Number of precomputed vectors by name and width: TABLE.vectors.NAME.WIDTH -> number."""
     names, items = vectors.keys, vectors.items
     if not len(names):
         return Counter()

@@ -1,4 +1,4 @@
-"""JSON line by line, each judged alone: for chunks that pyarrow cannot take as a whole."""
+"""JSON line by line, each parsed on its own: for chunks that pyarrow cannot take as a whole."""
 
 import re
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def _loads(line: bytes) -> Any:
 
 
 def depth(line: bytes) -> int:
-    """How many objects and lists are open in each other at most, brackets inside strings not counted."""
+    """Maximum nesting depth of objects and lists; brackets inside strings do not count."""
     bare = np.frombuffer(_STRING.sub(b"", line), np.uint8) | 0x20
     steps = (bare == ord("{")).astype(np.int64) - (bare == ord("}"))
     return int(np.cumsum(steps).max(initial=0))

@@ -74,7 +74,7 @@ def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterat
 
 
 def parse(table: Table, chunk: Chunk, limits: Limits) -> Rows:
-    """The rows of a chunk of JSON lines, blank lines left out; every line that is no row has its fault."""
+    """The rows of a chunk of JSON lines, blank lines dropped; every line that is no row has its fault."""
     utf8 = is_utf8(chunk.data)
     try:
         found = _find_lines(chunk, limits, utf8)
@@ -84,7 +84,7 @@ def parse(table: Table, chunk: Chunk, limits: Limits) -> Rows:
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether the bytes are UTF-8."""
+    """True if the bytes are UTF-8."""
     try:
         pa.array([data], pa.large_binary()).cast(pa.large_string())
     except pa.ArrowInvalid:
@@ -120,7 +120,7 @@ def _find_lines(chunk: Chunk, limits: Limits, utf8: bool) -> _Lines:
 
 
 def _has_inf(characters: np.ndarray) -> bool:
-    """Whether "Inf" stands somewhere; letter by letter, which takes a fraction of the time of a search in bytes."""
+    """True if "Inf" occurs anywhere; letter by letter, which takes a fraction of the time of a search in bytes."""
     places = np.flatnonzero(characters[:-2] == ord("I"))
     return bool(((characters[places + 1] == ord("n")) & (characters[places + 2] == ord("f"))).any())
 

@@ -110,7 +110,7 @@ def _field(entries: pa.Array, name: str) -> pa.Array:
 
 
 def to_vectors(column: pa.Array) -> Converted:
-    """Ready-made vectors: map<string, list<float32>>, names sorted. Null and empty vectors are left out.
+    """Ready-made vectors: map<string, list<float32>>, names sorted. Null and empty vectors are dropped.
 
     A row is bad where one of its vectors has something else than finite float32 numbers.
     """
@@ -199,7 +199,7 @@ def _entries(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def _any_entry(parents: np.ndarray | pa.Array, bad: np.ndarray, num_rows: int) -> np.ndarray:
-    """Which rows have a bad entry."""
+    """Mask of the rows with a bad entry: [n] bool."""
     rows = np.zeros(num_rows, bool)
     rows[np.asarray(parents)[bad]] = True
     return rows

@@ -97,7 +97,7 @@ def _entry(value: Value) -> dict[str, str | None]:
 
 
 def vector_list(value: Value) -> list[tuple[str, list[float]]]:
-    """Vectors by name, as pairs; null and empty ones are left out."""
+    """Vectors by name, as pairs; null and empty ones are dropped."""
     if isinstance(value, str):
         value = _json(value) if value.strip() else {}
     if not isinstance(value, dict):

@@ -78,7 +78,7 @@ def whole_numbers(column: pa.Array) -> pa.Array | None:
 
 
 def bad_ids(strings: pa.Array) -> np.ndarray:
-    """Which strings are too long for an id or have control characters: [n] bool."""
+    """Mask of strings too long for an id or with control characters: [n] bool."""
     bad = pc.fill_null(pc.greater(pc.binary_length(strings), MAX_ID_BYTES), False).to_numpy(zero_copy_only=False)
     data, _ = blocks.string_buffers(strings)
     # Control characters are below space, DEL, and U+0080 to U+009F; the slow search is for who may have one.

@@ -97,7 +97,7 @@ def judge(table: Table, split: Split, rows: Rows) -> Judged:
 
 
 def _erase(table: Table, found: pa.RecordBatch, verdicts: Verdicts) -> np.ndarray:
-    """Which rows are to be forgotten ([n] bool); they become rejects, whatever else is wrong with them."""
+    """Mask of the rows to erase ([n] bool); they become rejects, whatever else is wrong with them."""
     if table.erasure is None:
         return np.zeros(found.num_rows, bool)
     erased = erasure.is_erased(erasure.ids_of(table.erasure), table.name, found)

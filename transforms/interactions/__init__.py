@@ -1,3 +1,3 @@
-"""What users did: weights of kinds, history, reposts, the users x posts matrix and its collaborative factors. Imports
+"""User interactions: weights of kinds, history, reposts, the users x posts matrix and its collaborative factors. Imports
 `tables`, `linalg`.
 """

@@ -37,7 +37,7 @@ PASSES_ALONE = 10
 
 
 def max_factors(matrix: TiledMatrix, factors: int) -> int:
-    """How many factors a matrix can have at most: 0 where there are fewer than two users or posts."""
+    """Maximum number of factors of a matrix: 0 where there are fewer than two users or posts."""
     return max(0, min(factors, matrix.num_rows - 1, matrix.num_columns - 1))
 
 
@@ -47,7 +47,7 @@ def choose_passes(matrix: TiledMatrix) -> int:
 
 
 def is_small(matrix: TiledMatrix) -> bool:
-    """Whether a matrix has one part of users and one of posts, so that there is nothing to spread."""
+    """True if a matrix has one part of users and one of posts, so that there is nothing to spread."""
     return len(matrix.row_parts) == len(matrix.column_parts) == 1
 
 

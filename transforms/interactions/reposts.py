@@ -51,7 +51,7 @@ class ResolveReposts(beam.PTransform):
 
 
 def is_pure_repost(posts: pa.RecordBatch) -> np.ndarray:
-    """Which posts only repost: no text (or white space) and no media of their own: [n] bool."""
+    """Mask of pure reposts: no text (or white space) and no media of their own: [n] bool."""
     no_text = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(posts.column("text"), ""))), 0)
     no_media = pc.equal(pc.fill_null(pc.list_value_length(posts.column("media")), 0), 0)
     pure = pc.and_(pc.and_(no_text, no_media), posts.column("repost_of").is_valid())

@@ -1,4 +1,4 @@
-"""How much an interaction says: the weight of its kind, of its rating, and of its age."""
+"""Interaction weights: by kind, by rating and by age."""
 
 import dataclasses
 import datetime
@@ -76,7 +76,7 @@ class InteractionWeights:
         return weights[pc.fill_null(found, len(names)).to_numpy(zero_copy_only=False)]
 
     def of_age(self, created_at: pa.Array, newest: datetime.datetime | None) -> np.ndarray:
-        """What is left of each by its age: [n] float64 in (0, 1].
+        """Decay factor of each interaction by its age: [n] float64 in (0, 1].
 
         One without a time counts as one half-life old; where none has a time, age does not matter. One that is newer
         than `newest` counts in full.
@@ -92,7 +92,7 @@ class InteractionWeights:
 
 
 def rating_factors(user: np.ndarray, rating: np.ndarray) -> np.ndarray:
-    """What a rating makes of its weight, told by the user's own scale: [n] float64.
+    """Weight factors of ratings, relative to the user's own scale: [n] float64.
 
     1 from the user's mean rating on, LOW_RATING below it; 1 where there is no rating (NaN). No scale is assumed:
     stars, percent and thumbs all have a mean.

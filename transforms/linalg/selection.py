@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.linalg import runs, selection
+from transforms.linalg import runs
 
 # Below every score of finite vectors that are worth ranking; -inf marks what is excluded.
 LOWEST = np.float32(-1e38)
@@ -147,22 +147,22 @@ def to_matrix(
     return tuple(matrices)
 
 
-# Where more of a row, for each that is looked for, reach what surely k do, they are too many to be sorted.
+# Above this ratio of survivors of the lower bound to k, in any row, sorting them costs too much.
 _MANY = 4
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """The places of the k highest scores of each row, best first, of equal ones the first: [n, min(k, p)] int64.
+    """Columns of the k highest scores of each row, best first, ties by column: [n, min(k, p)] int64.
 
     Args:
-      scores: [n, p]; not NaN. What may not be ranked is -inf; it only comes where a row has fewer than k others.
+      scores: [n, p]; not NaN. Excluded entries are -inf, returned only if a row has fewer than k others.
     """
     k = min(k, scores.shape[1])
     if k == 0 or not len(scores):
         return np.zeros((len(scores), k), np.int64)
-    rows, columns = selection.survivors(scores, selection.reached_by(scores, k))
+    rows, columns = survivors(scores, reached_by(scores, k))
     if np.bincount(rows).max() <= _MANY * k:
-        found, place = selection.to_matrix(rows, (scores[rows, columns], columns), len(scores), (-np.inf, -1))
+        found, place = to_matrix(rows, (scores[rows, columns], columns), len(scores), (-np.inf, -1))
         order = np.argsort(-found, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(place, order, axis=1)
     lowest = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]

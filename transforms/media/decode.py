@@ -28,7 +28,7 @@ class DecodeError(Exception):
 
 
 class Medium(NamedTuple):
-    """What an entry claims to be, and its bytes; none where nobody wants what it may give."""
+    """Declared kind of an entry, and its bytes; none where no output of it is requested."""
 
     kind: str
     data: bytes | None
@@ -90,7 +90,7 @@ def decode_medium(kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[s
 
 
 def is_no_memory(error: Exception) -> bool:
-    """Whether an error of OpenCV's is for want of memory: its own, or one of C++ that it passes on."""
+    """True if an OpenCV error is an out-of-memory error: its own, or one of C++ that it passes on."""
     return isinstance(error, cv2.error) and (error.code == cv2.Error.StsNoMem or "std::bad_alloc" in str(error))
 
 

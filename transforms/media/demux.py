@@ -98,7 +98,7 @@ def each_stream(data: bytes, kind: str, chosen: Callable[[Any], bool] = lambda s
 
 
 def is_cover(stream: Any) -> bool:
-    """Whether a video stream is a picture that belongs to a sound file. Seeking one can end the process (FFmpeg)."""
+    """True if a video stream is a picture that belongs to a sound file. Seeking one can end the process (FFmpeg)."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 

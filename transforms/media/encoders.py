@@ -10,14 +10,14 @@ KERAS_PREFIX = "keras:"
 
 
 class Encoder(Protocol):
-    """What every encoder of a dense modality is."""
+    """Interface of the encoders of dense modalities."""
 
     in_decoder: bool
     """Whether vectors are made where media are decoded (by `decode_medium`), not by `encode` in the worker."""
 
     @property
     def name(self) -> str:
-        """Which encoder it is; features of different encoders are never mixed."""
+        """Identifier of the encoder; features of different encoders are never mixed."""
         ...
 
     @property

@@ -63,7 +63,7 @@ ENDINGS: Mapping[str, str] = {ending: kind for kind, endings in _ENDINGS_OF_KIND
 
 
 def sniff(data: bytes) -> str:
-    """The format the first bytes tell, a key of FORMATS (`unknown` where none does). Looks at no file name."""
+    """The format identified by the first bytes, a key of FORMATS (`unknown` where none does). Looks at no file name."""
     head = data[:4096]
     if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
         return _RIFF.get(head[8:12], "wav" if head[:4] == b"RF64" else "unknown")

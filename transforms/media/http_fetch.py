@@ -35,7 +35,7 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 
 class _Place(NamedTuple):
-    """What a URL names."""
+    """Host, port and path of a URL."""
 
     scheme: str
     host: str
@@ -55,12 +55,12 @@ def check_hosts(hosts: Sequence[str]) -> None:
 
 
 def is_http(uri: str) -> bool:
-    """Whether a URI is to be fetched by http(s)."""
+    """True if a URI is to be fetched by http(s)."""
     return uri[:8].lower().startswith(("http://", "https://"))
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open Internet: not private, loopback, link-local (cloud metadata), ..."""
+    """True if an IP address is public: not private, loopback, link-local (cloud metadata), ..."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
         inner = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
@@ -123,7 +123,7 @@ class _Redirect(NamedTuple):
 
 
 def _by(deadline: float, find: Callable[[], Sequence[str]]) -> Sequence[str]:
-    """What a function gives that cannot be told how long it may take: the system's resolver.
+    """Result of a function that takes no timeout (the system's resolver).
 
     A thread does it, that is left to itself when time is up; the resolver gives up on its own, later.
     """

@@ -156,7 +156,7 @@ def _cropped(picture: np.ndarray, header: ImageHeader) -> np.ndarray:
 
 
 def _ends_in_filler(picture: np.ndarray) -> bool:
-    """Whether the last row is nothing but the gray 128 that libjpeg puts where data are missing."""
+    """True if the last row is nothing but the gray 128 that libjpeg puts where data are missing."""
     return bool((picture[-1] == 128).all())
 
 

@@ -1,4 +1,4 @@
-"""What a picture looks like, in numbers that need no trained network: color, layout, texture and edges."""
+"""Image descriptors that need no trained network: color, layout, texture and edges."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a picture's header says, read without decoding anything: size, orientation, alpha, and whether it is cut off."""
+"""Image header fields, read without decoding: size, orientation, alpha, and whether it is cut off."""
 
 import dataclasses
 import re
@@ -135,7 +135,7 @@ def _read_gif(data: bytes) -> ImageHeader:
 
 
 def _is_cut_gif(data: bytes) -> bool:
-    """Whether the data end inside the first picture: OpenCV would show what is there, the rest black."""
+    """True if the data end inside the first picture: OpenCV would show what is there, the rest black."""
     at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
     while at < len(data):
         block = data[at]

@@ -1,4 +1,4 @@
-"""What an AVIF or HEIC file says of its main picture: the boxes of ISO/IEC 14496-12 and 23008-12 that matter here."""
+"""Properties of the main picture of an AVIF or HEIC file: the boxes of ISO/IEC 14496-12 and 23008-12 that matter here."""
 
 import dataclasses
 import struct

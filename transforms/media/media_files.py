@@ -39,7 +39,7 @@ class MediaError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class MediaLimits:
-    """How much one file may cost.
+    """Resource limits for one file.
 
     Attributes:
       max_bytes: bytes read of a file. Social networks take pictures up to some 20 MB; 64 MiB also holds short clips.
@@ -47,7 +47,7 @@ class MediaLimits:
         what the larger phone sensors give, and 300 MB decoded.
       max_frames_sampled: frames of a video that are described.
       max_seconds: seconds of sound or video that are decoded; the rest is not looked at. Two minutes hold most posts.
-      reject_long: whether what goes on after max_seconds is refused instead.
+      reject_long: True if files longer than max_seconds are refused instead.
       max_frames: frames within max_seconds: two minutes at 400 a second. More are refused.
       max_decoded_pixels: the pixels of all frames that are decoded, the rest is not looked at: two minutes of 1080p at
         60 frames a second.
@@ -185,7 +185,7 @@ def _read_bounded(path: str, max_bytes: int) -> Iterator[bytes]:
 
 
 def _is_at(descriptor: int, path: str) -> bool:
-    """Whether an open file is the one that stood at a path without symbolic links when it was opened.
+    """True if an open file is the one that was at a path without symbolic links when it was opened.
 
     Between the look at a path and its opening a link may have been put there; what was opened is looked at again. Where
     the system does not tell the path of an open file, the path is followed once more.

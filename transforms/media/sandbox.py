@@ -91,7 +91,7 @@ class IsolatedDecoder:
             yield tag, next(results) if is_sent else {}
 
     def _receive(self) -> Decoded | MediaError:
-        """What became of the first file that has been sent and not been answered."""
+        """Result for the first file sent and not yet answered."""
         while True:
             child = self._child
             assert child is not None

@@ -73,7 +73,7 @@ def confine(max_mib: int, errors: int) -> None:
 
 
 def data_bytes() -> int:
-    """What counts against RLIMIT_DATA by now."""
+    """Bytes currently counted against RLIMIT_DATA."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData:"))
 

@@ -1,4 +1,4 @@
-"""What a worker and its decoder process say to each other: JSON of a stated length, then bytes of a stated length.
+"""Protocol between a worker and its decoder process: JSON of a stated length, then bytes of a stated length.
 
 Nothing is unpickled on either side: whoever takes over a decoder by a broken file can send numbers, and nothing else.
 """

@@ -21,7 +21,7 @@ WIDTH = 2 * image_descriptors.WIDTH + _MOTION_WIDTH
 
 @dataclasses.dataclass(frozen=True)
 class VideoSample:
-    """What is looked at of a clip.
+    """Sampled frames and statistics of a clip.
 
     Attributes:
       frames: at most `max_frames_sampled` pictures, [h, w, 3] uint8 BGR, as shown, in order, evenly spread.

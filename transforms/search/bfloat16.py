@@ -47,13 +47,13 @@ class Rounded(NamedTuple):
 
 
 class Worth:
-    """Tells when so much has been multiplied in this process that loading TensorFlow would have paid."""
+    """Counter of this process's multiplications, which decides when loading TensorFlow pays off."""
 
     def __init__(self) -> None:
         self._spent = 0.0
 
     def spend(self, multiplications: float) -> bool:
-        """Adds to what has been multiplied; whether products of bfloat16 are to be used from now on."""
+        """Adds to the counter; returns True if bfloat16 products are to be used from now on."""
         self._spent += multiplications
         return self._spent >= _WORTHWHILE and is_faster()
 
@@ -74,7 +74,7 @@ def is_faster() -> bool:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """The least time of all cores."""
+    """Minimum time over all cores."""
     best = float("inf")
     for _ in range(_TRIED_TIMES):
         start = time.process_time()
@@ -129,14 +129,14 @@ def error(queries: Rounded, posts: Rounded) -> np.ndarray:
 
 
 def surplus(queries: np.ndarray, posts: np.ndarray, k: int) -> float:
-    """Estimated share of pairs scored exactly though not in the top k, from a sample; 1 if the bounds prune nothing.
+    """Estimated share of pairs scored exactly though not in the top k, from a sample; 1 if the bounds are unusable.
 
     Large if scores are small relative to the norms of the vectors.
 
     Args:
       queries: [n, d] float32.
       posts: [m, d] float32, the candidates of each query's top k.
-      k: how many.
+      k: posts per query.
     """
     few = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)]
     many = posts[:: max(1, len(posts) // _SAMPLED_POSTS)]
@@ -152,12 +152,12 @@ def surplus(queries: np.ndarray, posts: np.ndarray, k: int) -> float:
 
 
 def to_float32(bits: np.ndarray) -> np.ndarray:
-    """The numbers of these bits, int16 of any shape."""
+    """float32 values of these bits, int16 of any shape."""
     return (bits.astype(np.int32) << 16).view(np.float32)
 
 
 def bits_below(bounds: np.ndarray) -> np.ndarray:
-    """Bits that a product has at least which is not below the bound before it is rounded: int16.
+    """Lower bounds on the bits of products at or above the bound before rounding: int16.
 
     Args:
       bounds: float32, at least SMALLEST.

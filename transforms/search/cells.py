@@ -58,7 +58,7 @@ class Cells(NamedTuple):
     shares: np.ndarray
 
     def assign(self, embeddings: np.ndarray) -> np.ndarray:
-        """The cell of each post, [n, d] float32: [n] int32; num_cells where there is no embedding."""
+        """The cell of each post, [n, d] float32: [n] int32; num_cells for posts without embedding."""
         cell = np.empty(len(embeddings), np.int32)
         for start in range(0, len(embeddings), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
@@ -78,7 +78,7 @@ class Cells(NamedTuple):
 
 
 def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
-    """Finds the cells by a sample of item_embeddings/ and user_embeddings/, writes them, and gives the directory.
+    """Fits the cells on a sample of item_embeddings/ and user_embeddings/ and writes them; returns the directory.
 
     Held are 16 posts a cell, some thousand users, and a part. The parts of both tables are made by a hash of the id,
     so that any few are like all.
@@ -110,7 +110,7 @@ def read(directory: str) -> Cells:
 
 
 def _some_rows(directory: str, num_rows: int) -> np.ndarray:
-    """Embeddings of at most `num_rows`, evenly from as few parts as have so many."""
+    """Embeddings of at most `num_rows` rows, evenly from as few parts as suffice."""
     found: list[np.ndarray] = []
     for path in parquet.list_files(directory):
         found.append(blocks.vectors_to_numpy(parquet.read_file(path, ["embedding"]).column("embedding")))
@@ -150,7 +150,7 @@ def _nearest(turned: np.ndarray, centers: np.ndarray) -> np.ndarray:
 
 
 def _near_each_other(centers: np.ndarray) -> np.ndarray:
-    """An order in which centers that follow each other are near each other: [num_cells] int64.
+    """An order of the centers in which successive ones are near each other: [num_cells] int64.
 
     They are halved along the number that spreads most, again and again (a k-d tree, Bentley 1975).
     """
@@ -220,7 +220,7 @@ def _with_cell(numbered: tuple[int, pa.RecordBatch], directory: str, num_parts: 
 
 
 def _describe(numbered: tuple[int, pa.RecordBatch], directory: str) -> Iterator[Any]:
-    """The part with what bounds each post, and the runs of posts of one cell: how far they are from their center."""
+    """The part with each post's bounding numbers, and its runs of posts of one cell with their radius."""
     part, block = numbered
     basis = read(directory).basis
     cell = block.column("cell").to_numpy()

@@ -85,7 +85,7 @@ class Regions:
     max_norm: float
 
     def bound_queries(self, queries: np.ndarray, pool: futures.Executor) -> upper_bounds.Bounded:
-        """Queries, [n, d] float32: leading numbers, length of the others, length of all, what the posts' mean gives."""
+        """Queries, [n, d] float32: leading numbers, norm of the others, norm of all, product with the posts' mean."""
         basis = self.bounded.basis
         vectors = np.empty((len(queries), basis.width + 3), np.float32)
         norms, original_norms = np.empty(len(queries)), np.empty(len(queries))
@@ -111,7 +111,7 @@ class Regions:
         return upper_bounds.Bounded(vectors, norms, self.bounded.original_norms[regions], self.bounded.basis)
 
     def nearest(self, queries: upper_bounds.Bounded, k: int, pool: futures.Executor) -> Visits:
-        """The few regions of each query whose centers score most."""
+        """The regions of each query with the highest-scoring centers."""
         enough = _FIRST_POSTS_FOR_EACH * k / self.num_rows.mean()
         count = min(len(self.file), _FIRST_REGIONS + int(enough))
         # Without the length of the other numbers and the radius, which say how much more there could be.
@@ -164,7 +164,7 @@ class Regions:
 
 
 def read(candidates_dir: str) -> Regions | None:
-    """The regions of a catalog; None where it has none, or no embedding."""
+    """The regions of a catalog; None if it has none, or no embedding."""
     directory = FileSystems.join(candidates_dir, REGIONS_DIR)
     files = parquet.list_files(directory)
     if not files:
@@ -190,7 +190,7 @@ def read(candidates_dir: str) -> Regions | None:
 
 
 def _bound_regions(rows: pa.RecordBatch, basis: upper_bounds.Basis) -> upper_bounds.Bounded:
-    """The centers' leading numbers, the length of the others, the radius and 1."""
+    """The centers' leading numbers, the norm of the others, the radius and 1."""
     center = blocks.vectors_to_numpy(rows.column("center")).astype(np.float64)
     radius = rows.column("radius").to_numpy()
     vectors = np.column_stack([upper_bounds.leading(center, basis.width), radius, np.ones(len(center))])

@@ -43,7 +43,7 @@ class _Pending(NamedTuple):
 class Entries(NamedTuple):
     """Pairs of query and post: row [m] int64, column of the tile [m] int64, exact score [m] float32.
 
-    `in_vain` is True if an approximate scan was made and pruned nothing.
+    `in_vain` is True if an approximate scan was made and its result was unusable.
     """
 
     row: np.ndarray
@@ -53,7 +53,7 @@ class Entries(NamedTuple):
 
 
 def in_blocks(rows: np.ndarray, num_columns: int = 1, item_bytes: int = 4) -> Iterator[np.ndarray]:
-    """Rows in blocks that are worth being worked on together, when they look at so many columns at once."""
+    """Rows in blocks of a suitable size for scoring that many columns at once."""
     size = _QUERY_ROWS
     while size > 1 and size * num_columns * item_bytes > _SCORE_BYTES:
         size //= 2
@@ -62,7 +62,7 @@ def in_blocks(rows: np.ndarray, num_columns: int = 1, item_bytes: int = 4) -> It
 
 
 class Best:
-    """The k best so far of some queries, and those that came after the last merge."""
+    """Running top k of some queries, and the entries pending since the last merge."""
 
     def __init__(self, num_queries: int, k: int, cap: int | None) -> None:
         self._k, self._cap = k, cap
@@ -156,7 +156,7 @@ class Best:
         return selection.round_down(reached - 2 * tile.error[rows])
 
     def add(self, entries: Entries, first: int) -> None:
-        """Takes what `scan` gave of a tile whose first post has the number `first`."""
+        """Adds the entries that `scan` returned for a tile whose first post has the number `first`."""
         if len(entries.row):
             self._pending.append(_Pending(entries.row, entries.score, entries.column + first))
 
@@ -166,7 +166,7 @@ class Best:
             self.merge(kept, pool)
 
     def merge(self, kept: Kept, pool: futures.Executor) -> None:
-        """Takes the pending entries in and finds the new k-th scores."""
+        """Merges the pending entries and updates the k-th scores."""
         for _ in pool.map(lambda entries: self._merge_block(entries, kept), self._take_blocks()):
             pass
 
@@ -200,7 +200,7 @@ class Best:
     def _merge_rows(
         self, rows: np.ndarray, place: np.ndarray, score: np.ndarray, number: np.ndarray, kept: Kept
     ) -> None:
-        """Merges what is pending of some rows, [r]; `place` [m] in these is ascending."""
+        """Merges the pending entries of some rows, [r]; `place` [m] in these is ascending."""
         new_score, new_number = selection.to_matrix(place, (score, number), len(rows), (-np.inf, -1))
         score = np.concatenate([self._score[rows], new_score], axis=1)
         number = np.concatenate([self._number[rows], new_number], axis=1)
@@ -254,14 +254,14 @@ class Best:
         return rows[row], (column + 1).astype(np.int32), score[row, column], kept.places(number[row, column])
 
     def numbers(self) -> Iterator[np.ndarray]:
-        """The posts that are still in the race, some of them repeatedly."""
+        """Numbers of the posts still in some query's running top k or pending, with repetitions."""
         yield self._number[self._number >= 0]
         for _, _, number in self._pending:
             yield number
 
 
 def _alike(counts: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows with about as many entries together, so that one with very many does not make the matrix of others wide."""
+    """Groups of rows with similar numbers of entries, so that a row with many does not widen the others' matrix."""
     order = np.argsort(counts, kind="stable")
     counts = counts[order]
     start = 0
@@ -282,5 +282,5 @@ def _drop_over_cap(score: np.ndarray, number: np.ndarray, cap: int, kept: Kept) 
 
 
 def _at_least_lowest(bound: np.ndarray) -> np.ndarray:
-    """The bounds, rounded down to float32 and finite: what is excluded has -inf and is below every bound."""
+    """The bounds, rounded down to float32 and finite: excluded pairs have -inf and are below every bound."""
     return selection.round_down(np.maximum(bound, selection.LOWEST))

@@ -1,4 +1,4 @@
-"""A tile of posts with what many queries need of it, and the ways in which their scores are looked at.
+"""A tile of posts prepared for many queries, and the methods of scoring it.
 
 Exactly, by products of float32, by upper bounds from few numbers (`transforms.search.upper_bounds`), or first by
 products of bfloat16 (`transforms.search.bfloat16`).
@@ -21,16 +21,16 @@ Places = tuple[np.ndarray, np.ndarray]
 
 
 class Queries:
-    """The queries of a top-K, and how their scores are looked at.
+    """The queries of a top-K, with the vectors for each method of scoring.
 
     Args:
       vectors: [n, d] float32.
-      capped: whether there is a limit for each author.
+      capped: True if there is a limit per author.
 
     Attributes:
       norms: [n] float64.
-      bounded: if any, bounds are looked at instead of scores.
-      rounded: if any and there are no bounds, scores are first looked at in bfloat16. There may be no cap.
+      bounded: if any, bounds are computed instead of scores.
+      rounded: if any and there are no bounds, scores are first computed in bfloat16. Not allowed with a cap.
     """
 
     def __init__(self, vectors: np.ndarray, capped: bool) -> None:
@@ -42,7 +42,7 @@ class Queries:
 
 
 class PreparedTile:
-    """A tile with its query-independent data, computed once.
+    """A tile with its precomputed data for scoring by all queries.
 
     Attributes:
       num_posts: number of posts.
@@ -90,7 +90,7 @@ class PreparedTile:
             yield part.start, scores
 
     def glance(self, rows: np.ndarray) -> tuple[np.ndarray, Places]:
-        """The bits of bfloat16 of what queries score with all columns, [m, num_posts] int16, and what is excluded.
+        """bfloat16 bits of the queries' scores of all columns, [m, num_posts] int16, and the excluded pairs.
 
         There has to be `rounded_error`.
         """
@@ -98,7 +98,7 @@ class PreparedTile:
         return bits, self._exclusions.pairs(rows, slice(0, self.num_posts))
 
     def _steps(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[slice, Places]]:
-        """Some columns at a time, and what is excluded of these: places in `rows`, places among the columns."""
+        """Slices of columns, and their excluded pairs: places in `rows`, places among the columns."""
         excluded_row, excluded_column = self._exclusions.pairs(rows, columns)
         for start in range(columns.start, columns.stop, step):
             stop = min(start + step, columns.stop)

@@ -110,7 +110,7 @@ def top_k(
 
 
 def _in_tiles(candidates: Iterable[pa.RecordBatch], eligibility: Eligibility) -> Iterator[pa.RecordBatch]:
-    """The eligible ones, in blocks that are worth being looked at as one."""
+    """Eligible candidates, in tiles large enough to be scored together."""
     held: list[pa.RecordBatch] = []
     wanted = _FIRST_TILES * TILE_ROWS
     for block in candidates:
@@ -201,7 +201,7 @@ def _filter(block: pa.RecordBatch, wanted: np.ndarray) -> pa.RecordBatch:
 
 
 def _author_hashes(tile: Tile) -> np.ndarray:
-    """A number for each author, and one of its own where there is none: [num_posts] uint64."""
+    """Hash of each post's author, unique for posts without an author: [num_posts] uint64."""
     known = blocks.valid(tile.author_id)
     return np.where(known, blocks.stable_hash(tile.author_id), blocks.stable_hash(tile.post_id, seed=1))
 

@@ -17,7 +17,7 @@ from transforms.linalg import selection
 _WIDTHS = (16, 32, 48, 64, 96, 128, 192)
 PAIR_COST = 12_000
 _WORTHWHILE = 0.7
-# Relative variance of directions without queries; far above rounding errors.
+# Relative regularization of directions with hardly any query; far above rounding errors.
 _FLOOR = 1e-9
 _SAMPLED_QUERIES, _TRIED_QUERIES, _SAMPLED_POSTS = 4096, 128, 4096
 
@@ -57,7 +57,7 @@ class Bounded(NamedTuple):
 
 
 def bound_queries(queries: np.ndarray, basis: Basis) -> Bounded:
-    """Queries, [n, d] float32, with what the posts' mean gives them as the last number."""
+    """Queries, [n, d] float32, with their product with the posts' mean as the last number."""
     exact = queries.astype(np.float64)
     return _bounded(exact @ basis.to_query, exact @ basis.mean, exact, basis)
 
@@ -79,7 +79,7 @@ def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: Basis) -> Bo
 
 
 def leading(turned: np.ndarray, width: int) -> np.ndarray:
-    """The leading numbers and the length of the others: [n, width + 1]."""
+    """The leading numbers and the norm of the others: [n, width + 1]."""
     return np.column_stack([turned[:, :width], np.linalg.norm(turned[:, width:], axis=1)])
 
 

@@ -116,7 +116,7 @@ def _column(values: Iterable[object] | pa.Array | None, kind: pa.DataType, num_r
 
 
 def choose_num_parts(num_rows: int) -> int:
-    """Parts of the rejects of so many rows, of which all may be rejected."""
+    """Number of parts of the rejects table for that many input rows, all of which may be rejected."""
     return max(1, -(-num_rows // ROWS_PER_PART))
 
 

@@ -113,7 +113,7 @@ def optional_vector(name: str, width: int) -> pa.Field:
 
 
 def features(widths: Mapping[str, int]) -> pa.Schema:
-    """One row a post, one nullable column a dense modality (name -> width), after the text's two columns."""
+    """Schema of features, a row per post: the text's two columns, a nullable one per dense modality (name -> width)."""
     dense = [optional_vector(name, width) for name, width in widths.items()]
     return pa.schema(
         [
@@ -182,7 +182,7 @@ def collaborative(width: int) -> pa.Schema:
 
 
 def item_embeddings(width: int) -> pa.Schema:
-    """Embeddings of posts. Where `modalities` is empty nothing is known of the post and the vector is zeros."""
+    """Embeddings of posts. For posts without content or interactions `modalities` is empty and the vector is zeros."""
     return pa.schema(
         [
             pa.field("post_id", pa.string(), nullable=False),
@@ -209,7 +209,7 @@ def user_scales(num_blocks: int) -> pa.Schema:
 
 
 def user_embeddings(width: int) -> pa.Schema:
-    """Embeddings of users. Where `source` is `none` nothing is known of the user and the vector is zeros."""
+    """Embeddings of users. For users without history or interests `source` is `none` and the vector is zeros."""
     return pa.schema(
         [
             pa.field("user_id", pa.string(), nullable=False),

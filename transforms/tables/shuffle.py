@@ -1,4 +1,4 @@
-"""Primitive 1, the shuffle of blocks: rows with the same key meet in one part, as vectors and not one by one.
+"""Primitive 1, the shuffle of blocks: rows with the same key go to one part, in vectorized form instead of row by row.
 
 Each block is split by a stable hash of its key column into as many parts as wanted; a part's pieces are grouped and
 concatenated. A million small tuples through a GroupByKey took 76 s in the in-process runner, the same rows as blocks
@@ -53,7 +53,7 @@ class GroupBlocks(beam.PTransform):
 
 @dataclasses.dataclass
 class CoGroupBlocks(beam.PTransform):
-    """Several collections of blocks, a key column each -> (part, name -> one block with its rows of the part).
+    """Several collections of blocks, each with a key column -> (part, name -> one block with its rows of the part).
 
     Where a collection has no row in a part, its block is empty (that is what `schemas` is for).
     """

@@ -57,7 +57,7 @@ PIECE = tuple[str, bytes, str, int, int]
 
 @contextlib.contextmanager
 def into(directory: str) -> Iterator[None]:
-    """Shuffles that are wired inside spill into a local directory, which has to be there until they have run."""
+    """Makes shuffles constructed inside the context spill into a local directory, which must exist until they ran."""
     token = _directory.set(directory)
     try:
         yield
@@ -66,7 +66,7 @@ def into(directory: str) -> Iterator[None]:
 
 
 def directory() -> str:
-    """Where shuffles that are wired now spill into; "" where they do not."""
+    """Spill directory of the shuffles being constructed; "" if there is none."""
     return _directory.get()
 
 

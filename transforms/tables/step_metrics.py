@@ -29,7 +29,7 @@ _PARAMETER = type(beam.DoFn.ElementParam)  # what Beam fills in by the defaults 
 
 
 def meter(pipeline: beam.Pipeline) -> None:
-    """Makes every ParDo of ours in a pipeline that is about to run count what COUNTERS name, under its label.
+    """Adds the counters in COUNTERS, under its label, to each of the project's ParDos in a pipeline before it runs.
 
     Steps inside transforms of libraries (Reshuffle, the analyzers of tensorflow-transform) are left as they are.
     """
@@ -71,7 +71,7 @@ def size(element: Any) -> tuple[int, int]:
 
 
 class _Meter(PipelineVisitor):
-    """Puts a `_Metered` around the DoFn of every step whose nearest composite transform is ours."""
+    """Wraps the DoFn of every step whose nearest composite transform is the project's in a `_Metered`."""
 
     def visit_transform(self, transform_node: AppliedPTransform) -> None:
         step = transform_node.transform
@@ -93,7 +93,7 @@ def _of_library(node: AppliedPTransform | None) -> bool:
 
 
 class _Metered(beam.DoFn):
-    """Does what another DoFn does, and counts."""
+    """Wraps another DoFn and counts its elements."""
 
     def __init__(self, fn: beam.DoFn) -> None:
         self.fn = fn
@@ -123,7 +123,7 @@ class _Metered(beam.DoFn):
         return self.fn.teardown()
 
     def _counted(self, outputs: Iterable[Any] | None) -> Iterator[Any]:
-        """The outputs; while the steps behind are at work on one, no time counts."""
+        """The outputs, counted; the time of downstream steps is excluded."""
         iterator = iter(() if outputs is None else outputs)
         while True:
             began = time.monotonic_ns()

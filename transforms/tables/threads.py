@@ -1,4 +1,4 @@
-"""Work on one element beside the next: pyarrow and numpy let go of the interpreter, a bundle alone uses one core."""
+"""Concurrent processing of elements: pyarrow and numpy release the GIL, while a bundle alone uses one core."""
 
 import collections
 import os
@@ -49,7 +49,7 @@ class FlatMapInThreads(beam.DoFn):
         self._held: collections.deque[futures.Future[list[Any]]] = collections.deque()
 
     def process(self, element: Any) -> Iterator[Any]:
-        """Hands the element to a thread and gives what is ready, or what there is no more room for."""
+        """Submits the element to a thread and yields finished outputs, waiting if too many are pending."""
         self._held.append(self._pool.submit(self._call, element))
         while self._held and (len(self._held) > NUM_THREADS or self._held[0].done()):
             yield from self._held.popleft().result()
@@ -58,7 +58,7 @@ class FlatMapInThreads(beam.DoFn):
         return list(self._function(element, **self._arguments))
 
     def finish_bundle(self) -> Iterator[Any]:
-        """Gives the rest."""
+        """Yields the remaining outputs."""
         while self._held:
             for value in self._held.popleft().result():
                 yield _in_window(value)

@@ -10,6 +10,6 @@ _NO_LANGUAGE = pa.array(["zxx", "mul", "mis", "und"])
 
 
 def primary_language(lang: pa.Array) -> pa.Array:
-    """The primary subtag in lower case, "pt" of "pt-BR" and of "PT_br": [n] string, null where no language is told."""
+    """The primary subtag in lower case, "pt" of "pt-BR" and of "PT_br": [n] string, null where no language is given."""
     found = pc.utf8_lower(pc.struct_field(pc.extract_regex(lang, _TAG), "primary"))
     return pc.if_else(pc.is_in(found, value_set=_NO_LANGUAGE), pa.scalar(None, pa.string()), found)

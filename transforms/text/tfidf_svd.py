@@ -127,7 +127,7 @@ def _write_rows(part: tuple[int, pa.RecordBatch], directory: str, terms: str, nu
 
 
 def text_rows(part: tuple[int, int], directory: str, num_terms: int) -> Iterator[sp.csr_array]:
-    """What `_write_rows` wrote of a part, in blocks."""
+    """Rows of a part written by `_write_rows`, in blocks."""
     number, num_rows = part
     rows = tiled_matrix.TiledMatrix(directory, {number: num_rows}, {0: num_terms}).tile(number, 0)
     for start in range(0, num_rows, SPARSE_BLOCK_ROWS):
@@ -191,5 +191,5 @@ def _read(directory: str, name: str) -> np.ndarray:
 
 
 def read_numbers(directory: str) -> Numbers:
-    """What `FitText` wrote."""
+    """Numbers written by `FitText`."""
     return Numbers(*(_read(directory, name) for name in (_COMPONENTS_FILE, _IDF_FILE, _MEAN_FILE)))

@@ -1,6 +1,6 @@
 """Terms of texts in any language: words, hashtags, emoji, and character n-grams where a script has no white space.
 
-What becomes of what (nothing of it asks for the language):
+Rules by script, independent of the language:
 
   * Text is NFKC and case folded. Diacritics are taken off Latin and Greek letters (people leave them out as they
     type, so that both spellings have to meet) and off Arabic and Hebrew ones (with the tatweel); other scripts keep
@@ -41,7 +41,7 @@ Read = str | tuple[str, ...]
 def count_terms(
     text: str | None, hashtags: Iterable[str | None] | None = None, alts: Iterable[str | None] | None = None
 ) -> dict[str, int]:
-    """How often each term occurs in one post, in the order in which they first do."""
+    """Term counts of one post, in order of first occurrence."""
     found: dict[str, int] = {}
     budget = MAX_CHARACTERS
     tags: set[str] = set()
@@ -74,7 +74,7 @@ def _count(found: dict[str, int], term: str) -> None:
 
 
 def read_text(text: str) -> list[Read]:
-    """What a text says: terms, and for each hashtag in it what `read_tag` gives.
+    """Terms of a text, and the result of `read_tag` for each hashtag in it.
 
     No pattern looks past white space, so that a text may be cut there and read in pieces. What is ASCII and neither a
     URL, a mention nor a hashtag needs only one fast pattern, also beside what is not.

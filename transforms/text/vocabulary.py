@@ -1,4 +1,4 @@
-"""Which terms the text vectors are made of, and posts as sparse TF-IDF rows over them.
+"""Vocabulary of the text vectors, and posts as sparse TF-IDF rows over them.
 
 Terms are counted inside every part first, so that a row of what is shuffled is a term and not a word of a post:
 tensorflow-transform's vocabulary over the tokens of 200,000 posts took 24 s, this takes 1 s.
@@ -50,7 +50,7 @@ class SelectVocabulary(beam.PTransform):
 
     A term has to stand in at least `min_document_frequency` posts (in fewer where there are less than 50 posts for
     each of these: one post is enough below 100 posts) and in at most `max_document_share` of the posts that have terms
-    (or 10 posts, whatever is more). Of these the `vocabulary_size` most frequent ones are kept. What is counted is
+    (or 10 posts, whatever is more). Of these the `vocabulary_size` most frequent ones are selected. Counts are
     shuffled in `num_parts` parts: there are ever more rare terms the more posts there are.
     """
 

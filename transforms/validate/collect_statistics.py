@@ -1,4 +1,4 @@
-"""The tallies of all tables of a run: what is counted and measured of them, and which rows break their rules."""
+"""Statistics of all tables of a run, and the rows that violate their specifications."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""How far the statistics of a run have moved from those of the run before, and whether that is a jump.
+"""Drift of a run's statistics from the previous run's, and detection of jumps.
 
 A statistic jumps where it has moved by more than a limit that matters in practice and by more than noise would move
 it, NOISE standard errors. Both are told in a unit in which noise depends on numbers of rows alone, so that one limit
@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def jumped(self) -> bool:
-        """Whether it has moved by more than its limit."""
+        """True if it has moved by more than its limit."""
         return self.size > 1
 
 
@@ -111,7 +111,7 @@ def _described(before: Statistics, now: Statistics, different: set[str], off: se
 
 
 def not_comparable(before: Statistics, now: Statistics) -> dict[str, str]:
-    """What cannot be compared, because both runs made it, but in different ways: name -> "HOW, was HOW"."""
+    """Statistics both runs have but computed differently, hence not comparable: name -> "HOW, was HOW"."""
     old, new = before["made_with"], now["made_with"]
     both = sorted(old.keys() & new.keys())
     return {name: f"{new[name]}, was {old[name]}" for name in both if new[name] != old[name]}

@@ -1,4 +1,4 @@
-"""The tally of one file of a table, and the rows in it that break a rule: it is read once, a block at a time.
+"""Statistics of one file of a table, and the rows in it that break a rule: it is read once, a block at a time.
 
 Rows without a value are told by the file's footer, so that the columns with most of the bytes (texts, terms) are not
 read.
@@ -24,7 +24,7 @@ SEPARATOR = "\0"
 
 
 class FileTally:
-    """The tally of one file, made while it is read."""
+    """Statistics of one file, made while it is read."""
 
     def __init__(self, table: str, file: pq.ParquetFile, since: int) -> None:
         self.rule, self.file, self._table, self._since = table_rules.RULES[table], file, table, since
@@ -53,7 +53,7 @@ class FileTally:
         return fixed | schemas.widths_of(self.schema)
 
     def _columns(self) -> list[str]:
-        """What has to be read: keys and ranks, numbers that have to be finite, and what is counted or measured."""
+        """Columns to read: keys and ranks, numbers that have to be finite, and what is counted or measured."""
         numbers = [field.name for field in self.schema if pa.types.is_floating(field.type)]
         wanted = {self.rule.key, *self.rule.counted, *numbers}
         wanted |= set() if self.rule.intermediate else set(self.found.widths)
@@ -159,7 +159,7 @@ def count_nulls(metadata: pq.FileMetaData, schema: pa.Schema) -> dict[str, int]:
 
 
 def count_values(column: str, values: pa.Array) -> dict[str, int]:
-    """How often each value of a column stands there; languages by their primary subtag. Names like those of fields."""
+    """Counts of each value of a column; languages by their primary subtag. Names like those of fields."""
     if column == "lang":
         values = language_tags.primary_language(values)
     counted = values.drop_null().value_counts()

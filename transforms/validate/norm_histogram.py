@@ -10,7 +10,7 @@ QUANTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
 
 
 def count(vectors: np.ndarray) -> dict[int, int]:
-    """How many of [n, width] vectors have a norm in each bin, from 2^(bin / BINS_PER_DOUBLING) on; 0 is in none."""
+    """Norm histogram of [n, width] vectors by bin, from 2^(bin / BINS_PER_DOUBLING) on; 0 is in none."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     bins = np.floor(np.log2(squares[squares > 0]) / 2 * BINS_PER_DOUBLING).astype(int)
     return dict(zip(*(found.tolist() for found in np.unique(bins, return_counts=True)), strict=True))

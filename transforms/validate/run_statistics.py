@@ -16,7 +16,7 @@ DIGITS = 6
 
 
 def statistics(found: Mapping[str, Tally], made_with: Mapping[str, str]) -> dict[str, Any]:
-    """What is kept of the tallies of all tables.
+    """Summary statistics of all tables.
 
     Returns:
       rows: of each table.

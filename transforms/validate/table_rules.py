@@ -1,4 +1,4 @@
-"""What is declared of the tables of a run: their schemas, how their rows are told, and what is counted of them."""
+"""Table specifications of a run: schemas, row keys and the statistics to collect."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ POSTS, USERS, INTERACTIONS = "posts", "users", "interactions"
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What is declared of a table.
+    """Specification of a table.
 
     Attributes:
       schema: what its files have to be, told by the schema that they have: widths of vectors are read off there.

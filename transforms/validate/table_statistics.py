@@ -1,4 +1,4 @@
-"""What is counted and measured of some rows of a table: some kilobytes, however many rows there are."""
+"""Statistics of some rows of a table: some kilobytes, however many rows there are."""
 
 import dataclasses
 import typing
@@ -39,7 +39,7 @@ class Tally:
 
 
 def merge(tallies: Iterable[Tally]) -> Tally:
-    """The tally of all rows together."""
+    """Statistics of all rows together."""
     total = Tally()
     for one in tallies:
         total.rows += one.rows

@@ -1,4 +1,4 @@
-"""What does not hold of the tables of a run that ought to."""
+"""Violations of the specifications of a run's tables."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +10,7 @@ SAME_WIDTH = (("item_embeddings", "user_embeddings", "candidates"), "embedding")
 
 
 def violations(tallies: Mapping[str, Tally], rows: Mapping[str, int], counts: Mapping[str, int]) -> Iterator[str]:
-    """What does not hold, a line each: "TABLE: what"; tables that are wrong in themselves come first.
+    """Violations, a line each: "TABLE: what"; tables that are wrong in themselves come first.
 
     Args:
       tallies: of every table.
