@@ -49,7 +49,7 @@ class Options:
     max_nesting: int = flag(64, "deepest JSON nesting", group="ingest", low=4, high=1000)
     block_bytes: int = flag(16 << 20, "bytes of input parsed at a time", group="ingest", low=64, high=1 << 30)
     max_gzip_ratio: int = flag(200, "bytes that one of a .gz may unpack to", group="ingest", low=1, high=100_000)
-    erase: str = flag("", "ids of users and posts that are to be forgotten: a file (see README)", group="ingest")
+    erase: str = flag("", "ids of users and posts to erase: a file (see docs/nightly.md)", group="ingest")
     num_parts: int = flag(0, "files of each table (0: by the size of the input)", group="ingest", low=0, high=65_536)
 
     image_encoder: str = flag("opencv", "opencv, keras:PATH or none", group="extract")
@@ -94,7 +94,7 @@ class Options:
     learning_rate: float = flag(1e-3, "of AdamW", group="train", low=1e-8, high=10)
     seed: int = flag(0, "of everything random", group="train", low=0, high=2**31 - 1)
 
-    kind_weights: str = flag("", "weights of kinds of interaction, as like=1,hide=-1 (see README)", group="fuse")
+    kind_weights: str = flag("", "weights of kinds of interaction, as like=1,hide=-1 (see docs/stages.md)", group="fuse")
     factors: int = flag(128, "collaborative factors of a post", group="fuse", low=1, high=1024)
     interests_worth: float = flag(5.0, "interactions that stated interests are worth", group="embed", low=1e-6)
     half_life_days: float = flag(30.0, "after which an interaction counts half (0: never)", group="fuse", low=0)
