@@ -41,7 +41,7 @@ def outcome_block(post_id: pa.Array, key: pa.Array, outcomes: Sequence[Sequence[
 
     Args:
       post_id: [n] string.
-      key: [n] string, what tells whether the media are as they were.
+      key: [n] string, the key that changes when the media change.
       outcomes: of each post.
     """
     entries = [[outcome._asdict() for outcome in of_post] for of_post in outcomes]

@@ -1,9 +1,9 @@
 """Features of media that an earlier run has described, for posts whose media are as they were then.
 
-A post's key says what its media were: for each entry what the post tells, and the size and time of change of the file
-that is there; and what they were read with (encoders, limits, versions). The same key, the same features: no medium is
-read again. Of what has no size and time (a page of another host) the address alone tells. What failed for a reason that
-may have passed (a host that was down, a decoder that was slow) is tried again.
+A post's key says what its media were: for each entry the post's own fields, and the size and time of change of the file
+that is there; and the settings (encoders, limits, versions). The same key, the same features: no medium is
+read again. Media without size and time (a page of another host) are identified by address. Failures for a reason that
+may have passed (a host that was down, a decoder that was slow) are tried again.
 """
 
 import dataclasses

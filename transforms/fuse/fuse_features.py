@@ -165,7 +165,7 @@ def count_fused(part: Part, layout: Layout) -> Iterator[tuple[str, int]]:
 
 
 def left_out(present: Mapping[str, int], layout: Layout) -> list[str]:
-    """The modalities that some post has but the layout leaves out."""
+    """Modalities that some post has but that are not in the layout."""
     kept = {modality.name for modality in layout.modalities}
     return [name for name, number in present.items() if number and name not in kept]
 

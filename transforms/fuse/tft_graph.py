@@ -65,7 +65,7 @@ def dense_input(name: str) -> str:
 
 
 def present_input(name: str) -> str:
-    """The graph's input that tells where a dense modality is there."""
+    """The graph's input that marks where a dense modality is present."""
     return f"present_{name}"
 
 

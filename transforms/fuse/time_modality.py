@@ -1,7 +1,7 @@
 """Creation time as a modality: the position of a post's time among the times of all posts.
 
 Eight soft steps (Gaussian bumps) along the quantiles of `created_at`: posts of one period are near each other, however
-the years are filled. What is liked together is often of one time; on MovieLens-100K (year of the film) recall@20 of
+the years are filled. Posts liked together are often of one period; on MovieLens-100K (year of the film) recall@20 of
 posts without interactions rose from .268 to .305 with it.
 """
 

@@ -71,7 +71,7 @@ def _read(directory: str) -> dict[str, Any]:
 def check_version(directory: str) -> None:
     """Raises ValueError where a transform_fn/ has another graph than this version of fusefeed makes and uses.
 
-    One that does not tell is taken for one of ours.
+    One that does not say is assumed to be ours.
     """
     version = _read(directory).get("graph", GRAPH_VERSION)
     if version != GRAPH_VERSION:
@@ -84,7 +84,7 @@ def check_version(directory: str) -> None:
 def check_widths(layout: Layout, features: pa.Schema) -> None:
     """Raises ValueError where a column of features/ is not as wide as the one that the transform_fn was fitted on.
 
-    A modality that only one of the two knows is no error: it is left out, or missing everywhere.
+    A modality that only one of the two knows is not an error: it is dropped, or missing everywhere.
     """
     widths = schemas.widths_of(features)
     for name, width in layout.dense.items():

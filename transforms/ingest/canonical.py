@@ -140,7 +140,7 @@ def canonical(table: Table, found: Mapping[str, pa.Array], verdicts: Verdicts) -
     Args:
       table: which table it is.
       found: columns by name, in any type; those that are missing become null.
-      verdicts: gets the rows' faults; faults that stand there already are kept.
+      verdicts: gets the rows' faults; existing faults are preserved.
     """
     num_rows = len(verdicts.faults)
     made: dict[str, pa.Array] = {}

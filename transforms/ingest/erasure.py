@@ -1,7 +1,7 @@
 """Users and posts that are to be forgotten: the rows that are theirs, the references to them, and who still has them.
 
 A user's rows are the user, the user's interactions and the posts with that `author_id`; a post's rows are the post and
-the interactions with it. What others have written stays, without the id: a reply or repost of an erased post has an
+the interactions with it. Content written by others stays, without the id: a reply or repost of an erased post has an
 empty `reply_to` or `repost_of`, an erased user is gone from `blocked_authors`.
 """
 
@@ -69,7 +69,7 @@ class Erasure:
     """A file of ids, as it travels to the workers: they read it themselves.
 
     Attributes:
-      path: the file, on any file system that the workers reach.
+      path: the file, on any file system that the workers can access.
       digest: of the ids in it.
     """
 

@@ -39,10 +39,10 @@ class Ingested(NamedTuple):
 class IngestTable(beam.PTransform):
     """Reads the files of one table ("posts", "interactions" or "users").
 
-    Every row is written, rejected with a code, or a duplicate; see `reconcile`. What crosses the first shuffle are
-    splits (a few numbers each), what crosses the second are blocks. Rows with a time from `until` on (microseconds
-    since 1970, UTC) are rejected: a run of a past date must not know them. Rows without a time are taken. Rows of whom
-    `erasure` names are rejected too, and their ids are gone from everything that is given.
+    Every row is written, rejected with a code, or a duplicate; see `reconcile`. The first shuffle carries
+    splits (a few numbers each), the second carries blocks. Rows with a time from `until` on (microseconds
+    since 1970, UTC) are rejected: a run of a past date must not know them. Rows without a time are accepted. Rows that
+    belong to users or posts in `erasure` are rejected too, and their ids are removed from all output.
     """
 
     table: str

@@ -66,7 +66,7 @@ def find_files(globs: str) -> list[InputFile]:
     """The files that comma-separated globs match, sorted by path. Names that begin with "_" or "." are no input.
 
     Raises:
-      ValueError: a glob matches nothing, or a file has an ending that tells no format.
+      ValueError: a glob matches nothing, or a file has an ending of no known format.
     """
     sizes: dict[str, int] = {}
     for glob in filter(None, (word.strip() for word in globs.split(","))):

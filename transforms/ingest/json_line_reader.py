@@ -25,7 +25,7 @@ class _BadLineError(Exception):
 
 
 def parse(table: Table, chunk: Chunk, limits: Limits, utf8: bool) -> Rows:
-    """The rows of a chunk; `utf8` tells that all of it is known to be UTF-8."""
+    """The rows of a chunk; `utf8`: all of it is known to be UTF-8."""
     objects: list[dict[str, Any]] = []
     numbers: list[int] = []
     bad: list[tuple[int, str, str]] = []

@@ -133,7 +133,7 @@ def _check_ratio(allowed: int, max_ratio: int) -> None:
 def read_chunks(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Chunk]:
     """The lines of a split in chunks of about `chunk_bytes`.
 
-    A line of more than `max_line_bytes` that does not end in its chunk is skipped and told (fault row_too_long), as is
+    A line of more than `max_line_bytes` that does not end in its chunk is skipped with a fault (row_too_long), as is
     the place where a damaged file ends (file_unreadable, gzip_ratio_exceeded). Long lines inside a chunk are for the
     parser to judge.
     """

@@ -1,7 +1,7 @@
 """Single values, one at a time: for lines that pyarrow cannot take as they are, and for JSON in cells of CSV.
 
 Each function gives what the vectorized code (columns, times, nested) takes as well, so that a row means the same on
-every road. What is of no use raises ValueError; the caller knows which column and which row.
+every path. Unusable values raise ValueError; the caller knows which column and which row.
 """
 
 import re

@@ -51,7 +51,7 @@ def to_ids(column: pa.Array) -> Converted:
     """Ids: (string, what is no id). Whole numbers become their digits, exactly; "" is null.
 
     A float is taken where it is a whole number below 2^53 (integers with gaps become floats in pandas); it is no id
-    beyond, where floats do not tell neighbors apart.
+    beyond, where floats do not distinguish neighbors.
     """
     strings = whole_numbers(column)
     if strings is None:

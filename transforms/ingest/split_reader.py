@@ -37,7 +37,7 @@ class Judged:
 
 
 def read_split(table: Table, split: Split, block_bytes: int, limits: Limits) -> Iterator[Judged]:
-    """The rows of a split, judged, in the pieces in which they were parsed, in their order.
+    """The validated rows of a split, in the pieces in which they were parsed, in their order.
 
     Pieces are parsed by several threads: pyarrow and numpy let go of the interpreter while they work.
     """

@@ -1,3 +1,3 @@
-"""User interactions: weights of kinds, history, reposts, the users x posts matrix and its collaborative factors. Imports
+"""Interactions: weights of kinds, history, reposts, the users x posts matrix and its collaborative factors. Imports
 `tables`, `linalg`.
 """

@@ -2,7 +2,7 @@
 
 The matrix lies in tiles (transforms.linalg.tiled_matrix), and the tall arrays of transforms.linalg.subspace_iteration,
 which has the method, beside it, written anew in every pass.
-What travels between workers is the number of a part that is done, on which the
+Workers exchange only the number of a finished part, on which the
 next step waits as a side input, and square matrices of width factors + oversampling. So a pass moves no entry, and
 a pipeline of many passes holds no more than one part at a time.
 """
@@ -56,7 +56,7 @@ class FactorizeMatrix(beam.PTransform):
     """Pipeline -> one Solution of the matrix.
 
     The same matrix gives the same bits, however many workers there are; cut into other parts, the same but for
-    rounding. The sign of a factor is such that its product with random numbers told by the posts' ids is positive (the
+    rounding. The sign of a factor is such that its product with random numbers seeded by post ids is positive (the
     largest entry would do as well where it is the only one of its size).
 
     Attributes:
@@ -64,7 +64,7 @@ class FactorizeMatrix(beam.PTransform):
       factors: singular vectors wanted, at least 1 and at most `max_factors`.
       oversampling: further directions carried along for accuracy.
       passes: power iterations; each reads the matrix twice.
-      seed: of the random start, which is told by the posts' ids, not by their places.
+      seed: of the random start, which is derived from the posts' ids, not from their positions.
     """
 
     matrix: TiledMatrix
@@ -182,7 +182,7 @@ def factors_of_part(part: int, directory: str, solution: Solution) -> tuple[int,
 class Spread(beam.PTransform):
     """(part, None) elements -> parts, on as many workers as there are.
 
-    What a Reshuffle does in twice as many steps; a graph's steps are what a small matrix takes its time from.
+    Replaces a Reshuffle, which takes twice as many steps; a graph's steps are what a small matrix takes its time from.
     """
 
     def expand(self, parts: beam.PCollection[tuple[int, None]]) -> beam.PCollection[int]:

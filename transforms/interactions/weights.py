@@ -108,7 +108,7 @@ def rating_factors(user: np.ndarray, rating: np.ndarray) -> np.ndarray:
         ordered_user, ordered = user[rated][order], rating[rated][order]
         sums = np.bincount(ordered_user, ordered)
         means = sums / np.maximum(np.bincount(ordered_user), 1)
-        # A mean of equal ratings may be off by rounding; all of them reach it.
+        # A mean of equal ratings may be off by rounding; all of them count as equal to it.
         tolerance = 1e-9 * np.maximum(1, np.abs(means))
         factors[rated] = np.where(rating[rated] >= (means - tolerance)[user[rated]], 1.0, LOW_RATING)
     return factors

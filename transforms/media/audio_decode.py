@@ -87,7 +87,7 @@ class _Listener:
         self._seconds_left -= num_samples / rate
         self.num_samples += num_samples
         self._first_size = self._first_size or num_samples
-        # One sample more than fits tells that there is more.
+        # One sample more than fits shows that there is more.
         self._is_over = self._seconds_left < -0.5 / rate
         return not self._is_over
 

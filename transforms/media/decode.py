@@ -85,7 +85,7 @@ def decode_medium(kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[s
     except Exception as error:
         if is_no_memory(error):
             raise MediaError("decoder_memory", NO_MEMORY) from error
-        # Decoders raise what they like. Their words may hold content: only the type is told.
+        # Decoders raise what they like. Their words may hold content: only the type is reported.
         raise MediaError("media_failed", f"a decoder raised {type(error).__name__}") from error
 
 

@@ -1,4 +1,4 @@
-"""The formats of media: which one the first bytes tell, and which kind a file's ending promises."""
+"""The formats of media: by their first bytes, and the kind by a file's ending."""
 
 from collections.abc import Mapping
 
@@ -63,7 +63,7 @@ ENDINGS: Mapping[str, str] = {ending: kind for kind, endings in _ENDINGS_OF_KIND
 
 
 def sniff(data: bytes) -> str:
-    """The format identified by the first bytes, a key of FORMATS (`unknown` where none does). Looks at no file name."""
+    """The format by its first bytes, a key of FORMATS (`unknown` where none does). The file name is ignored."""
     head = data[:4096]
     if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
         return _RIFF.get(head[8:12], "wav" if head[:4] == b"RF64" else "unknown")

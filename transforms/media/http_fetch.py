@@ -35,7 +35,7 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 
 class _Place(NamedTuple):
-    """Host, port and path of a URL."""
+    """Parsed parts of a URL."""
 
     scheme: str
     host: str
@@ -96,7 +96,7 @@ def fetch(
       hosts: the hosts that may be asked, as `check_hosts` wants them.
       limits: how many bytes, and how many seconds.
       resolve: finds the addresses of a host.
-      is_public: tells which addresses may be connected to.
+      is_public: predicate of addresses that may be connected to.
 
     Raises:
       MediaError: media_uri_invalid, media_host_not_allowed, media_address_private, media_missing, media_http_failed,

@@ -16,7 +16,7 @@ class ImageHeader:
 
     Attributes:
       format: as `media_formats.sniff` names it.
-      width, height: pixels as coded, before orientation; 0 where the header does not tell.
+      width, height: pixels as coded, before orientation; 0 where the header does not say.
       orientation: EXIF's 1 to 8, what has to be done to the coded picture.
       has_alpha: whether some pixel may be transparent.
       is_cut: whether the end of the picture is missing.

@@ -1,4 +1,4 @@
-"""Properties of the main picture of an AVIF or HEIC file: the boxes of ISO/IEC 14496-12 and 23008-12 that matter here."""
+"""Properties of the main picture of an AVIF or HEIC file: boxes of ISO/IEC 14496-12 and 23008-12."""
 
 import dataclasses
 import struct
@@ -98,7 +98,7 @@ def _associations(ipma: bytes, item: int) -> list[int]:
 
 
 def _item_type(iinf: bytes, item: int) -> bytes:
-    """The four letters of the item's type (`grid` is a mosaic), empty where it is not told."""
+    """The four letters of the item's type (`grid` is a mosaic), empty where it is not given."""
     if len(iinf) < 6:
         return b""
     for kind, begin, end in _boxes(iinf, 6 if iinf[0] == 0 else 8, len(iinf)):

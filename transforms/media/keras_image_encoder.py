@@ -1,6 +1,6 @@
 """Pictures through a network of the user's own: `--image_encoder keras:PATH`.
 
-PATH is a `.keras` file or the folder of a SavedModel that takes [n, h, w, 3] RGB. What is done to the pixels before:
+PATH is a `.keras` file or the folder of a SavedModel that takes [n, h, w, 3] RGB. Preprocessing of the pixels:
 they are resized to the network's input (bicubic) and become (x - offset) / scale, with offset 127 and scale 128. Other
 numbers are written behind the path (`keras:PATH?scale=127.5&offset=127.5`; `?scale=1&offset=0` for a network that takes
 0 to 255) or, also one for each of red, green and blue, in a file PATH.json: {"size": 224, "mean": [...], "std": [...]},

@@ -85,7 +85,7 @@ class MediaLimits:
 
 
 def check_memory(width: int, height: int) -> None:
-    """Finds out whether there was room to decode a picture or a frame, where its decoder does not tell why it failed.
+    """Finds out whether there was room to decode a picture or a frame, where its decoder does not report why it failed.
 
     Decoders hold up to 12 bytes a pixel at once: 16 bits of four channels and what is made of them, or eight frames of
     video.
@@ -97,7 +97,7 @@ def check_memory(width: int, height: int) -> None:
 
 
 def resolve_uri(uri: str, roots: Sequence[str]) -> str:
-    """The path of the regular file that `uri` names inside one of `roots`; the first root that has it wins.
+    """The path of the regular file that `uri` names inside one of `roots`; the first root that has it is used.
 
     A relative URI is a literal path under a root (percent signs and all). An absolute path or a file:// URI (this one
     percent-decoded, once) has to lie inside a root after symbolic links are followed. Roots may be of any Beam file
@@ -146,10 +146,10 @@ def read_media(path: str, limits: MediaLimits) -> bytes:
 
 
 def kind_of(kind: str | None, uri: str) -> str:
-    """image, video or audio: what the post says (a MIME type will do), else what the URI's ending tells.
+    """image, video or audio: by the post (a MIME type will do), else by the URI's ending.
 
     Raises:
-      MediaError: media_kind_unknown, when neither tells.
+      MediaError: media_kind_unknown, when neither determines it.
     """
     said = (kind or "").strip().lower().split("/", 1)[0]
     if said in ("image", "video", "audio"):
@@ -162,7 +162,7 @@ def kind_of(kind: str | None, uri: str) -> str:
 
 
 def _read_bounded(path: str, max_bytes: int) -> Iterator[bytes]:
-    """Pieces of the file, at most one byte more than `max_bytes` (which tells that there is more)."""
+    """Pieces of the file, at most one byte more than `max_bytes` (which shows that there is more)."""
     if _SCHEME.match(path):
         from apache_beam.io.filesystems import FileSystems
 
@@ -188,7 +188,7 @@ def _is_at(descriptor: int, path: str) -> bool:
     """True if an open file is the one that was at a path without symbolic links when it was opened.
 
     Between the look at a path and its opening a link may have been put there; what was opened is looked at again. Where
-    the system does not tell the path of an open file, the path is followed once more.
+    the system does not give the path of an open file, the path is followed once more.
     """
     try:
         return os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)") == path

@@ -86,7 +86,7 @@ class DecoderChild:
         threading.Thread(target=_listen, args=arguments, daemon=True).start()
 
     def ask(self, files: Iterable[Asked]) -> None:
-        """Tells it to decode some files. Where it has gone meanwhile, `answer` will tell."""
+        """Sends it files to decode. If it has ended meanwhile, `answer` reports that."""
         process = self.process
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):

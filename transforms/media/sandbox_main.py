@@ -1,8 +1,8 @@
 """The process in which media are decoded: `python -m transforms.media.sandbox_main`, started by a worker.
 
-Is told on standard input where files lie in the memory that it shares with the worker, and answers on standard output
+Receives on standard input where files lie in the memory that it shares with the worker, and answers on standard output
 (`transforms.media.sandbox_protocol`), until its input ends. It can open no file and no connection, write
-no file, and hold no more memory than it is told; a file that takes too long ends it.
+no file, and hold no more memory than its limit; a file that takes too long ends it.
 """
 
 import importlib

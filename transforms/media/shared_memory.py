@@ -1,6 +1,6 @@
 """Bytes of media in memory that a worker writes and its decoder process only reads: no pipe, no copy on the way.
 
-What a decoder is given so does not count against its own limit of memory, however much of it waits.
+Data passed this way do not count against its own limit of memory, however much of it waits.
 """
 
 import mmap

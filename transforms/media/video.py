@@ -55,7 +55,7 @@ def read_video(source: str | bytes, limits: MediaLimits) -> VideoSample:
     """A sample of the first real video stream of `source` (a path, or the bytes themselves).
 
     The header's duration and frame count are not believed and nothing is seeked: frames are decoded in order until
-    the end or a limit, and every 2^k-th is kept, k growing as more come.
+    the end or a limit, and every 2^k-th is retained, k growing as more come.
 
     Raises:
       MediaError: media_wrong_kind, media_encrypted, video_undecodable, video_no_frames (a file of sound only, say),

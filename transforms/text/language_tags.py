@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 
 # Language, then perhaps script, region and more (BCP 47); an underscore as in POSIX locales.
 _TAG = r"^\s*(?P<primary>[A-Za-z]{2,3})(?:[-_].*)?\s*$"
-# ISO 639-2: no language, several, one without a code, not told.
+# ISO 639-2: no language, several, one without a code, undetermined.
 _NO_LANGUAGE = pa.array(["zxx", "mul", "mis", "und"])
 
 

@@ -179,14 +179,14 @@ def _write_mean(found: _Units, directory: str) -> str:
 
 
 def open_fit(directory: str) -> TextFit | None:
-    """The text that was fitted; None where the posts' texts have nothing to tell them by."""
+    """The text that was fitted; None if the posts' texts have no distinguishing terms."""
     components = read_numbers(directory).components
     return TextFit(directory, *components.shape) if components.shape[1] else None
 
 
 @functools.lru_cache(maxsize=3)
 def _read(directory: str, name: str) -> np.ndarray:
-    """An array of `FitText`, kept in the process: the graph is traced several times."""
+    """An array of `FitText`, cached in the process: the graph is traced several times."""
     return arrays.load(FileSystems.join(directory, name))
 
 

@@ -19,7 +19,7 @@ from transforms.text import tokenizer
 # What is worked on together.
 MAX_ROWS = 65_536
 MAX_BYTES = 16 << 20
-# Distinct stretches whose terms are kept, and how long they may be for that.
+# Distinct stretches whose terms are cached, and how long they may be for that.
 _CACHED = 131_072
 _CACHED_CHARACTERS = 40
 
@@ -188,7 +188,7 @@ def _first_tags(found: _Occurrences, tags: list[tuple[str, ...]]) -> _Occurrence
 
 
 def _written_differently(found: _Occurrences, tags: list[tuple[str, ...]]) -> np.ndarray:
-    """The rows that have a tag as #ClimateChange and as #climatechange: which is first is not told by the stretches."""
+    """The rows that have a tag as #ClimateChange and as #climatechange: the stretches do not give their order."""
     keys, whole = _numbers(tag[0] if tag else "" for tag in tags), _numbers(tags)
     distinct = np.unique((found.rows * len(tags) + keys[found.places]) * len(tags) + whole[found.places])
     pairs = distinct // max(len(tags), 1)

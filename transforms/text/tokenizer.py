@@ -76,7 +76,7 @@ def _count(found: dict[str, int], term: str) -> None:
 def read_text(text: str) -> list[Read]:
     """Terms of a text, and the result of `read_tag` for each hashtag in it.
 
-    No pattern looks past white space, so that a text may be cut there and read in pieces. What is ASCII and neither a
+    No pattern looks past white space, so that a text may be cut there and read in pieces. ASCII text that is neither a
     URL, a mention nor a hashtag needs only one fast pattern, also beside what is not.
     """
     found: list[Read] = []

@@ -132,7 +132,7 @@ def from_block(block: pa.RecordBatch, num_posts: int) -> Vocabulary:
 
 @functools.lru_cache(maxsize=2)
 def read_vocabulary(directory: str, num_posts: int) -> Vocabulary:
-    """The vocabulary that was written as a table; kept in the process."""
+    """The vocabulary that was written as a table; cached in the process."""
     return from_block(read_table(directory), num_posts)
 
 

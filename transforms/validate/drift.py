@@ -1,7 +1,7 @@
 """Drift of a run's statistics from the previous run's, and detection of jumps.
 
 A statistic jumps where it has moved by more than a limit that matters in practice and by more than noise would move
-it, NOISE standard errors. Both are told in a unit in which noise depends on numbers of rows alone, so that one limit
+it, NOISE standard errors. Both are given in a unit in which noise depends on numbers of rows alone, so that one limit
 serves all values:
 
 - shares (rows without a value, posts with a modality): Cohen's h, the difference of 2 asin sqrt(share), .2 is what
@@ -33,7 +33,7 @@ SPREAD = math.log(2.0)
 VALUES = 0.25
 # What one number of a modality counts at most, in standard deviations: one that never varied says little when it does.
 MOST = 3.0
-# Of fewer rows the spread, by which noise is judged, is not known well enough itself.
+# Of fewer rows the spread, by which noise is estimated, is not known well enough itself.
 MIN_ROWS = 30
 # Values that fewer rows have in both runs count together.
 RARE = 0.01
@@ -54,7 +54,7 @@ class Comparison:
 
     Attributes:
       statistic: its name.
-      before: of the earlier run; 0 or 1 where what is told is a distance from it or a ratio.
+      before: of the earlier run; 0 or 1 where the statistic is a distance from it or a ratio.
       now: of this run.
       low: the least that is no jump.
       high: the most that is none.

@@ -1,6 +1,6 @@
-"""Statistics of one file of a table, and the rows in it that break a rule: it is read once, a block at a time.
+"""Statistics of one file of a table, and its rows that violate the specification: read once, a block at a time.
 
-Rows without a value are told by the file's footer, so that the columns with most of the bytes (texts, terms) are not
+Rows without a value come from the file's footer, so that the columns with most of the bytes (texts, terms) are not
 read.
 """
 
@@ -80,7 +80,7 @@ class FileTally:
             yield pa.RecordBatch.from_arrays([named], schema=KEYS)
 
     def _describe(self, tally: Tally, block: pa.RecordBatch) -> dict[str, int]:
-        """Adds what is counted and measured of some rows to a tally; gives how many rows have which fault."""
+        """Adds the statistics of some rows to a tally; returns the number of rows by fault."""
         faults: dict[str, int] = {}
         for name in block.schema.names:
             column = block.column(name)

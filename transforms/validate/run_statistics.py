@@ -1,4 +1,4 @@
-"""The statistics of a run, by which the next run is told to be alike: numbers and lists of numbers, as JSON."""
+"""The statistics of a run, to which the next run is compared: numbers and lists of numbers, as JSON."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from transforms.validate.feature_moments import Moments
 from transforms.validate.table_rules import RULES
 from transforms.validate.table_statistics import Tally
 
-# Digits that are kept: what is added in another order is the same.
+# Digits that are retained: what is added in another order is the same.
 DIGITS = 6
 
 
@@ -24,7 +24,7 @@ def statistics(found: Mapping[str, Tally], made_with: Mapping[str, str]) -> dict
       values: by table and column, rows with each value.
       modalities: by modality: `rows` that have it; `mean` and `deviation`, a number for each of its own.
       norms: by table of embeddings: `rows` with a norm above 0, and quantiles of their norms.
-      latest: rows, values and modalities of the rows of the last day alone, where these are told apart.
+      latest: rows, values and modalities of the rows of the last day alone, where these are separated.
       made_with: what has to be alike for two runs' statistics to be comparable, by the name of a modality or table.
     """
     latest = {name: tally.latest for name, tally in found.items() if tally.latest is not None}

@@ -15,17 +15,17 @@ class Rule:
     """Specification of a table.
 
     Attributes:
-      schema: what its files have to be, told by the schema that they have: widths of vectors are read off there.
-      key: the column by which a row is told; "" where rows have none.
+      schema: the required schema, derived from the schema of its files: widths of vectors are read off there.
+      key: the column that identifies a row; "" where rows have none.
       ranked: the rows of a key stand together, and their `rank` counts from 1.
       same_as: the table that has the same keys as this one, each once; "" where its own have to be distinct.
       intermediate: only later stages read it. Its vectors, most of the bytes of a run, are not read again: what is not
         finite there is not finite in the embeddings either, which are.
       counted: columns whose values are counted.
-      nulls: whether rows without a value are counted, column by column.
-      moments: whether means and spreads of the modalities are taken.
-      norms: whether the norms of `embedding` are.
-      latest: whether the rows of the last day are described apart: what breaks today moves the whole of a table little.
+      nulls: True if rows without a value are counted, column by column.
+      moments: True if means and spreads of the modalities are computed.
+      norms: True if the norms of `embedding` are computed.
+      latest: True if the rows of the last day are described separately: a new fault moves the whole of a table little.
     """
 
     schema: Callable[[pa.Schema], pa.Schema]

@@ -23,8 +23,8 @@ class Tally:
       moments: by modality, of the rows that have it.
       norms: rows by bin of the norm of their embedding; norm 0 is in no bin.
       widths: the numbers that a column's vectors have.
-      faults: rows that break a rule, by what is wrong with them.
-      latest: rows, values and moments of the rows of the last day; None where these are not told apart.
+      faults: rows that violate the specification, by fault.
+      latest: rows, values and moments of the rows of the last day; None where these are not separated.
     """
 
     rows: int = 0

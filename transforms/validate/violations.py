@@ -13,7 +13,7 @@ def violations(tallies: Mapping[str, Tally], rows: Mapping[str, int], counts: Ma
     """Violations, a line each: "TABLE: what"; tables that are wrong in themselves come first.
 
     Args:
-      tallies: of every table.
+      tallies: statistics of every table.
       rows: of every table, as its stage has reported them.
       counts: of ingest.
     """
