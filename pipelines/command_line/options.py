@@ -94,7 +94,9 @@ class Options:
     learning_rate: float = flag(1e-3, "of AdamW", group="train", low=1e-8, high=10)
     seed: int = flag(0, "of everything random", group="train", low=0, high=2**31 - 1)
 
-    kind_weights: str = flag("", "weights of kinds of interaction, as like=1,hide=-1 (see docs/stages.md)", group="fuse")
+    kind_weights: str = flag(
+        "", "weights of kinds of interaction, as like=1,hide=-1 (see docs/stages.md)", group="fuse"
+    )
     factors: int = flag(128, "collaborative factors of a post", group="fuse", low=1, high=1024)
     interests_worth: float = flag(5.0, "interactions that stated interests are worth", group="embed", low=1e-6)
     half_life_days: float = flag(30.0, "after which an interaction counts half (0: never)", group="fuse", low=0)

@@ -26,7 +26,9 @@ def test_a_made_world_is_profiled_and_used_again(tmp_path: Path, capsys: pytest.
     found = pstats.Stats(str(tmp_path / "extract-200-posts.prof"))
     calls = {f"{Path(file).name}:{name}": of[1] for (file, _, name), of in found.stats.items()}  # type: ignore[attr-defined]
     # A thread of the worker does this, for each of the table's eight parts.
-    assert sum(number for name, number in calls.items() if name.startswith("extract_features.py:Extractor._finish")) >= 8
+    assert (
+        sum(number for name, number in calls.items() if name.startswith("extract_features.py:Extractor._finish")) >= 8
+    )
     assert (tmp_path / "extract-200-posts.txt").read_text().count("Ordered by: ") == 2
     world = _files(tmp_path / "worlds")
     assert profile.main(words) == 0
