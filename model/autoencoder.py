@@ -11,7 +11,7 @@ from model.encoders import ResidualEncoder, StandInEncoder
 from model.layers import Corruption, Standardize, register
 from model.layout import Layout
 from model.ridge import LinearStart
-from model.statistics import Moments
+from model.statistics import TrainingMoments
 
 
 @register
@@ -78,7 +78,7 @@ class Autoencoder(keras.Model):
         self.errors = ModalityErrors(self.layout.names, name="errors")
         self.built = True
 
-    def start_from(self, moments: Moments, components: np.ndarray) -> None:
+    def start_from(self, moments: TrainingMoments, components: np.ndarray) -> None:
         """Sets the standardization, and initializes the model to principal component analysis.
 
         Args:
@@ -90,7 +90,7 @@ class Autoencoder(keras.Model):
         self.encoder.linear.assign(components.T)
         self.decoder.kernel.assign(components)
 
-    def start_from_linear(self, moments: Moments, start: LinearStart) -> None:
+    def start_from_linear(self, moments: TrainingMoments, start: LinearStart) -> None:
         """Sets the standardization, and initializes the model to that linear autoencoder."""
         self._standardize_by(moments)
         self.encoder.linear.assign(start.linear)
@@ -98,7 +98,7 @@ class Autoencoder(keras.Model):
         self.encoder.bias.assign(start.bias)
         self.decoder.kernel.assign(start.kernel)
 
-    def _standardize_by(self, moments: Moments) -> None:
+    def _standardize_by(self, moments: TrainingMoments) -> None:
         self.standardize.mean.assign(moments.mean)
         self.standardize.scale.assign(moments.divisors(self.layout) * (self.units @ self.layout.membership))
 

@@ -11,7 +11,7 @@ from model.config import TrainConfig
 from model.layout import Layout
 from model.ridge import LinearStart
 from model.spool import Spool
-from model.statistics import Moments, Products
+from model.statistics import Products, TrainingMoments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Begun:
     """
 
     model: Autoencoder
-    moments: Moments
+    moments: TrainingMoments
     components: np.ndarray
     start: LinearStart | None
     products: Products

@@ -11,7 +11,7 @@ from keras import ops
 from model.autoencoder import Autoencoder
 from model.layout import Layout
 from model.ridge import LinearStart
-from model.statistics import Moments, standardize
+from model.statistics import TrainingMoments, standardize
 
 MAX_ROWS = 100_000
 _CHUNK_ROWS = 4096
@@ -47,7 +47,11 @@ class ModalityReport:
 
 
 def modality_reports(
-    model: Autoencoder, components: np.ndarray, moments: Moments, rows: np.ndarray, start: LinearStart | None = None
+    model: Autoencoder,
+    components: np.ndarray,
+    moments: TrainingMoments,
+    rows: np.ndarray,
+    start: LinearStart | None = None,
 ) -> tuple[ModalityReport, ...]:
     """Measures a model and principal components on rows [n, D + M], at most the first MAX_ROWS."""
     layout = model.layout
@@ -87,7 +91,7 @@ def _by_model(model: Autoencoder) -> Reconstruct:
 
 
 def _unexplained(
-    reconstruct: Reconstruct, rows: np.ndarray, moments: Moments, layout: Layout
+    reconstruct: Reconstruct, rows: np.ndarray, moments: TrainingMoments, layout: Layout
 ) -> list[list[float | None]]:
     """Per modality: unexplained shares with the complete row as input, and with the modality itself masked."""
     num_modalities = len(layout.modalities)

@@ -12,7 +12,7 @@ import numpy as np
 
 from model.config import TrainConfig
 from model.layout import Layout
-from model.statistics import Moments, Products, principal_components, standardize
+from model.statistics import Products, TrainingMoments, principal_components, standardize
 
 # More than this hides what there is rather than regularizes; in deviations of the inputs' average column.
 _MAX_NOISE = 2.0
@@ -80,7 +80,7 @@ class LinearStart:
     kernel: np.ndarray
     scales: Scales
 
-    def reconstruct(self, fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: Layout) -> np.ndarray:
+    def reconstruct(self, fused: np.ndarray, mask: np.ndarray, moments: TrainingMoments, layout: Layout) -> np.ndarray:
         """Reconstruction of rows: [n, D] float64, standardized."""
         divisors, seen = self.scales.columns(layout), mask * np.array(self.scales.seen)
         rows = standardize(fused, seen, moments, layout) / divisors

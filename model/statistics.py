@@ -14,8 +14,8 @@ _CHUNK_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
-    """Moments of the training rows, each modality's over the rows that have it.
+class TrainingMoments:
+    """TrainingMoments of the training rows, each modality's over the rows that have it.
 
     Attributes:
       mean: [D] float64, 0 where a modality is nowhere present.
@@ -37,7 +37,7 @@ class Moments:
         return divisors
 
 
-def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | None = None) -> Moments:
+def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | None = None) -> TrainingMoments:
     """The moments of all training rows, in two passes (a single one loses the variance next to a large mean)."""
     membership = layout.membership.astype(np.float64)
     emphasis = np.ones(layout.width) if emphasis is None else emphasis
@@ -55,10 +55,10 @@ def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | None = None) ->
     # The residue of constant columns is rounding error, which must not be amplified to look like data.
     noise = ((mean * emphasis) ** 2) @ membership.T * 1e-13
     scale = np.sqrt(np.where(variance > noise, variance, 1.0))
-    return Moments(mean, scale, counts.astype(np.int64), float(counts.sum() / spool.num_train), emphasis)
+    return TrainingMoments(mean, scale, counts.astype(np.int64), float(counts.sum() / spool.num_train), emphasis)
 
 
-def standardize(fused: np.ndarray, mask: np.ndarray, moments: Moments, layout: Layout) -> np.ndarray:
+def standardize(fused: np.ndarray, mask: np.ndarray, moments: TrainingMoments, layout: Layout) -> np.ndarray:
     """[n, D] float64: centered, each modality of total variance 1, zeros where a modality is missing.
 
     This is what the autoencoder sees of a row.
@@ -82,7 +82,7 @@ class Products:
     num_rows: int
 
 
-def products(spool: Spool, layout: Layout, moments: Moments, having: int | None = None) -> Products:
+def products(spool: Spool, layout: Layout, moments: TrainingMoments, having: int | None = None) -> Products:
     """The sums of products over the training rows, or those of them with the modality of that index.
 
     Uses whole buckets (random samples of the rows) up to MAX_COVARIANCE_ROWS.

@@ -108,7 +108,7 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
         ours = evaluation.embedding_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
     else:
         ours = test_set.read_lists(at("recommendations"), found, evaluation.MAX_K)
-    limits = evaluation.Limits(made.options.ease_max_posts, made.options.latent, seed, threads)
+    limits = evaluation.EvaluationLimits(made.options.ease_max_posts, made.options.latent, seed, threads)
     known = content_baselines.moments(made.known.input("fused"))
     lists, skipped = evaluation.baseline_lists(found, at("fused"), known, limits, is_cold)
     measured = evaluation.measure(found, {evaluation.OURS: ours, **lists}, at("fused"), known, seed)

@@ -26,7 +26,7 @@ from transforms.tables import counts, files, parquet, schemas
 
 
 @dataclasses.dataclass(frozen=True)
-class Factors:
+class FactorsSummary:
     """What _factors.json says of collaborative/.
 
     Attributes:
@@ -56,7 +56,7 @@ def make_history(options: Options, places: Places) -> None:
         _ = made | "WriteHistory" >> parquet.WriteParts(places.output("history"), schemas.HISTORY)
 
 
-def factorize(options: Options, places: Places, factors: int = 128) -> Factors:
+def factorize(options: Options, places: Places, factors: int = 128) -> FactorsSummary:
     """Factorizes history/, which this stage has just written, and writes collaborative/.
 
     In three pipelines, because the second needs to know the size of the matrix, and the third its rank.
@@ -83,7 +83,7 @@ def factorize(options: Options, places: Places, factors: int = 128) -> Factors:
             _ = found | parquet.WriteParts(places.output("collaborative"), schema)
     else:
         logging.warning("no collaborative factors: fewer than two users or posts have interactions that count")
-    described = Factors(solution.singular_values.tolist(), matrix.num_columns, matrix.num_rows, solution.energy)
+    described = FactorsSummary(solution.singular_values.tolist(), matrix.num_columns, matrix.num_rows, solution.energy)
     files.write_json(join(places.output("collaborative"), FACTORS_FILE), dataclasses.asdict(described))
     FileSystems.delete([directory])
     return described
@@ -101,6 +101,6 @@ def solve(options: Options, matrix: TiledMatrix, factors: int) -> collaborative_
     return collaborative_factors.read_solution(matrix.directory)
 
 
-def read_factors(directory: str) -> Factors:
+def read_factors(directory: str) -> FactorsSummary:
     """What _factors.json of a collaborative/ says."""
-    return Factors(**files.read_json(join(directory, FACTORS_FILE)))
+    return FactorsSummary(**files.read_json(join(directory, FACTORS_FILE)))

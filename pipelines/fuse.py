@@ -58,7 +58,7 @@ def read_features(
     return parts | "AddTime" >> beam.Map(time_modality.add_time, edges)
 
 
-def fit(options: Options, places: Places) -> transform_fn.Layout:
+def fit(options: Options, places: Places) -> transform_fn.FusedLayout:
     """Fits a transform_fn on all posts and writes it.
 
     Raises:
@@ -122,7 +122,7 @@ def fit_text(options: Options, places: Places, num_texts: int) -> tfidf_svd.Text
     return tfidf_svd.open_fit(written)
 
 
-def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
+def fuse_content(options: Options, places: Places) -> transform_fn.FusedLayout:
     """Fits or takes over a transform_fn and applies it: the fused vectors of content go into scratch."""
     directory = places.output("transform_fn")
     if options.transform_fn:
@@ -138,7 +138,9 @@ def fuse_content(options: Options, places: Places) -> transform_fn.Layout:
     return layout
 
 
-def append_factors(options: Options, places: Places, layout: transform_fn.Layout, factors: factorize.Factors) -> None:
+def append_factors(
+    options: Options, places: Places, layout: transform_fn.FusedLayout, factors: factorize.FactorsSummary
+) -> None:
     """Writes fused/: the vectors of content with the collaborative factors, as the tuning that was found wants it."""
     lately = Tuning.from_dict(files.read_json(join(places.output("collaborative"), TUNING_FILE))).trend
     whole = with_factors(layout, len(factors.singular_values))
@@ -157,8 +159,8 @@ def build_appended(
     root: beam.Pipeline,
     options: Options,
     places: Places,
-    layout: transform_fn.Layout,
-    factors: factorize.Factors,
+    layout: transform_fn.FusedLayout,
+    factors: factorize.FactorsSummary,
     lately: Trend | None,
 ) -> None:
     """Appends the collaborative factors to the fused vectors of content, and tells what is liked lately."""
@@ -177,7 +179,9 @@ def build_appended(
     _count(appended, places, whole)
 
 
-def _count(fused: beam.PCollection[tuple[int, pa.RecordBatch]], places: Places, layout: transform_fn.Layout) -> None:
+def _count(
+    fused: beam.PCollection[tuple[int, pa.RecordBatch]], places: Places, layout: transform_fn.FusedLayout
+) -> None:
     _ = (
         fused
         | "CountPosts" >> beam.FlatMap(fuse_features.count_fused, layout)
@@ -185,12 +189,12 @@ def _count(fused: beam.PCollection[tuple[int, pa.RecordBatch]], places: Places, 
     )
 
 
-def with_factors(layout: transform_fn.Layout, rank: int) -> transform_fn.Layout:
+def with_factors(layout: transform_fn.FusedLayout, rank: int) -> transform_fn.FusedLayout:
     """The layout with the collaborative modality at its end, where there are any factors."""
     if not rank:
         return layout
-    added = tft_graph.Modality(COLLABORATIVE, layout.width, rank, rank)
-    return transform_fn.Layout((*layout.modalities, added))
+    added = tft_graph.ModalityBlock(COLLABORATIVE, layout.width, rank, rank)
+    return transform_fn.FusedLayout((*layout.modalities, added))
 
 
 def find_tuning(options: Options, places: Places, before: str) -> None:

@@ -52,11 +52,11 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     from pipelines.continuity import erased_ids
     from pipelines.stage import part_sizes
     from transforms.ingest import canonical, ingest_table
-    from transforms.ingest.line_reader import Limits
+    from transforms.ingest.line_reader import LineLimits
     from transforms.tables import counts, parquet
     from transforms.tables.rejects import WriteRejects, choose_num_parts
 
-    limits = Limits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio)
+    limits = LineLimits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio)
     # The end of the run's date is the first moment that no longer belongs to it.
     until = round(part_sizes.end_of_run(options).timestamp() * 1_000_000)
     how = (options.num_parts, options.block_bytes, limits, until, erased_ids.load(options))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from transforms.embed.embedding_space import Space
     from transforms.embed.exported_model import StandIn
-    from transforms.evaluate.content_baselines import Moments
-    from transforms.evaluate.test_set import Judged
+    from transforms.evaluate.content_baselines import ContentMoments
+    from transforms.evaluate.test_set import HeldOutSet
 
 # With `auto`, more posts are not embedded once more for each part.
 AUTO_MAX_POSTS = 100_000
@@ -31,13 +31,13 @@ AUTO_MAX_POSTS = 100_000
 class Bench:
     """Figures of several ways to make lists, for the same users."""
 
-    def __init__(self, judged: "Judged", only_cold: bool, seed: int) -> None:
+    def __init__(self, judged: "HeldOutSet", only_cold: bool, seed: int) -> None:
         from transforms.evaluate import ablation
 
         self._rankings = ablation.rankings(judged, only_cold, seed)
         self._values: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._rankings}
 
-    def add(self, name: str, make_lists: "Callable[[Judged], np.ndarray]") -> None:
+    def add(self, name: str, make_lists: "Callable[[HeldOutSet], np.ndarray]") -> None:
         """Measures the lists; fusefeed's own must be among them."""
         from transforms.evaluate import evaluation
 
@@ -72,7 +72,7 @@ def why_not(made: Backtest, num_posts: int) -> str:
     return ""
 
 
-def measure(made: Backtest, judged: "Judged", known: "Moments") -> dict[str, dict[str, Any]]:
+def measure(made: Backtest, judged: "HeldOutSet", known: "ContentMoments") -> dict[str, dict[str, Any]]:
     """What the vectors reach without each of their parts: `Bench.results`.
 
     Args:
@@ -94,14 +94,14 @@ def measure(made: Backtest, judged: "Judged", known: "Moments") -> dict[str, dic
     return bench.results(made.options.seed)
 
 
-def _by_embeddings(at: Callable[[str], str]) -> "Callable[[Judged], np.ndarray]":
+def _by_embeddings(at: Callable[[str], str]) -> "Callable[[HeldOutSet], np.ndarray]":
     from transforms.evaluate import evaluation
 
     threads = os.cpu_count() or 1
     return lambda judged: evaluation.embedding_lists(judged, at("user_embeddings"), at("item_embeddings"), threads)
 
 
-def _add_variants(bench: Bench, made: Backtest, known: "Moments") -> None:
+def _add_variants(bench: Bench, made: Backtest, known: "ContentMoments") -> None:
     """Measures the vectors of all variants that need no training."""
     import pyarrow.compute as pc
 
@@ -122,7 +122,7 @@ def _add_variants(bench: Bench, made: Backtest, known: "Moments") -> None:
         queries = vectors.users(known_users, made.options.interests_worth)
 
         def make_lists(
-            judged: "Judged",
+            judged: "HeldOutSet",
             vectors: variant_embeddings.VariantVectors = vectors,
             queries: "np.ndarray" = queries,
         ) -> "np.ndarray":
@@ -132,7 +132,7 @@ def _add_variants(bench: Bench, made: Backtest, known: "Moments") -> None:
         bench.add(variant.name, make_lists)
 
 
-def _linear_maps(made: Backtest, space: "Space", known: "Moments") -> "Iterator[tuple[str, StandIn]]":
+def _linear_maps(made: Backtest, space: "Space", known: "ContentMoments") -> "Iterator[tuple[str, StandIn]]":
     """The linear maps that take the autoencoder's place, fitted on the known posts."""
     from transforms.embed import exported_model
     from transforms.evaluate import ablation, linear_maps
@@ -154,7 +154,7 @@ def _latent_size(made: Backtest) -> int:
     return size
 
 
-def _add_cosines(bench: Bench, made: Backtest, known: "Moments") -> None:
+def _add_cosines(bench: Bench, made: Backtest, known: "ContentMoments") -> None:
     """Lists by cosine in the autoencoder's representation, in as many principal components, in the content itself."""
     from transforms.embed import exported_model
     from transforms.evaluate import content_baselines, evaluation
@@ -169,7 +169,7 @@ def _add_cosines(bench: Bench, made: Backtest, known: "Moments") -> None:
         projects["cosine of the content"] = content_baselines.by_modalities(known, known.content)
     for name, project in projects.items():
 
-        def make_lists(judged: "Judged", project: content_baselines.Project = project) -> "np.ndarray":
+        def make_lists(judged: "HeldOutSet", project: content_baselines.Project = project) -> "np.ndarray":
             lists = content_baselines.content_knn(judged, at("fused"), project, evaluation.MAX_K, threads)
             return evaluation.fill_recent(judged, lists)
 

@@ -202,7 +202,7 @@ def _split(
     import apache_beam as beam
 
     from transforms.evaluate import split_interactions
-    from transforms.ingest.line_reader import Limits
+    from transforms.ingest.line_reader import LineLimits
     from transforms.interactions.weights import InteractionWeights, parse_kind_weights
     from transforms.tables import counts, parquet, schemas
 
@@ -216,7 +216,7 @@ def _split(
         how = (
             options.num_parts,
             options.block_bytes,
-            Limits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio),
+            LineLimits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio),
             erased_ids.load(options),
         )
         holdout = split_interactions.ReadHoldout(find_holdout(options.holdout), *how)

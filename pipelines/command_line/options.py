@@ -246,14 +246,14 @@ class RunError(Exception):
     """A run that cannot go on, for a reason that needs no traceback: exit code 1, one line."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _FlagParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.removeprefix("argument "))
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
     """The parser of a command; all commands know the same flags, so that one set of flags serves every stage."""
-    made = _Parser(
+    made = _FlagParser(
         prog=f"fusefeed {command}",
         description=description,
         epilog="Flags of Beam and its runners come after --, for example: -- --runner=DataflowRunner --project=P",

@@ -9,7 +9,7 @@ from keras import ops
 
 from model.autoencoder import Autoencoder, ModalityErrors
 from model.ridge import LinearStart, Scales
-from model.statistics import Moments
+from model.statistics import TrainingMoments
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def _numpy(values: Any) -> Any:
 
 
 def test_a_model_starts_as_principal_components(model: Autoencoder, inputs: dict[str, np.ndarray]) -> None:
-    moments = Moments(np.array([1.0, 1, 0, 0]), np.array([2.0, 4]), np.array([2, 1]), 2.0, np.ones(4))
+    moments = TrainingMoments(np.array([1.0, 1, 0, 0]), np.array([2.0, 4]), np.array([2, 1]), 2.0, np.ones(4))
     components = np.array([[1.0, 0, 0, 0], [0, 0, 0, 1]])
     model.start_from(moments, components)
     found = _numpy(model(inputs))
@@ -114,7 +114,7 @@ def test_a_model_that_stands_in_is_saved_and_loaded_by_keras(
 
 def test_the_loss_does_not_depend_on_the_units(new_layout: Callable[..., Any], inputs: dict[str, np.ndarray]) -> None:
     layout = new_layout(a=2, collaborative=2).to_dict()
-    moments = Moments(np.array([1.0, 1, 0, 0]), np.array([2.0, 4]), np.array([2, 1]), 2.0, np.ones(4))
+    moments = TrainingMoments(np.array([1.0, 1, 0, 0]), np.array([2.0, 4]), np.array([2, 1]), 2.0, np.ones(4))
     losses = []
     for units in ([1.0, 1.0], [0.5, 0.1]):
         stand_in = {"units": units, "noise": [0.0, 0.0], "seen": [1.0, 1.0]}

@@ -18,7 +18,7 @@ def spooled(new_world: Callable[..., Any], write_shard: Callable[..., str], tmp_
     return world, write_spool([write_shard("one", world)], world.layout, str(tmp_path / "spool"), 0.0)
 
 
-def _covariance(spool: Spool, layout: Layout, moments: statistics.Moments) -> np.ndarray:
+def _covariance(spool: Spool, layout: Layout, moments: statistics.TrainingMoments) -> np.ndarray:
     every = statistics.products(spool, layout, moments)
     return every.sums[: layout.width, : layout.width] / every.num_rows
 

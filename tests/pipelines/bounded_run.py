@@ -84,7 +84,7 @@ def shrink_limits() -> None:
         ("transforms.search.cells", "MIN_POSTS", 1_000),
         ("transforms.search.cells", "_SAMPLED_POSTS_A_CELL", 4),
         ("transforms.search.cells", "_BALANCED_BY", 2_000),
-        ("transforms.tables.parquet", "READ_OFTEN", parquet.Layout(500, "none")),
+        ("transforms.tables.parquet", "READ_OFTEN", parquet.FileLayout(500, "none")),
         ("transforms.search.top_k", "TILE_ROWS", 500),
         ("transforms.recommend.recommend_posts", "USER_ROWS", 1_000),
         ("transforms.recommend.similar_posts", "POST_ROWS", 2_000),

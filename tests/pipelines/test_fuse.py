@@ -87,7 +87,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
     return world, output
 
 
-def _block(fused: dict[str, np.ndarray], layout: transform_fn.Layout, name: str) -> np.ndarray:
+def _block(fused: dict[str, np.ndarray], layout: transform_fn.FusedLayout, name: str) -> np.ndarray:
     modality = next(modality for modality in layout.modalities if modality.name == name)
     return fused["fused"][:, modality.offset : modality.offset + modality.width]
 

@@ -15,11 +15,11 @@ from pipelines.continuity import space_lineage
 from pipelines.stage import declaration
 from transforms.embed.embedding_space import FACTORS_FILE, TUNING_FILE
 from transforms.embed.parameters import Tuning
-from transforms.fuse.tft_graph import Modality
-from transforms.fuse.transform_fn import Layout, write_layout
+from transforms.fuse.tft_graph import ModalityBlock
+from transforms.fuse.transform_fn import FusedLayout, write_layout
 from transforms.tables import files, parquet
 
-LAYOUT = Layout((Modality("text", 0, 4, 4), Modality("image", 4, 2, 2)))
+LAYOUT = FusedLayout((ModalityBlock("text", 0, 4, 4), ModalityBlock("image", 4, 2, 2)))
 
 
 def write_fused(directory: str, seed: int) -> None:

@@ -16,8 +16,8 @@ from pipelines.continuity import space_lineage
 from pipelines.stage import declaration, fingerprint
 from transforms.embed.embedding_space import FACTORS_FILE, TUNING_FILE
 from transforms.embed.parameters import Decoded, Tuning
-from transforms.fuse.tft_graph import Modality
-from transforms.fuse.transform_fn import Layout, write_layout
+from transforms.fuse.tft_graph import ModalityBlock
+from transforms.fuse.transform_fn import FusedLayout, write_layout
 from transforms.tables import blocks, files, parquet, schemas
 
 FIRST, SECOND = "2026-01-30", "2026-01-31"
@@ -32,7 +32,7 @@ def write_tables(directory: str, text: int, turn: np.ndarray, found: space_linea
     content = causes @ np.random.default_rng(1).normal(size=(USED, text))
     factors = np.hstack([(causes**2 - 1) @ turn, np.zeros((num_posts, 1))]) / np.sqrt(2 * num_posts)
     ids = [f"p{number}" for number in range(num_posts)]
-    layout = Layout((Modality("text", 0, text, text), Modality("collaborative", text, RANK, RANK)))
+    layout = FusedLayout((ModalityBlock("text", 0, text, text), ModalityBlock("collaborative", text, RANK, RANK)))
     fused = np.hstack([content, factors * np.sqrt(num_posts)]).astype(np.float32)
     vectors = {"fused": fused, "mask": np.ones((num_posts, 2), np.float32)}
     columns = {"post_id": pa.array(ids)} | {name: blocks.numpy_to_vectors(v) for name, v in vectors.items()}

@@ -7,7 +7,7 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.embed import formulas
-from transforms.embed.formulas import Moments, Widths
+from transforms.embed.formulas import VectorMoments, Widths
 from transforms.embed.parameters import Tuning
 from transforms.embed.procrustes import Rotations
 from transforms.tables.files import read_json
@@ -125,7 +125,7 @@ def read_singular_values(collaborative_dir: str) -> np.ndarray:
 Covariances = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def write_covariances(moments: tuple[Moments, Moments, Moments], directory: str) -> None:
+def write_covariances(moments: tuple[VectorMoments, VectorMoments, VectorMoments], directory: str) -> None:
     """Writes the covariances of the items' three blocks beside their table."""
     buffer = io.BytesIO()
     own, decoded, content = (block.covariance() for block in moments)

@@ -116,7 +116,7 @@ def profile_vectors(
     return np.hstack([block.astype(np.float32) for block in blocks])
 
 
-class Moments(NamedTuple):
+class VectorMoments(NamedTuple):
     """Sums over rows of a block, to be added up over parts: rows, sum [w], sum of outer products [w, w] (float64)."""
 
     rows: int
@@ -132,14 +132,14 @@ class Moments(NamedTuple):
 
 def block_moments(
     own: np.ndarray, decoded: np.ndarray, content: np.ndarray, degree: np.ndarray
-) -> tuple[Moments, Moments, Moments]:
+) -> tuple[VectorMoments, VectorMoments, VectorMoments]:
     """Moments of the blocks before mixing: the own block over posts with interactions, the others over all."""
     return _moments(own[degree > 0]), _moments(decoded), _moments(content)
 
 
-def _moments(block: np.ndarray) -> Moments:
+def _moments(block: np.ndarray) -> VectorMoments:
     exact = block.astype(np.float64)
-    return Moments(len(exact), exact.sum(axis=0), exact.T @ exact)
+    return VectorMoments(len(exact), exact.sum(axis=0), exact.T @ exact)
 
 
 def block_scales(profiles: np.ndarray, covariances: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -177,7 +177,7 @@ def user_vectors(
     A block without any deviation is zeros, and a user whose blocks all are has nothing but zeros, also no last number.
 
     Args:
-      covariances: of the three blocks, [k, k], [kd, kd] and [w, w] (`Moments.covariance`).
+      covariances: of the three blocks, [k, k], [kd, kd] and [w, w] (`VectorMoments.covariance`).
       b: weight of the content block, 0 where there is none.
       trend_weight: [m] or one for all, how much the trend counts.
     """

@@ -12,11 +12,11 @@ from apache_beam import pvalue
 from transforms.embed import formulas
 from transforms.embed.embedding_space import Space
 from transforms.embed.exported_model import StandIn
-from transforms.embed.formulas import Moments
+from transforms.embed.formulas import VectorMoments
 from transforms.fuse.time_modality import TIME
 from transforms.tables import blocks, schemas
 
-BlockMoments = tuple[Moments, Moments, Moments]
+BlockMoments = tuple[VectorMoments, VectorMoments, VectorMoments]
 
 
 class Items(NamedTuple):
@@ -107,7 +107,9 @@ def told_factors(values: np.ndarray, mask: np.ndarray, space: Space, stand_in: S
 
 def sum_moments(found: Iterable[BlockMoments]) -> BlockMoments:
     sums = [
-        Moments(sum(m.rows for m in block), np.sum([m.total for m in block], 0), np.sum([m.outer for m in block], 0))
+        VectorMoments(
+            sum(m.rows for m in block), np.sum([m.total for m in block], 0), np.sum([m.outer for m in block], 0)
+        )
         for block in zip(*found, strict=True)
     ]
     return sums[0], sums[1], sums[2]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from transforms.embed.embedding_space import COLLABORATIVE, Space
 from transforms.embed.parameters import Tuning
 from transforms.evaluate.split_rules import seeded_hash
-from transforms.evaluate.test_set import Judged
+from transforms.evaluate.test_set import HeldOutSet
 from transforms.fuse.tft_graph import TEXT
 from transforms.fuse.time_modality import TIME
 from transforms.tables import blocks
@@ -105,7 +105,7 @@ def hide_words(users: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=users.schema)
 
 
-def rankings(judged: Judged, only_cold: bool, seed: int) -> dict[str, Judged]:
+def rankings(judged: HeldOutSet, only_cold: bool, seed: int) -> dict[str, HeldOutSet]:
     """What is ranked: "warm", the whole catalog as always, and "cold", posts without interactions among themselves.
 
     Args:
@@ -124,7 +124,7 @@ def rankings(judged: Judged, only_cold: bool, seed: int) -> dict[str, Judged]:
     return found
 
 
-def among(judged: Judged, chosen: np.ndarray) -> Judged:
+def among(judged: HeldOutSet, chosen: np.ndarray) -> HeldOutSet:
     """The same, of nothing but the chosen posts ([p] bool); users without a target among them are left out."""
     posts = dataclasses.replace(judged.posts, eligible=judged.posts.eligible & chosen)
     targets = judged.targets.multiply(posts.eligible[None, :]).tocsr()
@@ -133,7 +133,7 @@ def among(judged: Judged, chosen: np.ndarray) -> Judged:
     return _of_rows(found, np.diff(targets.indptr) > 0)
 
 
-def fewer(judged: Judged, max_users: int, seed: int) -> Judged:
+def fewer(judged: HeldOutSet, max_users: int, seed: int) -> HeldOutSet:
     """The same, of at most so many users, those of the smallest hashes."""
     order = np.argsort(seeded_hash(judged.user_id, seed), kind="stable")
     kept = np.zeros(len(order), bool)
@@ -141,7 +141,7 @@ def fewer(judged: Judged, max_users: int, seed: int) -> Judged:
     return judged if kept.all() else _of_rows(judged, kept)
 
 
-def _of_rows(judged: Judged, kept: np.ndarray) -> Judged:
+def _of_rows(judged: HeldOutSet, kept: np.ndarray) -> HeldOutSet:
     rows = np.flatnonzero(kept)
     order = np.concatenate([rows, np.flatnonzero(~kept), np.arange(len(kept), judged.fit.shape[0])])
     return dataclasses.replace(

@@ -14,7 +14,7 @@ import scipy.linalg
 import scipy.sparse
 
 from transforms.evaluate.split_rules import seeded_hash
-from transforms.evaluate.test_set import Judged
+from transforms.evaluate.test_set import HeldOutSet
 from transforms.linalg.selection import top_k
 
 # Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data"; found to be good on MovieLens-100K.
@@ -29,7 +29,7 @@ _MAX_SCORES = 1 << 24
 Scores = Callable[[int, int], np.ndarray]
 
 
-def random(judged: Judged, k: int, seed: int = 0) -> np.ndarray:
+def random(judged: HeldOutSet, k: int, seed: int = 0) -> np.ndarray:
     """Posts by chance: each user begins at another place of one random order, so that each post is as likely."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(np.flatnonzero(judged.posts.eligible))
@@ -37,7 +37,7 @@ def random(judged: Judged, k: int, seed: int = 0) -> np.ndarray:
     return first_allowed(order, starts, judged.excluded, k)
 
 
-def popular(judged: Judged, k: int, popularity: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+def popular(judged: HeldOutSet, k: int, popularity: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
     """The posts that most users liked, or those of the largest `popularity` ([p]).
 
     Ties, of which counts have many, by a hash of the id: ids often follow age, and their order would pass for merit (on
@@ -80,7 +80,7 @@ def _contains(matrix: scipy.sparse.csr_matrix, columns: np.ndarray) -> np.ndarra
     return codes[np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)] == wanted
 
 
-def best(judged: Judged, scores: Scores, posts: np.ndarray, k: int) -> np.ndarray:
+def best(judged: HeldOutSet, scores: Scores, posts: np.ndarray, k: int) -> np.ndarray:
     """The k posts with the highest scores that are eligible and not excluded; ties by id.
 
     Args:
@@ -122,12 +122,12 @@ def fill(lists: np.ndarray, spare: np.ndarray) -> np.ndarray:
     return filled
 
 
-def known_posts(judged: Judged) -> np.ndarray:
+def known_posts(judged: HeldOutSet) -> np.ndarray:
     """Posts that somebody in `fit` liked: [m] int64, what the collaborative baselines know."""
     return np.flatnonzero(np.bincount(judged.fit.indices, minlength=judged.fit.shape[1]))
 
 
-def ease(judged: Judged, k: int, lam: float = EASE_LAMBDA) -> np.ndarray:
+def ease(judged: HeldOutSet, k: int, lam: float = EASE_LAMBDA) -> np.ndarray:
     """EASE: scores X B, B = I - P / diag(P), P = (X^T X + lam I)^-1 (Steck 2019, equation 8).
 
     Holds two float32 matrices of known posts x known posts while it inverts.
@@ -167,7 +167,7 @@ def ease_weights(matrix: scipy.sparse.csr_matrix, lam: float = EASE_LAMBDA) -> n
     return np.asarray(inverse)
 
 
-def item_knn(judged: Judged, k: int, num_neighbors: int = NEIGHBORS) -> np.ndarray:
+def item_knn(judged: HeldOutSet, k: int, num_neighbors: int = NEIGHBORS) -> np.ndarray:
     """Item-kNN: a post's score is the sum of its cosines with the posts of the history whose neighbor it is.
 
     The cosine is that of the columns of users x posts (Sarwar et al. 2001).
@@ -211,7 +211,7 @@ def has_als() -> bool:
     return importlib.util.find_spec("implicit") is not None
 
 
-def als(judged: Judged, k: int, seed: int = 0) -> np.ndarray:
+def als(judged: HeldOutSet, k: int, seed: int = 0) -> np.ndarray:
     """Implicit ALS (Hu, Koren and Volinsky 2008) by the package `implicit`."""
     from implicit.als import AlternatingLeastSquares
 
@@ -231,7 +231,7 @@ def als(judged: Judged, k: int, seed: int = 0) -> np.ndarray:
     return _of_known(judged, best(judged, lambda first, last: users[first:last] @ items.T, posts, k))
 
 
-def _of_known(judged: Judged, lists: np.ndarray) -> np.ndarray:
+def _of_known(judged: HeldOutSet, lists: np.ndarray) -> np.ndarray:
     """The lists, without those of users of whom nothing is known: all their scores are alike."""
     lists[judged.num_seen == 0] = -1
     return lists

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.embed.embedding_space import COLLABORATIVE
-from transforms.evaluate.test_set import READ_ROWS, Judged
-from transforms.fuse.transform_fn import Layout, read_layout
+from transforms.evaluate.test_set import READ_ROWS, HeldOutSet
+from transforms.fuse.transform_fn import FusedLayout, read_layout
 from transforms.search.eligibility import Eligibility
 from transforms.search.exclusions import Exclusions
 from transforms.search.top_k import top_k
@@ -26,7 +26,7 @@ Project = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
+class ContentMoments:
     """Of the fused vectors that the backtest may know.
 
     Attributes:
@@ -35,7 +35,7 @@ class Moments:
       present: [M] int64, how many posts have each modality.
     """
 
-    layout: Layout
+    layout: FusedLayout
     mean: np.ndarray
     covariance: np.ndarray
     present: np.ndarray
@@ -47,7 +47,7 @@ class Moments:
         return [name for name, number in zip(names, self.present, strict=True) if number and name != COLLABORATIVE]
 
 
-def moments(fused: str) -> Moments:
+def moments(fused: str) -> ContentMoments:
     """The moments of a table of schemas.fused, in two passes."""
     layout = read_layout(fused)
     widths = np.array([modality.width for modality in layout.modalities])
@@ -61,7 +61,7 @@ def moments(fused: str) -> Moments:
     for vectors, mask in _read(fused):
         centered = (vectors - mean) * np.repeat(mask, widths, axis=1)
         covariance += centered.T @ centered
-    return Moments(layout, mean, covariance / max(count, 1), present.astype(np.int64))
+    return ContentMoments(layout, mean, covariance / max(count, 1), present.astype(np.int64))
 
 
 def _read(fused: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -69,7 +69,7 @@ def _read(fused: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield blocks.vectors_to_numpy(block.column("fused")), blocks.vectors_to_numpy(block.column("mask"))
 
 
-def by_modalities(known: Moments, names: Sequence[str]) -> Project:
+def by_modalities(known: ContentMoments, names: Sequence[str]) -> Project:
     """The blocks of these modalities, centered and each of unit length, side by side."""
 
     def project(vectors: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def by_modalities(known: Moments, names: Sequence[str]) -> Project:
     return project
 
 
-def by_pca(known: Moments, num_components: int) -> Project:
+def by_pca(known: ContentMoments, num_components: int) -> Project:
     """The first principal components of the whole fused vector."""
     values, vectors = np.linalg.eigh(known.covariance)
     components = vectors[:, np.argsort(-values, kind="stable")[:num_components]]
@@ -102,7 +102,7 @@ def unit_rows(values: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def content_knn(judged: Judged, fused: str, project: Project, k: int, num_threads: int = 1) -> np.ndarray:
+def content_knn(judged: HeldOutSet, fused: str, project: Project, k: int, num_threads: int = 1) -> np.ndarray:
     """Lists as of `baselines`: [u, k] int64.
 
     Args:
@@ -125,13 +125,13 @@ def _project(block: pa.RecordBatch, project: Project) -> np.ndarray:
     return project(*columns)
 
 
-def _vectors(judged: Judged, fused: str, project: Project) -> Iterator[tuple[pa.Array, np.ndarray]]:
+def _vectors(judged: HeldOutSet, fused: str, project: Project) -> Iterator[tuple[pa.Array, np.ndarray]]:
     for block in parquet.read_blocks(fused, READ_ROWS, ["post_id", "fused", "mask"]):
         yield block.column("post_id"), _project(block, project)
 
 
 def nearest(
-    judged: Judged, queries: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], k: int, num_threads: int = 1
+    judged: HeldOutSet, queries: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], k: int, num_threads: int = 1
 ) -> np.ndarray:
     """The k eligible posts with the largest inner product that are not excluded: [u, k] int64; ties by id.
 
@@ -163,7 +163,7 @@ def nearest(
     return lists
 
 
-def _tile(judged: Judged, post_id: pa.Array, vectors: np.ndarray) -> pa.RecordBatch:
+def _tile(judged: HeldOutSet, post_id: pa.Array, vectors: np.ndarray) -> pa.RecordBatch:
     place = judged.posts.places(post_id)
     kept = (place >= 0) & judged.posts.eligible[place]
     ids = post_id.filter(pa.array(kept))
@@ -171,7 +171,7 @@ def _tile(judged: Judged, post_id: pa.Array, vectors: np.ndarray) -> pa.RecordBa
     return pa.RecordBatch.from_arrays(columns, names=["post_id", "author_id", "embedding"])
 
 
-def embeddings_of(judged: Judged, user_embeddings: str) -> np.ndarray:
+def embeddings_of(judged: HeldOutSet, user_embeddings: str) -> np.ndarray:
     """The embeddings of the users: [u, d] float32, zeros where there is none."""
     width = parquet.read_schema(user_embeddings).field("embedding").type.list_size
     found = np.zeros((len(judged.user_id), width), np.float32)
@@ -182,7 +182,9 @@ def embeddings_of(judged: Judged, user_embeddings: str) -> np.ndarray:
     return found
 
 
-def content_of_lists(judged: Judged, fused: str, project: Project, lists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def content_of_lists(
+    judged: HeldOutSet, fused: str, project: Project, lists: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(lists of any shape as rows of the vectors, the vectors [m, d] float32) of the posts in them."""
     wanted = np.unique(lists[lists >= 0])
     vectors: np.ndarray | None = None

@@ -9,9 +9,9 @@ import pyarrow as pa
 import scipy.sparse
 
 from transforms.evaluate import baselines, content_baselines, slices
-from transforms.evaluate.content_baselines import Moments
+from transforms.evaluate.content_baselines import ContentMoments
 from transforms.evaluate.split_rules import seeded_hash
-from transforms.evaluate.test_set import READ_ROWS, Judged
+from transforms.evaluate.test_set import READ_ROWS, HeldOutSet
 from transforms.metrics import lists as list_metrics
 from transforms.metrics import ranking
 from transforms.tables.blocks import vectors_to_numpy
@@ -31,7 +31,7 @@ MAX_KNN_POSTS = 200_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class EvaluationLimits:
     """What the baselines may cost.
 
     Attributes:
@@ -48,7 +48,7 @@ class Limits:
 
 
 def baseline_lists(
-    judged: Judged, fused: str, known: Moments, limits: Limits, cold: bool
+    judged: HeldOutSet, fused: str, known: ContentMoments, limits: EvaluationLimits, cold: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """(name -> lists [u, MAX_K], name -> why it was left out).
 
@@ -75,7 +75,9 @@ def baseline_lists(
     return {name: baselines.fill(lists, popular) for name, lists in found.items()}, skipped
 
 
-def _collaborative(judged: Judged, limits: Limits, cold: bool) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _collaborative(
+    judged: HeldOutSet, limits: EvaluationLimits, cold: bool
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     names = ("item kNN", "EASE", "implicit ALS")
     if cold:
         return {}, {name: "it knows nothing of posts without interactions" for name in names}
@@ -96,7 +98,7 @@ def _collaborative(judged: Judged, limits: Limits, cold: bool) -> tuple[dict[str
     return found, skipped
 
 
-def embedding_lists(judged: Judged, user_embeddings: str, item_embeddings: str, num_threads: int = 1) -> np.ndarray:
+def embedding_lists(judged: HeldOutSet, user_embeddings: str, item_embeddings: str, num_threads: int = 1) -> np.ndarray:
     """Lists of the eligible posts, ranked by the inner product of a run's embeddings: [u, MAX_K]."""
     items = (
         (block.column("post_id"), vectors_to_numpy(block.column("embedding")))
@@ -106,18 +108,20 @@ def embedding_lists(judged: Judged, user_embeddings: str, item_embeddings: str, 
 
 
 def product_lists(
-    judged: Judged, users: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], num_threads: int = 1
+    judged: HeldOutSet, users: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], num_threads: int = 1
 ) -> np.ndarray:
     """The same of embeddings that are at hand; args as of `content_baselines.nearest`."""
     return fill_recent(judged, content_baselines.nearest(judged, users, posts, MAX_K, num_threads))
 
 
-def fill_recent(judged: Judged, lists: np.ndarray) -> np.ndarray:
+def fill_recent(judged: HeldOutSet, lists: np.ndarray) -> np.ndarray:
     """Lists [u, MAX_K] filled up with what is popular lately, as the recommend stage does (but for ties)."""
     return baselines.fill(lists, baselines.popular(judged, MAX_K, judged.posts.recent))
 
 
-def measure(judged: Judged, methods: Mapping[str, np.ndarray], fused: str, known: Moments, seed: int) -> dict[str, Any]:
+def measure(
+    judged: HeldOutSet, methods: Mapping[str, np.ndarray], fused: str, known: ContentMoments, seed: int
+) -> dict[str, Any]:
     """What every method reaches: {"methods": {name: {"measures", "lists", "slices", "lead"}}, "slices": {name: users}}.
 
     `lead` is how much better ours is than the method (of each measure: mean, low, high); low and high are the 95%
@@ -189,7 +193,7 @@ def _intervals(
     return found
 
 
-def _list_measures(judged: Judged, lists: np.ndarray) -> dict[str, float]:
+def _list_measures(judged: HeldOutSet, lists: np.ndarray) -> dict[str, float]:
     """What lists of LIST_K are like, but for their diversity."""
     best = lists[:, :LIST_K]
     posts = judged.posts
@@ -206,7 +210,7 @@ def _list_measures(judged: Judged, lists: np.ndarray) -> dict[str, float]:
 
 
 def _diversities(
-    judged: Judged, methods: Mapping[str, np.ndarray], fused: str, content: content_baselines.Project, seed: int
+    judged: HeldOutSet, methods: Mapping[str, np.ndarray], fused: str, content: content_baselines.Project, seed: int
 ) -> dict[str, float]:
     # By hash: who comes first by id may be who came first.
     chosen = np.argsort(seeded_hash(judged.user_id, seed), kind="stable")[:MAX_DIVERSITY_USERS]
@@ -216,7 +220,7 @@ def _diversities(
     return dict(zip(methods, diversities, strict=True))
 
 
-def about(judged: Judged) -> dict[str, Any]:
+def about(judged: HeldOutSet) -> dict[str, Any]:
     """How many users, posts and targets there are."""
     posts = judged.posts
     return {

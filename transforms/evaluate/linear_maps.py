@@ -9,9 +9,9 @@ import numpy as np
 
 from transforms.embed.embedding_space import COLLABORATIVE
 from transforms.embed.parameters import Decoded
-from transforms.evaluate.content_baselines import Moments
+from transforms.evaluate.content_baselines import ContentMoments
 from transforms.evaluate.test_set import READ_ROWS
-from transforms.fuse.transform_fn import Layout, read_layout
+from transforms.fuse.transform_fn import FusedLayout, read_layout
 from transforms.linalg import ridge
 from transforms.linalg.ridge import Design, Sums
 from transforms.tables import blocks, parquet
@@ -26,7 +26,7 @@ class ContentSums(NamedTuple):
       num_rows: how many posts.
     """
 
-    layout: Layout
+    layout: FusedLayout
     sums: Sums
     num_rows: int
 
@@ -73,7 +73,7 @@ def ridge_coefficients(found: ContentSums, decoded: Decoded, num_factors: int) -
 
 
 def pca_coefficients(
-    found: ContentSums, known: Moments, num_components: int, lam: float, num_factors: int
+    found: ContentSums, known: ContentMoments, num_components: int, lam: float, num_factors: int
 ) -> np.ndarray:
     """Principal components of the content, each modality of variance 1, and a ridge map from these to the factors.
 
@@ -91,7 +91,7 @@ def pca_coefficients(
     return coefficients
 
 
-def pca_map(known: Moments, content: np.ndarray, num_components: int) -> np.ndarray:
+def pca_map(known: ContentMoments, content: np.ndarray, num_components: int) -> np.ndarray:
     """[D + M + 1, L + 1]: from [fused where present | mask | 1] to principal components and 1."""
     widths = np.array([modality.width for modality in known.layout.modalities])
     owner = np.repeat(np.arange(len(widths)), widths)

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import scipy.sparse
 
 from transforms.evaluate.content_baselines import COLLABORATIVE
-from transforms.evaluate.test_set import READ_ROWS, Judged, Posts
+from transforms.evaluate.test_set import READ_ROWS, HeldOutSet, Posts
 from transforms.fuse.transform_fn import read_layout
 from transforms.tables import blocks, parquet
 
@@ -17,7 +17,7 @@ NEW_USER_POSTS = 5
 MAX_LANGUAGES = 10
 
 
-def slices(judged: Judged, modalities: dict[str, np.ndarray]) -> Iterator[tuple[str, scipy.sparse.csr_matrix]]:
+def slices(judged: HeldOutSet, modalities: dict[str, np.ndarray]) -> Iterator[tuple[str, scipy.sparse.csr_matrix]]:
     """(name, targets [u, p] of that slice); users without a target in a slice do not count in it.
 
     Args:
@@ -36,21 +36,21 @@ def slices(judged: Judged, modalities: dict[str, np.ndarray]) -> Iterator[tuple[
         yield f"language {language}", _of_posts(judged, chosen)
 
 
-def _of_users(judged: Judged, users: np.ndarray) -> scipy.sparse.csr_matrix:
+def _of_users(judged: HeldOutSet, users: np.ndarray) -> scipy.sparse.csr_matrix:
     return _chosen(judged, scipy.sparse.diags(users.astype(np.float32)) @ judged.targets)
 
 
-def _of_posts(judged: Judged, posts: np.ndarray) -> scipy.sparse.csr_matrix:
+def _of_posts(judged: HeldOutSet, posts: np.ndarray) -> scipy.sparse.csr_matrix:
     return _chosen(judged, judged.targets @ scipy.sparse.diags(posts.astype(np.float32)))
 
 
-def _chosen(judged: Judged, targets: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
+def _chosen(judged: HeldOutSet, targets: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
     chosen = scipy.sparse.csr_matrix(targets, shape=judged.targets.shape)
     chosen.eliminate_zeros()
     return chosen
 
 
-def _languages(judged: Judged) -> list[str]:
+def _languages(judged: HeldOutSet) -> list[str]:
     """The languages of the posts with most targets; none where there is but one."""
     targets = judged.posts.language.take(pa.array(judged.targets.indices))
     counted = pa.table({"language": targets}).group_by("language").aggregate([([], "count_all")])

@@ -13,7 +13,7 @@ from apache_beam import pvalue
 from transforms.evaluate.split_rules import Split, seeded_hash
 from transforms.ingest import ingest_table, input_files
 from transforms.ingest.erasure import Erasure
-from transforms.ingest.line_reader import Limits
+from transforms.ingest.line_reader import LineLimits
 from transforms.interactions import reposts
 from transforms.interactions.weights import InteractionWeights
 from transforms.linalg import runs
@@ -117,7 +117,7 @@ class ReadHoldout(beam.PTransform):
     files: Sequence[input_files.InputFile]
     num_parts: int
     block_bytes: int
-    limits: Limits
+    limits: LineLimits
     erasure: Erasure | None = None
 
     def __post_init__(self) -> None:

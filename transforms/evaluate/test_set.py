@@ -51,7 +51,7 @@ class Posts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class HeldOutSet:
     """Users and their posts as sparse matrices over (user, post), 1 where there is something.
 
     Attributes:
@@ -162,7 +162,7 @@ def sample_users(held_out: str, max_users: int, seed: int) -> pa.Array:
 
 def judge(
     posts: Posts, user_id: pa.Array, held_out: str, history: str, users: str, *, max_fit: int, seed: int
-) -> Judged:
+) -> HeldOutSet:
     """Reads what the users are judged by; users of whose targets none may be ranked are left out.
 
     Args:
@@ -182,7 +182,7 @@ def judge(
     user_id, history_rows = user_id.take(pa.array(has)), liked[has]
     others, share = _others(history, posts, user_id, max_fit, seed)
     fit = scipy.sparse.vstack([history_rows, others], format="csr")
-    return Judged(posts, user_id, targets[has], history_rows, excluded[has], fit, share)
+    return HeldOutSet(posts, user_id, targets[has], history_rows, excluded[has], fit, share)
 
 
 def _ones(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
@@ -252,7 +252,7 @@ def _others(
     return _matrix(pieces, posts, ids.take(pc.sort_indices(ids))), share
 
 
-def read_lists(recommendations: str, judged: Judged, k: int) -> np.ndarray:
+def read_lists(recommendations: str, judged: HeldOutSet, k: int) -> np.ndarray:
     """The lists of a run: [u, k] int64, places of posts by rank, -1 where a list is shorter."""
     lists = np.full((len(judged.user_id), k), -1, np.int64)
     names: Sequence[str] = ("user_id", "rank", "post_id")

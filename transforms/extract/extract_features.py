@@ -12,7 +12,7 @@ from apache_beam import pvalue
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.extract import media_outcomes, supplied_vectors
-from transforms.extract.pooling import Place, Pool, Rows
+from transforms.extract.pooling import DecodedRows, Place, Pool
 from transforms.extract.reuse import MediaKeys
 from transforms.media.decode import MEDIA_KINDS, DecodeError, Medium, read_entry
 from transforms.media.encoders import make_encoder
@@ -102,7 +102,7 @@ class _ExtractPart(beam.DoFn):
         return parquet.read_file(path) if self.reusable and FileSystems.exists(path) else None
 
 
-class Made(NamedTuple):
+class ExtractOutputs(NamedTuple):
     """Extraction results for some posts: features, a block of schemas.MEDIA, rejects and counts."""
 
     features: pa.RecordBatch
@@ -136,7 +136,7 @@ class Extractor:
         """Ends the decoder process."""
         self.decoder.close()
 
-    def extract(self, posts: pa.RecordBatch, reused: pa.RecordBatch | None = None) -> Made:
+    def extract(self, posts: pa.RecordBatch, reused: pa.RecordBatch | None = None) -> ExtractOutputs:
         """Extraction results for one part's posts.
 
         Args:
@@ -145,8 +145,8 @@ class Extractor:
         """
         alts = media_alts(posts.column("media"))
         terms = text_terms(posts.column("text"), posts.column("hashtags"), alts)
-        made: dict[int, Made] = {}
-        being_read: dict[int, Rows] = {}
+        made: dict[int, ExtractOutputs] = {}
+        being_read: dict[int, DecodedRows] = {}
 
         def finish(number: int) -> None:
             rows = being_read.pop(number)
@@ -171,8 +171,10 @@ class Extractor:
         # Rows without media are finished before those whose media are still decoded.
         return self._together([made[number] for number in sorted(made)])
 
-    def _together(self, made: Sequence[Made]) -> Made:
-        empty = Made(schemas.empty(self.schema), schemas.empty(schemas.MEDIA), schemas.empty(schemas.REJECTS), {})
+    def _together(self, made: Sequence[ExtractOutputs]) -> ExtractOutputs:
+        empty = ExtractOutputs(
+            schemas.empty(self.schema), schemas.empty(schemas.MEDIA), schemas.empty(schemas.REJECTS), {}
+        )
         features, media, rejects = (
             blocks.concat([getattr(each, name) for each in (empty, *made)]) for name in ("features", "media", "rejects")
         )
@@ -180,7 +182,7 @@ class Extractor:
         for each in made:
             for name, number in each.counts.items():
                 counts[name] = counts.get(name, 0) + number
-        return Made(features, blocks.sort(media, "post_id"), rejects, counts)
+        return ExtractOutputs(features, blocks.sort(media, "post_id"), rejects, counts)
 
     def _split(self, posts: pa.RecordBatch) -> Iterator[tuple[int, int]]:
         """(first row, rows) of what is worked on together: up to `block_rows` posts with media and those between."""
@@ -193,7 +195,7 @@ class Extractor:
             yield start, num_rows
             start += num_rows
 
-    def _begin(self, posts: pa.RecordBatch, terms: Sequence[pa.Array], reused: pa.RecordBatch | None) -> Rows:
+    def _begin(self, posts: pa.RecordBatch, terms: Sequence[pa.Array], reused: pa.RecordBatch | None) -> DecodedRows:
         """Rows with what is reused of them; their media are still to be read."""
         pools = {kind: Pool(encoder, posts.num_rows) for kind, encoder in self.encoders.items()}
         known = None
@@ -209,7 +211,7 @@ class Extractor:
         # Before the files are read: one that changes meanwhile has another key the next time, and is read again.
         keys = self.keys(unread)
         places = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
-        return Rows(posts, terms, pools, known, unread, places, keys, [[] for _ in places])
+        return DecodedRows(posts, terms, pools, known, unread, places, keys, [[] for _ in places])
 
     def _read_entries(self, number: int, posts: pa.RecordBatch) -> Iterator[tuple[Place, Medium | None]]:
         """The bytes of every entry; none of one that cannot be had or that nobody wants."""
@@ -223,7 +225,7 @@ class Extractor:
             except DecodeError as error:
                 yield Place(number, row, index, uri, error.kind or "unknown", error), None
 
-    def _finish(self, rows: Rows) -> Made:
+    def _finish(self, rows: DecodedRows) -> ExtractOutputs:
         """Extraction results for rows whose media have all been decoded."""
         posts = rows.posts
         columns = {name: posts.column(name) for name in ("post_id", "author_id", "created_at")}
@@ -243,7 +245,7 @@ class Extractor:
         rejects = blocks.concat([media_outcomes.rejects_of(media), wrong])
         for code, number in _count_values(rejects.column("code")):
             counts[f"rejects.{code}"] = number
-        return Made(schemas.conform(pa.RecordBatch.from_pydict(columns), self.schema), media, rejects, counts)
+        return ExtractOutputs(schemas.conform(pa.RecordBatch.from_pydict(columns), self.schema), media, rejects, counts)
 
 
 def feature_schema(encoders: Mapping[str, str], vector_widths: Mapping[str, int]) -> pa.Schema:

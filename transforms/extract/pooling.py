@@ -22,7 +22,7 @@ class Place(NamedTuple):
     """A media entry: where it stands, the kind it claims, and why it could not be read.
 
     Attributes:
-      rows: the number of the Rows that it belongs to.
+      rows: the number of the rows that it belongs to.
       row: of its post among those whose media are read.
       position: in the post.
       uri: as the post has it.
@@ -77,7 +77,7 @@ class Pool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class DecodedRows:
     """Posts that are worked on together.
 
     Attributes:

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.fuse import tft_graph, time_modality, transform_fn
-from transforms.fuse.tft_graph import TEXT, Modality
-from transforms.fuse.transform_fn import BATCH_ROWS, Layout
+from transforms.fuse.tft_graph import TEXT, ModalityBlock
+from transforms.fuse.transform_fn import BATCH_ROWS, FusedLayout
 from transforms.tables import blocks, progress, schemas
 from transforms.text.tfidf_svd import TextFit
 
@@ -56,7 +56,7 @@ def check_text_size(vocabulary_size: int, text_width: int) -> None:
         )
 
 
-def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | None, pca_width: int) -> Layout:
+def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | None, pca_width: int) -> FusedLayout:
     """The blocks of the fused vector: text first, then the dense modalities in the order of features/.
 
     Args:
@@ -68,18 +68,18 @@ def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | 
     Raises:
       ValueError: nothing is left.
     """
-    modalities: list[Modality] = []
+    modalities: list[ModalityBlock] = []
     offset = 0
     wanted = [(TEXT, text.num_terms, text.width)] if text is not None else []
     for name, width in widths.items():
         if present.get(name, 0) >= MIN_PRESENT:
             wanted.append((name, width, width if width <= pca_width else min(pca_width, present[name] - 1)))
     for name, input_width, width in wanted:
-        modalities.append(Modality(name, offset, width, input_width))
+        modalities.append(ModalityBlock(name, offset, width, input_width))
         offset += width
     if not modalities:
         raise ValueError("nothing to fuse: no modality (text, media or ready-made vectors) is there in two posts")
-    return Layout(tuple(modalities))
+    return FusedLayout(tuple(modalities))
 
 
 @dataclasses.dataclass
@@ -98,7 +98,7 @@ class FitTransform(beam.PTransform):
     """
 
     directory: str
-    layout: Layout
+    layout: FusedLayout
     text: TextFit | None
 
     def __post_init__(self) -> None:
@@ -154,7 +154,7 @@ def _fuse_part(part: Part, directory: str) -> Part:
     return number, pa.RecordBatch.from_arrays([*ids, *vectors, nothing, nothing], schema=schema)
 
 
-def count_fused(part: Part, layout: Layout) -> Iterator[tuple[str, int]]:
+def count_fused(part: Part, layout: FusedLayout) -> Iterator[tuple[str, int]]:
     """Exact counts of a fused part: posts.read, posts.written and, per modality, fused.NAME (posts that have it)."""
     _, block = part
     yield "posts.read", block.num_rows
@@ -164,7 +164,7 @@ def count_fused(part: Part, layout: Layout) -> Iterator[tuple[str, int]]:
         yield f"fused.{modality.name}", int(mask[:, place].sum())
 
 
-def left_out(present: Mapping[str, int], layout: Layout) -> list[str]:
+def left_out(present: Mapping[str, int], layout: FusedLayout) -> list[str]:
     """Modalities that some post has but that are not in the layout."""
     kept = {modality.name for modality in layout.modalities}
     return [name for name, number in present.items() if number and name not in kept]

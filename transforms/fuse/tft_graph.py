@@ -35,7 +35,7 @@ _SCALE_BITS = 4096.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Modality:
+class ModalityBlock:
     """A block of the fused vector.
 
     Attributes:
@@ -92,7 +92,7 @@ def tensor_adapter_config(dense: Mapping[str, int]) -> Any:
     return tensor_adapter.TensorAdapterConfig(input_schema(dense), representations)
 
 
-def preprocessing_fn(modalities: tuple[Modality, ...], text: TextFit | None) -> Callable[[Mapping[str, Any]], Any]:
+def preprocessing_fn(modalities: tuple[ModalityBlock, ...], text: TextFit | None) -> Callable[[Mapping[str, Any]], Any]:
     """The function that tft traces: inputs as in `input_schema` -> fused [n, width] and mask [n, num_modalities]."""
 
     def preprocess(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _lookup(terms: Any, text: TextFit) -> Any:
     return tft.make_and_track_object(table, name="vocabulary").lookup(terms)
 
 
-def _encode_dense(values: Any, present: Any, modality: Modality) -> Any:
+def _encode_dense(values: Any, present: Any, modality: ModalityBlock) -> Any:
     """A dense modality as z-scores or their principal components: [n, width] float64."""
     import tensorflow as tf
     import tensorflow_transform as tft

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.fuse import tft_graph
-from transforms.fuse.tft_graph import TEXT, Modality
+from transforms.fuse.tft_graph import TEXT, ModalityBlock
 from transforms.linalg import runs
 from transforms.tables import blocks, schemas
 from transforms.tables.files import make_directory, read_json, write_json
@@ -25,10 +25,10 @@ GRAPH_VERSION = 2
 BATCH_ROWS = 1024
 
 
-class Layout(NamedTuple):
+class FusedLayout(NamedTuple):
     """The blocks of the fused vector, side by side in their order."""
 
-    modalities: tuple[Modality, ...]
+    modalities: tuple[ModalityBlock, ...]
 
     @property
     def width(self) -> int:
@@ -45,19 +45,19 @@ class Layout(NamedTuple):
         return schemas.fused(self.width, len(self.modalities))
 
 
-def write_layout(layout: Layout, directory: str) -> None:
+def write_layout(layout: FusedLayout, directory: str) -> None:
     """Writes DIRECTORY/_layout.json: {"modalities": [{"name", "offset", "width", "input_width"}], "width", "graph"}."""
     value = {"modalities": [vars(modality) for modality in layout.modalities], "width": layout.width}
     write_json(FileSystems.join(directory, LAYOUT_FILE), value | {"graph": GRAPH_VERSION})
 
 
-def read_layout(directory: str) -> Layout:
+def read_layout(directory: str) -> FusedLayout:
     """The layout that `write_layout` wrote into fused/ or transform_fn/.
 
     Raises:
       FileNotFoundError: there is none: no transform_fn of ours, or not a complete one.
     """
-    return Layout(tuple(Modality(**entry) for entry in _read(directory)["modalities"]))
+    return FusedLayout(tuple(ModalityBlock(**entry) for entry in _read(directory)["modalities"]))
 
 
 def _read(directory: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def check_version(directory: str) -> None:
         )
 
 
-def check_widths(layout: Layout, features: pa.Schema) -> None:
+def check_widths(layout: FusedLayout, features: pa.Schema) -> None:
     """Raises ValueError where a column of features/ is not as wide as the one that the transform_fn was fitted on.
 
     A modality that only one of the two knows is not an error: it is dropped, or missing everywhere.

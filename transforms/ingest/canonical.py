@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from transforms.ingest import list_columns, scalar_columns, timestamps
 from transforms.ingest.erasure import Erasure
-from transforms.ingest.row_errors import Verdicts
+from transforms.ingest.row_errors import RowErrors
 from transforms.tables import blocks, schemas
 from transforms.tables.rejects import AFTER_RUN_DATE
 
@@ -134,7 +134,7 @@ def fault(role: str, name: str) -> tuple[str, str]:
     return code, f"{name} {what}"
 
 
-def canonical(table: Table, found: Mapping[str, pa.Array], verdicts: Verdicts) -> pa.RecordBatch:
+def canonical(table: Table, found: Mapping[str, pa.Array], verdicts: RowErrors) -> pa.RecordBatch:
     """A block in the table's schema with all rows, the bad ones too: filter it by `verdicts.good`.
 
     Args:

@@ -15,25 +15,25 @@ import pyarrow.csv as pa_csv
 
 from transforms.ingest import line_reader, scalar_columns
 from transforms.ingest.canonical import Table
-from transforms.ingest.input_files import Split
+from transforms.ingest.input_files import FileSplit
 from transforms.ingest.json_reader import is_utf8
-from transforms.ingest.line_reader import Limits, too_long
-from transforms.ingest.row_errors import Rows, Verdicts, faulty_row
+from transforms.ingest.line_reader import LineLimits, too_long
+from transforms.ingest.row_errors import ParsedRows, RowErrors, faulty_row
 
 _QUOTE, _NEWLINE, _RETURN, _COMMA = 34, 10, 13, 44
 
 
-class _NotPlainError(Exception):
+class _NotPlainCsvError(Exception):
     """The chunk is not for pyarrow."""
 
 
-def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Callable[[], Rows]]:
+def read(table: Table, split: FileSplit, chunk_bytes: int, limits: LineLimits) -> Iterator[Callable[[], ParsedRows]]:
     """The rows of a CSV file, chunk after chunk, each as a function that parses it.
 
     The numbers of rows are the physical lines on which they begin.
     """
     csv.field_size_limit(max(limits.max_line_bytes, 1 << 17))
-    parser = _Parser(table, limits)
+    parser = _CsvParser(table, limits)
     try:
         for piece in line_reader.read_pieces(split, chunk_bytes, limits):
             yield from parser.feed(piece)
@@ -43,10 +43,10 @@ def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterat
     yield from parser.finish()
 
 
-class _Parser:
+class _CsvParser:
     """Takes the bytes of a file piece by piece and gives rows; holds at most a chunk and a record."""
 
-    def __init__(self, table: Table, limits: Limits) -> None:
+    def __init__(self, table: Table, limits: LineLimits) -> None:
         self.table = table
         self.limits = limits
         self.line = 1
@@ -54,7 +54,7 @@ class _Parser:
         self._held = b""
         self._skipping = False
 
-    def feed(self, piece: bytes) -> Iterator[Callable[[], Rows]]:
+    def feed(self, piece: bytes) -> Iterator[Callable[[], ParsedRows]]:
         """The rows that end in the bytes held and these."""
         if self._skipping:
             _, newline, piece = piece.partition(b"\n")
@@ -71,7 +71,7 @@ class _Parser:
             yield functools.partial(faulty_row, self.line, "row_too_long", too_long(self.limits))
             self._drop_line()
 
-    def finish(self) -> Iterator[Callable[[], Rows]]:
+    def finish(self) -> Iterator[Callable[[], ParsedRows]]:
         """The rest, of which the last newline may be missing."""
         while self._held:
             cut = record_ends(self._held)
@@ -90,7 +90,7 @@ class _Parser:
         self._skipping = not newline
         self.line += len(newline)
 
-    def _take(self, size: int) -> Iterator[Callable[[], Rows]]:
+    def _take(self, size: int) -> Iterator[Callable[[], ParsedRows]]:
         data, self._held = self._held[:size], self._held[size:]
         first, self.line = self.line, self.line + data.count(b"\n")
         if self.names is None:
@@ -101,11 +101,11 @@ class _Parser:
         if data:
             yield functools.partial(self._parse, data, first)
 
-    def _parse(self, data: bytes, first_line: int) -> Rows:
+    def _parse(self, data: bytes, first_line: int) -> ParsedRows:
         assert self.names is not None
         try:
             return _parse_whole(self.table, self.names, data, first_line, self.limits)
-        except (_NotPlainError, pa.ArrowInvalid):
+        except (_NotPlainCsvError, pa.ArrowInvalid):
             return _parse_records(self.table, self.names, data, first_line, self.limits)
 
 
@@ -128,11 +128,11 @@ def record_ends(data: bytes) -> np.ndarray:
     return newlines[np.searchsorted(quotes, newlines) % 2 == 0]
 
 
-def _parse_whole(table: Table, names: Sequence[str], data: bytes, first_line: int, limits: Limits) -> Rows:
+def _parse_whole(table: Table, names: Sequence[str], data: bytes, first_line: int, limits: LineLimits) -> ParsedRows:
     starts, numbers = _find_records(data, first_line, limits)
     labels = [str(index) for index in range(len(names))]
     if not len(starts):
-        return Rows({}, numbers, Verdicts(0))
+        return ParsedRows({}, numbers, RowErrors(0))
     parsed = pa_csv.read_csv(
         pa.BufferReader(data),
         read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=labels),
@@ -142,15 +142,15 @@ def _parse_whole(table: Table, names: Sequence[str], data: bytes, first_line: in
         ),
     )
     if parsed.num_rows != len(numbers):
-        raise _NotPlainError
+        raise _NotPlainCsvError
     found = {name: parsed.column(label).combine_chunks() for name, label in zip(names, labels, strict=True)}
-    return _rows(table, found, numbers, Verdicts(len(numbers)))
+    return _rows(table, found, numbers, RowErrors(len(numbers)))
 
 
-def _find_records(data: bytes, first_line: int, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+def _find_records(data: bytes, first_line: int, limits: LineLimits) -> tuple[np.ndarray, np.ndarray]:
     """Where each record begins and on which line, if quotes are where RFC 4180 has them and no record is too long."""
     if not is_utf8(data):
-        raise _NotPlainError
+        raise _NotPlainCsvError
     characters = np.frombuffer(data, np.uint8)
     ends = record_ends(data)
     if not data.endswith(b"\n"):
@@ -159,7 +159,7 @@ def _find_records(data: bytes, first_line: int, limits: Limits) -> tuple[np.ndar
     _check_characters(characters)
     lengths = ends - starts
     if (lengths > limits.max_line_bytes).any():
-        raise _NotPlainError
+        raise _NotPlainCsvError
     filled = (lengths > 1) | ((lengths == 1) & (characters[np.minimum(starts, len(data) - 1)] != _RETURN))
     newlines = np.flatnonzero(characters == _NEWLINE)
     return starts[filled], first_line + np.searchsorted(newlines, starts[filled])
@@ -170,17 +170,17 @@ def _check_characters(characters: np.ndarray) -> None:
     # pyarrow ends a record at a carriage return alone.
     returns = np.flatnonzero(characters == _RETURN)
     if (characters[np.minimum(returns + 1, len(characters) - 1)] != _NEWLINE).any():
-        raise _NotPlainError
+        raise _NotPlainCsvError
     padded = np.concatenate([[_NEWLINE], characters, [_NEWLINE]])
     before, after = padded[quotes[::2]], padded[quotes[1::2] + 2]
     doubled = np.concatenate([[False], quotes[2::2] == quotes[1:-1:2] + 1])[: len(before)]
     opening = np.isin(before, (_COMMA, _NEWLINE)) | doubled
     closing = np.isin(after, (_COMMA, _NEWLINE, _RETURN, _QUOTE))
     if len(quotes) % 2 or not opening.all() or not closing.all():
-        raise _NotPlainError
+        raise _NotPlainCsvError
 
 
-def _parse_records(table: Table, names: Sequence[str], data: bytes, first_line: int, limits: Limits) -> Rows:
+def _parse_records(table: Table, names: Sequence[str], data: bytes, first_line: int, limits: LineLimits) -> ParsedRows:
     """Every record parsed on its own."""
     records: list[list[str]] = []
     numbers: list[int] = []
@@ -200,14 +200,14 @@ def _parse_records(table: Table, names: Sequence[str], data: bytes, first_line: 
             bad.append((len(records), code, message))
         records.append(fields)
         numbers.append(number)
-    verdicts = Verdicts(len(records))
+    verdicts = RowErrors(len(records))
     for row, code, message in bad:
         verdicts.reject_row(row, code, message)
     found = {name: pa.array([row[index] for row in records], pa.string()) for index, name in enumerate(names)}
     return _rows(table, found, np.array(numbers, np.int64), verdicts)
 
 
-def _parse_record(record: bytes, num_fields: int, limits: Limits) -> tuple[list[str], str, str]:
+def _parse_record(record: bytes, num_fields: int, limits: LineLimits) -> tuple[list[str], str, str]:
     """(the fields, "", "") or (fields of nothing, reject code, message)."""
     nothing = [""] * num_fields
     if len(record) > limits.max_line_bytes:
@@ -229,10 +229,10 @@ def _physical_lines(record: str) -> list[str]:
     return [f"{line}\n" for line in record.split("\n")]
 
 
-def _rows(table: Table, found: dict[str, pa.Array], numbers: np.ndarray, verdicts: Verdicts) -> Rows:
+def _rows(table: Table, found: dict[str, pa.Array], numbers: np.ndarray, verdicts: RowErrors) -> ParsedRows:
     """An empty cell is null."""
     known = {name: scalar_columns.none_if_empty(column) for name, column in found.items() if name in table.roles}
     filled = {
         n: pc.sum(pc.greater(pc.binary_length(c), 0)).as_py() or 0 for n, c in found.items() if n not in table.roles
     }
-    return Rows(known, numbers, verdicts, {name: rows for name, rows in filled.items() if rows})
+    return ParsedRows(known, numbers, verdicts, {name: rows for name, rows in filled.items() if rows})

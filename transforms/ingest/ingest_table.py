@@ -15,8 +15,8 @@ from transforms.ingest import canonical, input_files, split_reader
 from transforms.ingest.canonical import Table
 from transforms.ingest.deduplication import dedupe
 from transforms.ingest.erasure import Erasure
-from transforms.ingest.input_files import InputFile, Split
-from transforms.ingest.line_reader import Limits
+from transforms.ingest.input_files import FileSplit, InputFile
+from transforms.ingest.line_reader import LineLimits
 from transforms.tables import shuffle
 from transforms.tables.counts import check_sum
 from transforms.tables.threads import FlatMapInThreads
@@ -49,7 +49,7 @@ class IngestTable(beam.PTransform):
     files: Sequence[InputFile]
     num_parts: int = 0
     block_bytes: int = BLOCK_BYTES
-    limits: Limits = dataclasses.field(default_factory=Limits)
+    limits: LineLimits = dataclasses.field(default_factory=LineLimits)
     until: int | None = None
     erasure: Erasure | None = None
 
@@ -88,9 +88,9 @@ class IngestTable(beam.PTransform):
         return Ingested(written.parts, found[REJECTS], counts)
 
 
-def _read(split: Split, table: Table, block_bytes: int, limits: Limits) -> Iterator[Emitted]:
+def _read(split: FileSplit, table: Table, block_bytes: int, limits: LineLimits) -> Iterator[Emitted]:
     """The good rows of a split in blocks of about BLOCK_BYTES, however small the pieces were in which it was read."""
-    held: list[split_reader.Judged] = []
+    held: list[split_reader.ReadRows] = []
     size = 0
     for judged in split_reader.read_split(table, split, block_bytes, limits):
         held.append(judged)
@@ -102,7 +102,7 @@ def _read(split: Split, table: Table, block_bytes: int, limits: Limits) -> Itera
         yield from _outputs(split_reader.concat(held))
 
 
-def _outputs(judged: split_reader.Judged) -> Iterator[Emitted]:
+def _outputs(judged: split_reader.ReadRows) -> Iterator[Emitted]:
     if judged.block.num_rows:
         yield judged.block
     if judged.rejects.num_rows:

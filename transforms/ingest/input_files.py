@@ -44,7 +44,7 @@ class InputFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class FileSplit:
     """A piece of a file.
 
     Attributes:
@@ -114,17 +114,17 @@ def choose_num_parts(files: Sequence[InputFile]) -> int:
     return max(MIN_PARTS, min(small, MANY_PARTS), large)
 
 
-def plan_splits(file: InputFile, block_bytes: int) -> Iterator[Split]:
+def plan_splits(file: InputFile, block_bytes: int) -> Iterator[FileSplit]:
     """The splits of a file: plain JSONL cut at newlines every `block_bytes`, Parquet by row group, others whole."""
     if file.format == PARQUET:
         yield from _plan_parquet(file)
     elif file.format == JSONL and not file.gzipped:
         yield from _plan_lines(file, block_bytes)
     else:
-        yield Split(file)
+        yield FileSplit(file)
 
 
-def _plan_lines(file: InputFile, block_bytes: int) -> Iterator[Split]:
+def _plan_lines(file: InputFile, block_bytes: int) -> Iterator[FileSplit]:
     start = position = 0
     first = line = 1
     with open_bytes(file.path) as stream:
@@ -132,11 +132,11 @@ def _plan_lines(file: InputFile, block_bytes: int) -> Iterator[Split]:
             cut = data.rfind(b"\n") + 1
             line += count_lines(data)
             if cut:
-                yield Split(file, start, position + cut, first)
+                yield FileSplit(file, start, position + cut, first)
                 start, first = position + cut, line
             position += len(data)
     if start < position:
-        yield Split(file, start, position, first)
+        yield FileSplit(file, start, position, first)
 
 
 def count_lines(data: bytes) -> int:
@@ -148,18 +148,18 @@ def count_lines(data: bytes) -> int:
     )
 
 
-def _plan_parquet(file: InputFile) -> Iterator[Split]:
+def _plan_parquet(file: InputFile) -> Iterator[FileSplit]:
     try:
         with parquet.open_file(file.path) as source:
             metadata = pq.ParquetFile(source, pre_buffer=False).metadata
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        yield Split(file, fault="the file is no Parquet, or its footer is damaged")
+        yield FileSplit(file, fault="the file is no Parquet, or its footer is damaged")
         return
     first = 1
     for group in range(metadata.num_row_groups):
-        yield Split(file, group, None, first)
+        yield FileSplit(file, group, None, first)
         first += metadata.row_group(group).num_rows
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from transforms.ingest import line_reader, python_values
 from transforms.ingest.canonical import Table, fault
-from transforms.ingest.line_reader import Chunk, Limits, too_long
-from transforms.ingest.row_errors import Rows, Verdicts
+from transforms.ingest.line_reader import Chunk, LineLimits, too_long
+from transforms.ingest.row_errors import ParsedRows, RowErrors
 
 # White space of JSON, without the newline.
 BLANK = b" \t\r"
@@ -24,7 +24,7 @@ class _BadLineError(Exception):
     """A line that is no row: reject code, message."""
 
 
-def parse(table: Table, chunk: Chunk, limits: Limits, utf8: bool) -> Rows:
+def parse(table: Table, chunk: Chunk, limits: LineLimits, utf8: bool) -> ParsedRows:
     """The rows of a chunk; `utf8`: all of it is known to be UTF-8."""
     objects: list[dict[str, Any]] = []
     numbers: list[int] = []
@@ -40,14 +40,14 @@ def parse(table: Table, chunk: Chunk, limits: Limits, utf8: bool) -> Rows:
             bad.append((len(objects), *error.args))
             objects.append({})
         numbers.append(number)
-    verdicts = Verdicts(len(objects))
+    verdicts = RowErrors(len(objects))
     for row, code, message in bad:
         verdicts.reject_row(row, code, message)
     columns = {name: _column(table, objects, name, verdicts) for name in table.roles}
-    return Rows(columns, np.array(numbers, np.int64), verdicts, _count_unknown(objects, table))
+    return ParsedRows(columns, np.array(numbers, np.int64), verdicts, _count_unknown(objects, table))
 
 
-def parse_line(line: bytes, limits: Limits, utf8: bool) -> dict[str, Any]:
+def parse_line(line: bytes, limits: LineLimits, utf8: bool) -> dict[str, Any]:
     """The object in one line. NaN, which is no JSON but which Python writes, is read as null.
 
     Raises:
@@ -87,7 +87,7 @@ def depth(line: bytes) -> int:
     return int(np.cumsum(steps).max(initial=0))
 
 
-def _column(table: Table, objects: Sequence[dict[str, Any]], name: str, verdicts: Verdicts) -> pa.Array:
+def _column(table: Table, objects: Sequence[dict[str, Any]], name: str, verdicts: RowErrors) -> pa.Array:
     """One field of all objects in one type; those of another type that have no meaning are rejected."""
     found = [row.get(name) for row in objects]
     role = table.roles[name]

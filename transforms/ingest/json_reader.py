@@ -13,9 +13,9 @@ import pyarrow.json as pa_json
 
 from transforms.ingest import json_line_reader, line_reader, timestamps
 from transforms.ingest.canonical import Table
-from transforms.ingest.input_files import Split
-from transforms.ingest.line_reader import Chunk, Limits
-from transforms.ingest.row_errors import Rows, Verdicts, faulty_row
+from transforms.ingest.input_files import FileSplit
+from transforms.ingest.line_reader import Chunk, LineLimits
+from transforms.ingest.row_errors import ParsedRows, RowErrors, faulty_row
 from transforms.tables import schemas
 
 SAMPLE_LINES = 32
@@ -50,7 +50,7 @@ _TYPES: dict[str, dict[str, pa.DataType]] = {
 }
 
 
-class _NotPlainError(Exception):
+class _NotPlainJsonError(Exception):
     """The chunk is not for pyarrow."""
 
 
@@ -64,7 +64,7 @@ class _Lines:
     ends: np.ndarray
 
 
-def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Callable[[], Rows]]:
+def read(table: Table, split: FileSplit, chunk_bytes: int, limits: LineLimits) -> Iterator[Callable[[], ParsedRows]]:
     """The rows of a split of a JSONL file, chunk after chunk, each as a function that parses it."""
     for chunk in line_reader.read_chunks(split, chunk_bytes, limits):
         if chunk.fault:
@@ -73,13 +73,13 @@ def read(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterat
             yield functools.partial(parse, table, chunk, limits)
 
 
-def parse(table: Table, chunk: Chunk, limits: Limits) -> Rows:
+def parse(table: Table, chunk: Chunk, limits: LineLimits) -> ParsedRows:
     """The rows of a chunk of JSON lines, blank lines dropped; every line that is no row has its fault."""
     utf8 = is_utf8(chunk.data)
     try:
         found = _find_lines(chunk, limits, utf8)
         return _parse_whole(table, found)
-    except (_NotPlainError, pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+    except (_NotPlainJsonError, pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
         return json_line_reader.parse(table, chunk, limits, utf8)
 
 
@@ -92,7 +92,7 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def _find_lines(chunk: Chunk, limits: Limits, utf8: bool) -> _Lines:
+def _find_lines(chunk: Chunk, limits: LineLimits, utf8: bool) -> _Lines:
     """The lines, if nothing about them is such that pyarrow takes it and JSON does not, or takes too much of it.
 
     Where every line begins with "{" and ends with "}" and there are as many objects as lines, each line is exactly one
@@ -101,7 +101,7 @@ def _find_lines(chunk: Chunk, limits: Limits, utf8: bool) -> _Lines:
     data = chunk.data
     characters = np.frombuffer(data, np.uint8)
     if not utf8 or b"\0" in data or (_has_inf(characters) and _INFINITE.search(data)):
-        raise _NotPlainError
+        raise _NotPlainJsonError
     starts, ends = line_reader.line_bounds(data)
     filled = ends > starts
     last = characters[ends - 1]
@@ -111,7 +111,7 @@ def _find_lines(chunk: Chunk, limits: Limits, utf8: bool) -> _Lines:
     for line in odd:
         stripped = data[starts[line] : ends[line]].strip(json_line_reader.BLANK)
         if stripped and not (stripped.startswith(b"{") and stripped.endswith(b"}")):
-            raise _NotPlainError
+            raise _NotPlainJsonError
         filled[line] = bool(stripped)
     numbers = chunk.first_line + np.flatnonzero(filled)
     found = _Lines(data, numbers, starts[filled], ends[filled])
@@ -125,42 +125,42 @@ def _has_inf(characters: np.ndarray) -> bool:
     return bool(((characters[places + 1] == ord("n")) & (characters[places + 2] == ord("f"))).any())
 
 
-def _check_sizes(found: _Lines, characters: np.ndarray, limits: Limits) -> None:
+def _check_sizes(found: _Lines, characters: np.ndarray, limits: LineLimits) -> None:
     lengths = found.ends - found.starts
     if (lengths > limits.max_line_bytes).any():
-        raise _NotPlainError
+        raise _NotPlainJsonError
     # "[" is 0x5b and "{" is 0x7b: with bit 0x20 set, both are "{". More of them than levels allowed: look closely.
     opened = np.flatnonzero((characters | 0x20) == ord("{"))
     num_opened = np.searchsorted(opened, found.ends) - np.searchsorted(opened, found.starts)
     for line in np.flatnonzero(num_opened > limits.max_nesting):
         if json_line_reader.depth(found.data[found.starts[line] : found.ends[line]]) > limits.max_nesting:
-            raise _NotPlainError
+            raise _NotPlainJsonError
     for line in np.flatnonzero(lengths > _LONG_LINE):
         if found.data.count(b'":', found.starts[line], found.ends[line]) > MAX_FIELDS:
-            raise _NotPlainError
+            raise _NotPlainJsonError
 
 
-def _parse_whole(table: Table, found: _Lines) -> Rows:
+def _parse_whole(table: Table, found: _Lines) -> ParsedRows:
     num_rows = len(found.numbers)
     if not num_rows:
-        return Rows({}, found.numbers, Verdicts(0))
+        return ParsedRows({}, found.numbers, RowErrors(0))
     parsed = pa_json.read_json(
         pa.BufferReader(found.data),
         read_options=pa_json.ReadOptions(use_threads=False, block_size=len(found.data) + 1),
         parse_options=pa_json.ParseOptions(explicit_schema=_sniff(table, found), unexpected_field_behavior="infer"),
     )
     if parsed.num_rows != num_rows:
-        raise _NotPlainError
+        raise _NotPlainJsonError
     known = {name: parsed.column(name).combine_chunks() for name in parsed.column_names if name in table.roles}
     for name, column in known.items():
         # An integer that was read as a double, because others are doubles, must not have lost digits.
         if table.roles[name] == "time" and column.type == _FLOAT:
             largest = pc.max(pc.abs(column)).as_py()
             if largest is not None and largest >= timestamps.INEXACT_FROM:
-                raise _NotPlainError
+                raise _NotPlainJsonError
     unknown = [name for name in parsed.column_names if name not in table.roles]
     ignored = {name: rows for name in unknown if (rows := _num_filled(parsed.column(name)))}
-    return Rows(known, found.numbers, Verdicts(num_rows), ignored)
+    return ParsedRows(known, found.numbers, RowErrors(num_rows), ignored)
 
 
 def _num_filled(column: pa.ChunkedArray) -> int:
@@ -178,12 +178,12 @@ def _sniff(table: Table, found: _Lines) -> pa.Schema:
         try:
             row = orjson.loads(found.data[found.starts[line] : found.ends[line]])
         except orjson.JSONDecodeError:
-            raise _NotPlainError from None
+            raise _NotPlainJsonError from None
         _add_paths(row, "", paths)
         for name in table.roles.keys() & row.keys():
             types[name] |= _json_types(row[name])
     if len(paths) > MAX_FIELDS:
-        raise _NotPlainError
+        raise _NotPlainJsonError
     return pa.schema([(name, _arrow_type(role, types[name])) for name, role in table.roles.items() if role in _TYPES])
 
 
@@ -192,7 +192,7 @@ def _arrow_type(role: str, found: set[str]) -> pa.DataType:
     if choices == {_INT, _FLOAT}:
         choices = {_FLOAT}
     if None in choices or len(choices) > 1:
-        raise _NotPlainError
+        raise _NotPlainJsonError
     return choices.pop()
 
 

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from transforms.ingest.input_files import Split, count_lines, open_bytes
+from transforms.ingest.input_files import FileSplit, count_lines, open_bytes
 
 BOM = b"\xef\xbb\xbf"
 READ_BYTES = 256 << 10
@@ -20,7 +20,7 @@ _FREE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class LineLimits:
     """Past these a row is rejected: bytes of a line, levels of objects and lists in each other.
 
     And past `max_gzip_ratio`, the bytes that one of a .gz unpacks to, the rest of the file.
@@ -39,7 +39,7 @@ class Limits:
             raise ValueError(f"max_nesting must be in [1, 1000], got {self.max_nesting}")
 
 
-def too_long(limits: Limits) -> str:
+def too_long(limits: LineLimits) -> str:
     """The message for a row beyond max_line_bytes."""
     return f"longer than {limits.max_line_bytes} bytes"
 
@@ -61,7 +61,7 @@ class Chunk:
     fault: tuple[str, str] | None = None
 
 
-def read_pieces(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[bytes]:
+def read_pieces(split: FileSplit, chunk_bytes: int, limits: LineLimits) -> Iterator[bytes]:
     """The bytes of a split of text, uncompressed and without a byte order mark, in pieces of about `chunk_bytes`.
 
     Raises:
@@ -86,7 +86,7 @@ def read_pieces(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[byte
             yield head
 
 
-def _plain(stream: BinaryIO, split: Split, chunk_bytes: int) -> Iterator[bytes]:
+def _plain(stream: BinaryIO, split: FileSplit, chunk_bytes: int) -> Iterator[bytes]:
     stream.seek(split.start)
     left = split.end - split.start if split.end is not None else None
     while data := stream.read(chunk_bytes if left is None else min(chunk_bytes, left)):
@@ -130,7 +130,7 @@ def _check_ratio(allowed: int, max_ratio: int) -> None:
         raise DamagedError("gzip_ratio_exceeded", f"unpacks to more than {max_ratio} times its size; the rest is lost")
 
 
-def read_chunks(split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Chunk]:
+def read_chunks(split: FileSplit, chunk_bytes: int, limits: LineLimits) -> Iterator[Chunk]:
     """The lines of a split in chunks of about `chunk_bytes`.
 
     A line of more than `max_line_bytes` that does not end in its chunk is skipped with a fault (row_too_long), as is

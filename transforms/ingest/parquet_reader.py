@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 
 from transforms.ingest import line_reader
 from transforms.ingest.canonical import Table
-from transforms.ingest.input_files import Split
-from transforms.ingest.row_errors import Rows, Verdicts, faulty_row
+from transforms.ingest.input_files import FileSplit
+from transforms.ingest.row_errors import ParsedRows, RowErrors, faulty_row
 from transforms.tables import parquet
 
 BATCH_ROWS = 65_536
 
 
-def read(table: Table, split: Split) -> Iterator[Callable[[], Rows]]:
+def read(table: Table, split: FileSplit) -> Iterator[Callable[[], ParsedRows]]:
     """The rows of one row group, some ten thousand at a time, each piece as a function that looks into it."""
     if split.fault:
         yield functools.partial(faulty_row, 1, "file_unreadable", split.fault)
@@ -57,8 +57,8 @@ def _count_unknown(file: pq.ParquetFile, row_group: int, table: Table) -> dict[s
     return {name: rows for name, rows in counts.items() if rows}
 
 
-def _rows(batch: pa.RecordBatch, first: int, ignored: dict[str, int]) -> Rows:
-    verdicts = Verdicts(batch.num_rows)
+def _rows(batch: pa.RecordBatch, first: int, ignored: dict[str, int]) -> ParsedRows:
+    verdicts = RowErrors(batch.num_rows)
     bad = invalid_rows(batch)
     if bad:
         mask = np.zeros(batch.num_rows, bool)
@@ -66,7 +66,7 @@ def _rows(batch: pa.RecordBatch, first: int, ignored: dict[str, int]) -> Rows:
         verdicts.reject(mask, "encoding_invalid", "a string of the row is not UTF-8")
         batch = batch.take(pa.array(np.arange(batch.num_rows), mask=mask))
     found = {name: _decoded(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    return Rows(found, np.arange(first, first + batch.num_rows), verdicts, ignored)
+    return ParsedRows(found, np.arange(first, first + batch.num_rows), verdicts, ignored)
 
 
 def _decoded(column: pa.Array) -> pa.Array:

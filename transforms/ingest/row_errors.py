@@ -11,7 +11,7 @@ from transforms.tables import rejects
 STAGE = "ingest"
 
 
-class Verdicts:
+class RowErrors:
     """What is wrong with each row. Of several faults the one with the lowest rank stands, of those the first found.
 
     The ranks are what makes a row's code the same on whatever road its faults were found: -2 for what is to be
@@ -62,7 +62,7 @@ class Verdicts:
 
 
 @dataclasses.dataclass
-class Rows:
+class ParsedRows:
     """Rows of one file as a reader found them.
 
     Attributes:
@@ -74,12 +74,12 @@ class Rows:
 
     columns: Mapping[str, pa.Array]
     numbers: np.ndarray
-    verdicts: Verdicts
+    verdicts: RowErrors
     ignored: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def faulty_row(number: int, code: str, message: str) -> Rows:
+def faulty_row(number: int, code: str, message: str) -> ParsedRows:
     """One row of which nothing is known but its fault."""
-    verdicts = Verdicts(1)
+    verdicts = RowErrors(1)
     verdicts.reject_row(0, code, message)
-    return Rows({}, np.array([number]), verdicts)
+    return ParsedRows({}, np.array([number]), verdicts)

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from transforms.ingest import canonical, csv_reader, erasure, input_files, json_reader, parquet_reader, scalar_columns
 from transforms.ingest.canonical import Table
-from transforms.ingest.input_files import Split
-from transforms.ingest.line_reader import Limits
-from transforms.ingest.row_errors import Rows, Verdicts
+from transforms.ingest.input_files import FileSplit
+from transforms.ingest.line_reader import LineLimits
+from transforms.ingest.row_errors import ParsedRows, RowErrors
 from transforms.tables import blocks, progress
 from transforms.tables.counts import field_counts
 from transforms.tables.rejects import AFTER_RUN_DATE, ERASED
@@ -28,7 +28,7 @@ SEQUENCE = "_sequence"
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class ReadRows:
     """The good rows (schema of the table, and `_sequence` int64, which orders rows as read), and the rejects."""
 
     block: pa.RecordBatch
@@ -36,12 +36,12 @@ class Judged:
     counts: Counter[str]
 
 
-def read_split(table: Table, split: Split, block_bytes: int, limits: Limits) -> Iterator[Judged]:
+def read_split(table: Table, split: FileSplit, block_bytes: int, limits: LineLimits) -> Iterator[ReadRows]:
     """The validated rows of a split, in the pieces in which they were parsed, in their order.
 
     Pieces are parsed by several threads: pyarrow and numpy let go of the interpreter while they work.
     """
-    held: collections.deque[futures.Future[Judged]] = collections.deque()
+    held: collections.deque[futures.Future[ReadRows]] = collections.deque()
     with futures.ThreadPoolExecutor(NUM_THREADS) as pool:
         for find in _find_rows(table, split, min(block_bytes, CHUNK_BYTES), limits):
             held.append(pool.submit(_judge_found, table, split, find))
@@ -51,13 +51,15 @@ def read_split(table: Table, split: Split, block_bytes: int, limits: Limits) -> 
             yield held.popleft().result()
 
 
-def _judge_found(table: Table, split: Split, find: Callable[[], Rows]) -> Judged:
+def _judge_found(table: Table, split: FileSplit, find: Callable[[], ParsedRows]) -> ReadRows:
     rows = find()
     progress.advance(len(rows.numbers))
     return judge(table, split, rows)
 
 
-def _find_rows(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> Iterator[Callable[[], Rows]]:
+def _find_rows(
+    table: Table, split: FileSplit, chunk_bytes: int, limits: LineLimits
+) -> Iterator[Callable[[], ParsedRows]]:
     """Reads pieces of the split, each as a function that parses it."""
     if split.file.format == input_files.PARQUET:
         yield from parquet_reader.read(table, split)
@@ -67,7 +69,7 @@ def _find_rows(table: Table, split: Split, chunk_bytes: int, limits: Limits) -> 
         yield from json_reader.read(table, split, chunk_bytes, limits)
 
 
-def judge(table: Table, split: Split, rows: Rows) -> Judged:
+def judge(table: Table, split: FileSplit, rows: ParsedRows) -> ReadRows:
     """Rows in any type as canonical rows and rejects."""
     verdicts = rows.verdicts
     found = canonical.canonical(table, rows.columns, verdicts)
@@ -93,10 +95,10 @@ def judge(table: Table, split: Split, rows: Rows) -> Judged:
         block = erasure.forget_references(erasure.ids_of(table.erasure), block)
     for name, filled in field_counts(rows.ignored).items():
         counts[f"{table.name}.fields_ignored.{name}"] += filled
-    return Judged(block, rejects, counts)
+    return ReadRows(block, rejects, counts)
 
 
-def _erase(table: Table, found: pa.RecordBatch, verdicts: Verdicts) -> np.ndarray:
+def _erase(table: Table, found: pa.RecordBatch, verdicts: RowErrors) -> np.ndarray:
     """Mask of the rows to erase ([n] bool); they become rejects, whatever else is wrong with them."""
     if table.erasure is None:
         return np.zeros(found.num_rows, bool)
@@ -109,11 +111,11 @@ def _mask(ids: pa.Array, bad: np.ndarray) -> pa.Array:
     return ids if not bad.any() else pa.array(np.where(bad, None, ids.to_numpy(zero_copy_only=False)), pa.string())
 
 
-def concat(judged: list[Judged]) -> Judged:
+def concat(judged: list[ReadRows]) -> ReadRows:
     """Several pieces as one."""
     counts: Counter[str] = Counter()
     for piece in judged:
         counts.update(piece.counts)
-    return Judged(
+    return ReadRows(
         blocks.concat([piece.block for piece in judged]), blocks.concat([piece.rejects for piece in judged]), counts
     )

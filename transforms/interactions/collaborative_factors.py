@@ -17,8 +17,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms.linalg import tiled_matrix
 from transforms.linalg.subspace_iteration import (
-    Basis,
     Solution,
+    SubspaceBasis,
     Work,
     first_basis,
     orthonormalize,
@@ -114,7 +114,7 @@ class FactorizeMatrix(beam.PTransform):
         self,
         users: beam.PCollection[tuple[int, None]],
         posts: beam.PCollection[tuple[int, None]],
-        basis: beam.PCollection[Basis],
+        basis: beam.PCollection[SubspaceBasis],
         work: Work,
     ) -> beam.PCollection[Solution]:
         # Orthonormal once more, for what the condition number has left of rounding (Cholesky-QR2).

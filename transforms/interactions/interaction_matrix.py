@@ -37,7 +37,7 @@ _TO_USER = pa.schema(
 )
 
 
-class Made(NamedTuple):
+class MatrixOutputs(NamedTuple):
     """What MakeMatrix gives.
 
     Attributes:
@@ -52,7 +52,7 @@ class Made(NamedTuple):
 
 @dataclasses.dataclass
 class MakeMatrix(beam.PTransform):
-    """(part, block of COLUMNS of the history) -> Made; a user's rows have to be in one part.
+    """(part, block of COLUMNS of the history) -> MatrixOutputs; a user's rows have to be in one part.
 
     What is liked (weight and strength above 0) enters, with two caps, so that no user and no post costs more than it
     can teach: of a user's posts the `max_user_posts` newest, of a post's users the `max_post_users` whose ids have the
@@ -76,7 +76,7 @@ class MakeMatrix(beam.PTransform):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    def expand(self, history: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Made:
+    def expand(self, history: beam.PCollection[tuple[int, pa.RecordBatch]]) -> MatrixOutputs:
         liked: Any = history | "KeepLiked" >> beam.FlatMap(_keep_liked, self.max_user_posts).with_outputs(
             "counts", main="entries"
         )
@@ -103,7 +103,7 @@ class MakeMatrix(beam.PTransform):
             rows | "CountRows" >> beam.FlatMap(_count_rows),
             posts | "CountColumns" >> beam.Map(lambda size: ("collaborative.posts", size[1])),
         )
-        return Made(written, (liked.counts, numbered.counts, *sizes) | "AllCounts" >> beam.Flatten())
+        return MatrixOutputs(written, (liked.counts, numbered.counts, *sizes) | "AllCounts" >> beam.Flatten())
 
 
 def choose_num_parts(num_entries: int) -> int:

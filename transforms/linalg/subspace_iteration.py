@@ -24,7 +24,7 @@ from transforms.linalg.tiled_matrix import TiledMatrix
 from transforms.tables import arrays, blocks
 
 
-class Basis(NamedTuple):
+class SubspaceBasis(NamedTuple):
     """Orthonormal basis V = Z @ transform of the last written Z, and the next shift."""
 
     transform: np.ndarray
@@ -81,14 +81,14 @@ class Work:
         posts = tiled_matrix.read_posts(self.matrix.directory, part)
         return self._write_posts(part, 0, gaussian(posts.column("post_id"), self.width, self.seed))
 
-    def multiply(self, part: int, basis: Basis, number: int) -> int:
+    def multiply(self, part: int, basis: SubspaceBasis, number: int) -> int:
         """Writes Y = A V of a part of users, where V is of the pass before."""
         product = self.matrix.times(part, self._reader("posts", number - 1), self.width) @ basis.transform
         arrays.delete(self._path("users", part, number - 1))
         arrays.save(self._path("users", part, number), product)
         return part
 
-    def multiply_back(self, part: int, basis: Basis, done: list[int], number: int) -> tuple[int, np.ndarray]:
+    def multiply_back(self, part: int, basis: SubspaceBasis, done: list[int], number: int) -> tuple[int, np.ndarray]:
         """Writes Z = A^T Y - shift V of a part of posts, when all of Y is there: (part, Z^T Z)."""
         del done  # only a dependency
         product = self.matrix.transposed_times(part, self._reader("users", number), self.width)
@@ -97,7 +97,7 @@ class Work:
         arrays.delete(self._path("posts", part, number - 2))
         return self._write_posts(part, number, product)
 
-    def probe(self, part: int, basis: Basis, number: int) -> tuple[int, PostSums]:
+    def probe(self, part: int, basis: SubspaceBasis, number: int) -> tuple[int, PostSums]:
         """(part, V^T V and the product of random numbers with V), of a part of posts."""
         vectors = self._load("posts", part, number) @ basis.transform
         posts = tiled_matrix.read_posts(self.matrix.directory, part)
@@ -162,7 +162,7 @@ def gaussian(ids: pa.Array, width: int, seed: int) -> np.ndarray:
     return np.hstack([radius * np.cos(angle), radius * np.sin(angle)])[:, :width]
 
 
-def orthonormalize(gram: np.ndarray, before: Basis) -> Basis:
+def orthonormalize(gram: np.ndarray, before: SubspaceBasis) -> SubspaceBasis:
     """The basis for a Z of this Gram matrix, and the next shift.
 
     Singular values of Z are those of A^T A - shift on the subspace; the shift moves half-way up to the smallest, and
@@ -171,12 +171,12 @@ def orthonormalize(gram: np.ndarray, before: Basis) -> Basis:
     transform, values = whiten(gram)
     smallest = float(values[0])
     shift = (before.shift + smallest) / 2 if smallest > before.shift else before.shift
-    return Basis(transform, shift)
+    return SubspaceBasis(transform, shift)
 
 
-def first_basis(gram: np.ndarray) -> Basis:
+def first_basis(gram: np.ndarray) -> SubspaceBasis:
     """The basis for a random Z, whose singular values carry no information on the matrix: no shift yet."""
-    return Basis(whiten(gram)[0], 0.0)
+    return SubspaceBasis(whiten(gram)[0], 0.0)
 
 
 def whiten(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +187,7 @@ def whiten(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return vectors * np.where(kept, 1 / np.where(kept, roots, 1), 0), roots
 
 
-def refine(sums: PostSums, basis: Basis) -> Final:
+def refine(sums: PostSums, basis: SubspaceBasis) -> Final:
     """The basis orthonormalized once more, given the sums of `Work.probe`."""
     again, _ = whiten(sums.gram)
     return Final(basis.transform @ again, sums.probe @ again)

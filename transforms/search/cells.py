@@ -53,7 +53,7 @@ class Cells(NamedTuple):
       shares: [num_cells + 1] float64, share of the catalog in each; the last is that of posts without embedding.
     """
 
-    basis: upper_bounds.Basis
+    basis: upper_bounds.BalancedBasis
     centers: np.ndarray
     shares: np.ndarray
 
@@ -123,7 +123,7 @@ def _evenly(rows: np.ndarray, num_rows: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows), num_rows, endpoint=False).astype(np.int64)] if len(rows) > num_rows else rows
 
 
-def _leading(embeddings: np.ndarray, basis: upper_bounds.Basis, width: int) -> np.ndarray:
+def _leading(embeddings: np.ndarray, basis: upper_bounds.BalancedBasis, width: int) -> np.ndarray:
     """The leading numbers of posts in the basis: [n, width] float32."""
     turned: np.ndarray = (embeddings - basis.mean.astype(np.float32)) @ basis.to_post[:, :width].astype(np.float32)
     return turned

@@ -55,7 +55,7 @@ class Visits:
         return np.flatnonzero(np.unpackbits(self._bits[region], count=self.num_queries))
 
 
-class Piece(NamedTuple):
+class RegionPiece(NamedTuple):
     """A region, or its part in a block: its number, and its rows of the block."""
 
     region: int
@@ -147,7 +147,9 @@ class Regions:
             visits.add(first, packed)
         return visits
 
-    def read(self, wanted: np.ndarray, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch, list[Piece]]]:
+    def read(
+        self, wanted: np.ndarray, columns: Sequence[str]
+    ) -> Iterator[tuple[int, pa.RecordBatch, list[RegionPiece]]]:
         """The candidates in these regions, [m] int64, ascending, by row group, and some between them.
 
         Yields (number of the first row among those of all files, block, pieces of regions in it).
@@ -159,7 +161,9 @@ class Regions:
             for start, block in parquet.read_row_groups(path, starts, stops, columns):
                 met = np.flatnonzero((starts < start + block.num_rows) & (stops > start))
                 bounds = np.clip([starts[met] - start, stops[met] - start], 0, block.num_rows).T.tolist()
-                pieces = [Piece(int(region), slice(*bound)) for region, bound in zip(here[met], bounds, strict=True)]
+                pieces = [
+                    RegionPiece(int(region), slice(*bound)) for region, bound in zip(here[met], bounds, strict=True)
+                ]
                 yield int(self.first[number]) + start, block, pieces
 
 
@@ -189,7 +193,7 @@ def read(candidates_dir: str) -> Regions | None:
     )
 
 
-def _bound_regions(rows: pa.RecordBatch, basis: upper_bounds.Basis) -> upper_bounds.Bounded:
+def _bound_regions(rows: pa.RecordBatch, basis: upper_bounds.BalancedBasis) -> upper_bounds.Bounded:
     """The centers' leading numbers, the norm of the others, the radius and 1."""
     center = blocks.vectors_to_numpy(rows.column("center")).astype(np.float64)
     radius = rows.column("radius").to_numpy()

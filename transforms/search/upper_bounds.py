@@ -22,7 +22,7 @@ _FLOOR = 1e-9
 _SAMPLED_QUERIES, _TRIED_QUERIES, _SAMPLED_POSTS = 4096, 128, 4096
 
 
-class Basis(NamedTuple):
+class BalancedBasis(NamedTuple):
     """A change of variables: (q @ to_query) . ((x - mean) @ to_post) is q . (x - mean) up to `residual` |q| |x - mean|.
 
     Attributes:
@@ -53,27 +53,27 @@ class Bounded(NamedTuple):
     vectors: np.ndarray
     norms: np.ndarray
     original_norms: np.ndarray
-    basis: Basis
+    basis: BalancedBasis
 
 
-def bound_queries(queries: np.ndarray, basis: Basis) -> Bounded:
+def bound_queries(queries: np.ndarray, basis: BalancedBasis) -> Bounded:
     """Queries, [n, d] float32, with their product with the posts' mean as the last number."""
     exact = queries.astype(np.float64)
     return _bounded(exact @ basis.to_query, exact @ basis.mean, exact, basis)
 
 
-def bound_posts(posts: np.ndarray, basis: Basis) -> Bounded:
+def bound_posts(posts: np.ndarray, basis: BalancedBasis) -> Bounded:
     """Posts, [n, d] float32."""
     centered = posts.astype(np.float64) - basis.mean
     return _bounded(centered @ basis.to_post, np.ones(len(posts)), centered, basis)
 
 
-def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: Basis) -> Bounded:
+def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: BalancedBasis) -> Bounded:
     vectors = np.column_stack([leading(turned, basis.width), last])
     return bounded(vectors, np.linalg.norm(original, axis=1), basis)
 
 
-def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: Basis) -> Bounded:
+def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: BalancedBasis) -> Bounded:
     """Bounded vectors from [n, w] float64; `original_norms`, [n], are the norms of the original vectors."""
     return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), original_norms, basis)
 
@@ -90,7 +90,7 @@ def error(queries: Bounded, posts: Bounded) -> np.ndarray:
     return rounding + posts.basis.residual * queries.original_norms * posts.original_norms.max(initial=0)
 
 
-def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float = 1.0) -> Basis | None:
+def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float = 1.0) -> BalancedBasis | None:
     """The basis with the lowest estimated cost on a sample; None if none saves enough.
 
     Args:
@@ -122,7 +122,7 @@ def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray, number_cos
     return number_cost * queries.shape[1] + PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
 
 
-def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
+def balance(queries: np.ndarray, posts: np.ndarray) -> BalancedBasis | None:
     """The basis in which both covariances are the same diagonal one, its largest entries first; no width yet.
 
     None if all queries are zero or the posts do not vary. Queries and posts are [n, d] and [m, d].
@@ -145,12 +145,12 @@ def balance(queries: np.ndarray, posts: np.ndarray) -> Basis | None:
     return basis_of(query_side @ turn * scale, post_side @ turn / scale, mean)
 
 
-def basis_of(to_query: np.ndarray, to_post: np.ndarray, mean: np.ndarray) -> Basis:
+def basis_of(to_query: np.ndarray, to_post: np.ndarray, mean: np.ndarray) -> BalancedBasis:
     """The basis of these matrices; no width yet."""
     residual = float(np.linalg.norm(to_query @ to_post.T - np.eye(len(mean))))
-    return Basis(to_query, to_post, mean, residual, 0)
+    return BalancedBasis(to_query, to_post, mean, residual, 0)
 
 
-def unchanged(width: int) -> Basis:
+def unchanged(width: int) -> BalancedBasis:
     """The identity basis."""
     return basis_of(np.eye(width), np.eye(width), np.zeros(width))

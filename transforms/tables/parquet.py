@@ -21,16 +21,16 @@ from transforms.tables.files import is_local, make_directory
 from transforms.tables.threads import FlatMapInThreads
 
 
-class Layout(NamedTuple):
-    """Layout of a Parquet file: rows per row group, which is read as a whole, and codec."""
+class FileLayout(NamedTuple):
+    """FileLayout of a Parquet file: rows per row group, which is read as a whole, and codec."""
 
     row_group_rows: int
     compression: str
 
 
-COMPACT = Layout(65_536, "zstd")
+COMPACT = FileLayout(65_536, "zstd")
 # Vectors hardly compress: it saves a sixth of the size and takes half of the read time.
-READ_OFTEN = Layout(8192, "none")
+READ_OFTEN = FileLayout(8192, "none")
 # Columns of ids and texts drop their dictionaries earlier than at pyarrow's 1 MiB: posts are written in 14% less time
 # and 7% fewer bytes.
 DICTIONARY_BYTES = 1 << 16
@@ -78,7 +78,7 @@ class WriteParts(beam.PTransform):
     always finds the schema.
     """
 
-    def __init__(self, directory: str, schema: pa.Schema, layout: Layout = COMPACT) -> None:
+    def __init__(self, directory: str, schema: pa.Schema, layout: FileLayout = COMPACT) -> None:
         super().__init__()
         self.directory = directory
         self.schema = schema
@@ -99,7 +99,7 @@ class WriteParts(beam.PTransform):
 
 
 def _write_part(
-    numbered: tuple[int, pa.RecordBatch], directory: str, schema: pa.Schema, layout: Layout = COMPACT
+    numbered: tuple[int, pa.RecordBatch], directory: str, schema: pa.Schema, layout: FileLayout = COMPACT
 ) -> list[tuple[str, int]]:
     part, block = numbered
     path = part_path(directory, part)
@@ -215,7 +215,7 @@ def read_schema(directory: str) -> pa.Schema:
         return pq.ParquetFile(source).schema_arrow
 
 
-def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema, layout: Layout = COMPACT) -> None:
+def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema, layout: FileLayout = COMPACT) -> None:
     """Writes a block as one Parquet file in exactly the given schema.
 
     Written under a temporary name and renamed: listings never show a partial file, and a retried bundle leaves one

@@ -96,15 +96,15 @@ def _split(tag: str, key: str, num_parts: int) -> beam.PTransform:
 
 def _pieces(
     block: pa.RecordBatch, tag: str, key: str, num_parts: int, directory: str
-) -> Iterator[tuple[int, spill.Piece]]:
+) -> Iterator[tuple[int, spill.SpilledPiece]]:
     parts = blocks.partition(compact(block), key, num_parts)
     return spill.pieces(tag, parts, directory if block.nbytes >= spill.MIN_BYTES else "")
 
 
-def _within_limit(pieces: Iterable[spill.PIECE], keys: Iterable[str]) -> Iterator[spill.Piece]:
+def _within_limit(pieces: Iterable[spill.PIECE], keys: Iterable[str]) -> Iterator[spill.SpilledPiece]:
     """The pieces of a part, up to the memory limit of a worker."""
     size = 0
-    for piece in map(spill.Piece._make, pieces):
+    for piece in map(spill.SpilledPiece._make, pieces):
         size += piece.num_bytes
         if size > MAX_PART_BYTES:
             raise PartTooLarge(

@@ -21,7 +21,7 @@ MIN_BYTES = 1 << 18
 _directory: contextvars.ContextVar[str] = contextvars.ContextVar("directory", default="")
 
 
-class Piece(NamedTuple):
+class SpilledPiece(NamedTuple):
     """Rows of one block that go to one part: the bytes of an Arrow IPC stream, or their location in a local file.
 
     Attributes:
@@ -70,7 +70,9 @@ def directory() -> str:
     return _directory.get()
 
 
-def pieces(name: str, parts: Iterable[tuple[int, pa.RecordBatch]], directory: str) -> Iterator[tuple[int, Piece]]:
+def pieces(
+    name: str, parts: Iterable[tuple[int, pa.RecordBatch]], directory: str
+) -> Iterator[tuple[int, SpilledPiece]]:
     """The parts of a block, each as a piece.
 
     Args:
@@ -84,11 +86,11 @@ def pieces(name: str, parts: Iterable[tuple[int, pa.RecordBatch]], directory: st
     if not directory:
         for part, rows in parts:
             data = blocks.to_ipc(rows)
-            yield part, Piece(name, data, "", 0, len(data))
+            yield part, SpilledPiece(name, data, "", 0, len(data))
         return
     path = os.path.join(directory, uuid.uuid4().hex)
     with pa.OSFile(path, "wb") as file:
         for part, rows in parts:
             start = file.tell()
             blocks.write_ipc(rows, file)
-            yield part, Piece(name, b"", path, start, file.tell() - start)
+            yield part, SpilledPiece(name, b"", path, start, file.tell() - start)

@@ -17,7 +17,7 @@ from apache_beam.runners.common import DoFnSignature
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.core import _MultiParDo
 
-from transforms.tables.spill import Piece
+from transforms.tables.spill import SpilledPiece
 
 NAMESPACE = "fusefeed"
 # Elements are blocks, mostly. Time is that of the step itself, without the steps that its output goes to.
@@ -57,7 +57,7 @@ def size(element: Any) -> tuple[int, int]:
         return 0, element.nbytes
     if isinstance(element, bytes | str):
         return 0, len(element)
-    if isinstance(element, Piece):
+    if isinstance(element, SpilledPiece):
         return 0, element.num_bytes
     if isinstance(element, Mapping):
         element = element.values()

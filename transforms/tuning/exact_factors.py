@@ -1,4 +1,4 @@
-"""Factors of a matrix of interactions that fits into memory: the exact counterpart of the one on Beam."""
+"""ExactFactors of a matrix of interactions that fits into memory: the exact counterpart of the one on Beam."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ _DENSE = 256
 _TOLERANCE = 1e-5
 
 
-class Factors(NamedTuple):
+class ExactFactors(NamedTuple):
     """Posts' factors.
 
     Attributes:
@@ -35,7 +35,7 @@ class Factors(NamedTuple):
         return self.values * scale.astype(np.float32)[:, None]
 
 
-def factorize(interactions: Interactions, num_factors: int, seed: int) -> Factors:
+def factorize(interactions: Interactions, num_factors: int, seed: int) -> ExactFactors:
     """The `num_factors` leading singular vectors of R / (user degree^1/4 * post degree^1/4), R of `matrix_entries`."""
     matrix = interactions.matrix(formulas.matrix_entries(interactions.strength)).astype(np.float64)
     degree = np.asarray(matrix.sum(axis=0)).ravel()
@@ -43,14 +43,14 @@ def factorize(interactions: Interactions, num_factors: int, seed: int) -> Factor
     users, posts = np.flatnonzero(user_degree), np.flatnonzero(degree)
     values = np.zeros((interactions.num_posts, 0), np.float32)
     if not len(users):
-        return Factors(values, np.zeros(0), degree)
+        return ExactFactors(values, np.zeros(0), degree)
     power = -formulas.DEGREE_POWER
     normalized = sp.diags_array(user_degree[users] ** power) @ matrix[users][:, posts]
     normalized = (normalized @ sp.diags_array(degree[posts] ** power)).tocsr()
     singular_values, components = _right_vectors(normalized, num_factors, seed)
     values = np.zeros((interactions.num_posts, len(singular_values)), np.float32)
     values[posts] = components
-    return Factors(values, singular_values, degree)
+    return ExactFactors(values, singular_values, degree)
 
 
 def _right_vectors(matrix: sp.csr_array, rank: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from transforms.embed.embedding_space import COLLABORATIVE
 from transforms.embed.trend import to_days
 from transforms.fuse import transform_fn
-from transforms.fuse.tft_graph import Modality
+from transforms.fuse.tft_graph import ModalityBlock
 from transforms.linalg.sparse import sorted_codes
 from transforms.tables import blocks, parquet, schemas
 from transforms.tuning.histories import Interactions
@@ -173,7 +173,7 @@ def read_content(directory: str, posts: pa.Array) -> tuple[dict[str, Block], dic
 
 def _fill(
     content: dict[str, Block],
-    chosen: list[tuple[int, Modality]],
+    chosen: list[tuple[int, ModalityBlock]],
     fused: np.ndarray,
     mask: np.ndarray,
     places: np.ndarray,

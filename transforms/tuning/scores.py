@@ -9,13 +9,13 @@ import numpy as np
 from transforms.embed import formulas, trend
 from transforms.embed.parameters import Decoded, Mix, Own, Trend, Tuning
 from transforms.linalg import ridge
-from transforms.tuning.exact_factors import Factors
+from transforms.tuning.exact_factors import ExactFactors
 from transforms.tuning.histories import Interactions
 from transforms.tuning.sample import Block
 from transforms.tuning.validation_tasks import ColdTask, Score, WarmTask, join
 
 
-def num_factors(factors: Factors, k: int) -> int:
+def num_factors(factors: ExactFactors, k: int) -> int:
     """k, or as many as there are."""
     return min(k, len(factors.singular_values))
 
@@ -233,8 +233,8 @@ def make_design(content: Mapping[str, Block], num_posts: int) -> ridge.Design:
     return ridge.design(values, {name: block.present for name, block in content.items()}, num_posts)
 
 
-def ridge_factors(factors: Factors, content: Mapping[str, Block], decoded: Decoded | None) -> np.ndarray:
-    """Factors told from content by the ridge map, in units of V: [num_posts, F], F = 0 without `decoded`."""
+def ridge_factors(factors: ExactFactors, content: Mapping[str, Block], decoded: Decoded | None) -> np.ndarray:
+    """ExactFactors told from content by the ridge map, in units of V: [num_posts, F], F = 0 without `decoded`."""
     num_posts = len(factors.degree)
     if decoded is None:
         return np.zeros((num_posts, 0), np.float32)
@@ -243,7 +243,7 @@ def ridge_factors(factors: Factors, content: Mapping[str, Block], decoded: Decod
     return columns.columns @ ridge.solve(found, columns.scales(decoded.weights), decoded.lam)
 
 
-def decoded_rows(factors: Factors, plain: np.ndarray, decoded: Decoded | None) -> np.ndarray:
+def decoded_rows(factors: ExactFactors, plain: np.ndarray, decoded: Decoded | None) -> np.ndarray:
     """The decoded block of all posts, [num_posts, kd]; kd = 0 without `decoded`."""
     if decoded is None:
         return plain[:, :0]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transforms.metrics import ranking
-from transforms.tuning.exact_factors import Factors, factorize
+from transforms.tuning.exact_factors import ExactFactors, factorize
 from transforms.tuning.histories import Interactions
 from transforms.tuning.sample import Sample
 
@@ -79,7 +79,7 @@ class WarmTask:
     """
 
     fit: Interactions
-    factors: Factors
+    factors: ExactFactors
     histories: Interactions
     ranking: Ranking
     made: np.ndarray | None = None
@@ -162,7 +162,7 @@ class ColdTask:
       rankings: of each fold's posts.
     """
 
-    factors: Factors
+    factors: ExactFactors
     histories: Interactions
     fold: np.ndarray
     rankings: tuple[Ranking, ...]

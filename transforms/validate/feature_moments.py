@@ -7,7 +7,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
+class FeatureMoments:
     """Of the vectors of some rows.
 
     Attributes:
@@ -21,16 +21,16 @@ class Moments:
     squares: np.ndarray
 
 
-def moments_of(vectors: np.ndarray) -> Moments:
+def moments_of(vectors: np.ndarray) -> FeatureMoments:
     """The moments of [n, width] vectors."""
     if not len(vectors):
-        return Moments(0, np.zeros(vectors.shape[1]), np.zeros(vectors.shape[1]))
+        return FeatureMoments(0, np.zeros(vectors.shape[1]), np.zeros(vectors.shape[1]))
     mean = vectors.mean(axis=0, dtype=np.float64)
     apart = vectors - mean
-    return Moments(len(vectors), mean, np.einsum("ij,ij->j", apart, apart))
+    return FeatureMoments(len(vectors), mean, np.einsum("ij,ij->j", apart, apart))
 
 
-def merge(found: Iterable[Moments]) -> Moments:
+def merge(found: Iterable[FeatureMoments]) -> FeatureMoments:
     """The moments of all rows together (Chan, Golub and LeVeque 1983)."""
     total, *others = found
     for one in others:
@@ -38,5 +38,5 @@ def merge(found: Iterable[Moments]) -> Moments:
         if rows:
             apart, share = one.mean - total.mean, one.rows / rows
             squares = total.squares + one.squares + apart**2 * share * total.rows
-            total = Moments(rows, total.mean + apart * share, squares)
+            total = FeatureMoments(rows, total.mean + apart * share, squares)
     return total

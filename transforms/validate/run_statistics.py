@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from transforms.validate import norm_histogram
-from transforms.validate.feature_moments import Moments
+from transforms.validate.feature_moments import FeatureMoments
 from transforms.validate.table_rules import RULES
 from transforms.validate.table_statistics import Tally
 
@@ -62,7 +62,7 @@ def scalars(found: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"{quantile} of the norms of {table}", one[quantile]
 
 
-def describe(moments: Moments) -> dict[str, Any]:
+def describe(moments: FeatureMoments) -> dict[str, Any]:
     """Rows, means and standard deviations."""
     deviation = np.sqrt(moments.squares / max(moments.rows, 1))
     return {"rows": moments.rows, "mean": _rounded(moments.mean), "deviation": _rounded(deviation)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from transforms.tables import counts
 from transforms.validate import feature_moments
-from transforms.validate.feature_moments import Moments
+from transforms.validate.feature_moments import FeatureMoments
 
 K = typing.TypeVar("K")
 
@@ -31,7 +31,7 @@ class Tally:
     key_sum: int = 0
     nulls: dict[str, int] = dataclasses.field(default_factory=dict)
     values: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
-    moments: dict[str, Moments] = dataclasses.field(default_factory=dict)
+    moments: dict[str, FeatureMoments] = dataclasses.field(default_factory=dict)
     norms: dict[int, int] = dataclasses.field(default_factory=dict)
     widths: dict[str, set[int]] = dataclasses.field(default_factory=dict)
     faults: dict[str, int] = dataclasses.field(default_factory=dict)

@@ -93,7 +93,7 @@ def test_moments_of_parts_add_up() -> None:
     ]
     for index, moments in enumerate(whole):
         one, other = halves[0][index], halves[1][index]
-        summed = formulas.Moments(one.rows + other.rows, one.total + other.total, one.outer + other.outer)
+        summed = formulas.VectorMoments(one.rows + other.rows, one.total + other.total, one.outer + other.outer)
         np.testing.assert_allclose(summed.covariance(), moments.covariance())
     np.testing.assert_allclose(whole[0].covariance(), np.cov(FACTORS[5:].T, bias=True), rtol=1e-5)
     np.testing.assert_allclose(whole[1].covariance(), np.cov(TOLD.T, bias=True), rtol=1e-5)

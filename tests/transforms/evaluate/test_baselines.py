@@ -5,11 +5,11 @@ import scipy.sparse
 from tests.transforms.evaluate.test_set_fixtures import make_judged, random_world
 from transforms.evaluate import baselines
 from transforms.evaluate.split_rules import seeded_hash
-from transforms.evaluate.test_set import Judged
+from transforms.evaluate.test_set import HeldOutSet
 
 
 def slow_lists(
-    judged: Judged, scores: np.ndarray, k: int, at_least: float = -np.inf, ties: np.ndarray | None = None
+    judged: HeldOutSet, scores: np.ndarray, k: int, at_least: float = -np.inf, ties: np.ndarray | None = None
 ) -> list[list[int]]:
     """What sorting each user's scores gives, ties by id or by other numbers."""
     lists = []

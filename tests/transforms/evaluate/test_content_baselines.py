@@ -7,22 +7,22 @@ import pytest
 
 from tests.transforms.evaluate.test_set_fixtures import random_world
 from transforms.evaluate import content_baselines
-from transforms.evaluate.test_set import Judged
+from transforms.evaluate.test_set import HeldOutSet
 from transforms.fuse import transform_fn
-from transforms.fuse.tft_graph import Modality
+from transforms.fuse.tft_graph import ModalityBlock
 from transforms.tables import blocks, parquet, schemas
 
-LAYOUT = transform_fn.Layout(
-    (Modality("text", 0, 3, 3), Modality("image", 3, 2, 2), Modality("collaborative", 5, 2, 2))
+LAYOUT = transform_fn.FusedLayout(
+    (ModalityBlock("text", 0, 3, 3), ModalityBlock("image", 3, 2, 2), ModalityBlock("collaborative", 5, 2, 2))
 )
 
 
 @pytest.fixture
-def judged() -> Judged:
+def judged() -> HeldOutSet:
     return random_world()
 
 
-def vectors_of(judged: Judged, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def vectors_of(judged: HeldOutSet, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     num_posts = len(judged.posts.post_id)
     mask = (rng.random((num_posts, 3)) < 0.8).astype(np.float32)
@@ -32,7 +32,7 @@ def vectors_of(judged: Judged, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture
-def fused(judged: Judged, tmp_path: Path) -> str:
+def fused(judged: HeldOutSet, tmp_path: Path) -> str:
     values, mask = vectors_of(judged)
     schema = pa.schema([schemas.fused(7, 3).field(name) for name in ("post_id", "fused", "mask")])
     columns = [judged.posts.post_id, blocks.numpy_to_vectors(values), blocks.numpy_to_vectors(mask)]
@@ -49,7 +49,7 @@ def unit(values: np.ndarray) -> np.ndarray:
     return values / np.where(norms > 0, norms, 1)
 
 
-def slow_lists(judged: Judged, vectors: np.ndarray, k: int) -> list[list[int]]:
+def slow_lists(judged: HeldOutSet, vectors: np.ndarray, k: int) -> list[list[int]]:
     profiles = unit(judged.history.toarray() @ vectors)
     lists = []
     for user, scores in enumerate(profiles @ vectors.T):
@@ -63,13 +63,13 @@ def slow_lists(judged: Judged, vectors: np.ndarray, k: int) -> list[list[int]]:
     return lists
 
 
-def centered(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+def centered(judged: HeldOutSet) -> tuple[np.ndarray, np.ndarray]:
     values, mask = vectors_of(judged)
     wide = np.repeat(mask, (3, 2, 2), axis=1)
     return (values - values.sum(axis=0) / wide.sum(axis=0)) * wide, wide
 
 
-def test_moments_are_of_what_is_present(judged: Judged, fused: str) -> None:
+def test_moments_are_of_what_is_present(judged: HeldOutSet, fused: str) -> None:
     known = content_baselines.moments(fused)
     values, wide = centered(judged)
     raw, mask = vectors_of(judged)
@@ -81,7 +81,7 @@ def test_moments_are_of_what_is_present(judged: Judged, fused: str) -> None:
 
 
 @pytest.mark.parametrize("names", [["text"], ["text", "image"]])
-def test_content_knn_ranks_by_the_cosine_with_what_was_liked(judged: Judged, fused: str, names: list[str]) -> None:
+def test_content_knn_ranks_by_the_cosine_with_what_was_liked(judged: HeldOutSet, fused: str, names: list[str]) -> None:
     project = content_baselines.by_modalities(content_baselines.moments(fused), names)
     values, _ = centered(judged)
     pieces = {"text": unit(values[:, :3]), "image": unit(values[:, 3:5])}
@@ -91,7 +91,7 @@ def test_content_knn_ranks_by_the_cosine_with_what_was_liked(judged: Judged, fus
     assert found[0].tolist() == [-1] * 8  # liked nothing
 
 
-def test_pca_knn_sees_the_first_components(judged: Judged, fused: str) -> None:
+def test_pca_knn_sees_the_first_components(judged: HeldOutSet, fused: str) -> None:
     project = content_baselines.by_pca(content_baselines.moments(fused), 2)
     values, _ = centered(judged)
     _, _, components = np.linalg.svd(values, full_matrices=False)
@@ -99,7 +99,7 @@ def test_pca_knn_sees_the_first_components(judged: Judged, fused: str) -> None:
     assert found.tolist() == slow_lists(judged, unit(values @ components[:2].T), 8)
 
 
-def test_vectors_of_lists_are_those_of_their_posts(judged: Judged, fused: str) -> None:
+def test_vectors_of_lists_are_those_of_their_posts(judged: HeldOutSet, fused: str) -> None:
     project = content_baselines.by_modalities(content_baselines.moments(fused), ["text"])
     lists = np.array([[30, 2, -1], [2, 7, 11]])
     rows, vectors = content_baselines.content_of_lists(judged, fused, project, lists)
@@ -111,7 +111,7 @@ def test_vectors_of_lists_are_those_of_their_posts(judged: Judged, fused: str) -
     assert (rows == -1).all()
 
 
-def test_embeddings_are_found_by_user(judged: Judged, tmp_path: Path) -> None:
+def test_embeddings_are_found_by_user(judged: HeldOutSet, tmp_path: Path) -> None:
     schema = schemas.user_embeddings(2)
     rows = [
         {"user_id": user, "embedding": [number, 1.0], "num_interactions": 1, "source": "history"}

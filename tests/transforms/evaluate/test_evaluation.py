@@ -7,20 +7,20 @@ import pytest
 
 from tests.transforms.evaluate.test_set_fixtures import random_world
 from transforms.evaluate import baselines, content_baselines, evaluation
-from transforms.evaluate.test_set import Judged
+from transforms.evaluate.test_set import HeldOutSet
 from transforms.fuse import transform_fn
-from transforms.fuse.tft_graph import Modality
+from transforms.fuse.tft_graph import ModalityBlock
 from transforms.metrics import ranking
 from transforms.tables import blocks, parquet, schemas
 
 
 @pytest.fixture
-def judged() -> Judged:
+def judged() -> HeldOutSet:
     return random_world(60, 80)
 
 
 @pytest.fixture
-def fused(judged: Judged, tmp_path: Path) -> str:
+def fused(judged: HeldOutSet, tmp_path: Path) -> str:
     rng = np.random.default_rng(0)
     num_posts = len(judged.posts.post_id)
     schema = pa.schema([schemas.fused(4, 2).field(name) for name in ("post_id", "fused", "mask")])
@@ -30,12 +30,12 @@ def fused(judged: Judged, tmp_path: Path) -> str:
         blocks.numpy_to_vectors(np.tile([1.0, 0.0], (num_posts, 1))),
     ]
     parquet.write_file(str(tmp_path / "part-0.parquet"), pa.RecordBatch.from_arrays(columns, schema=schema), schema)
-    layout = transform_fn.Layout((Modality("text", 0, 3, 3), Modality("collaborative", 3, 1, 1)))
+    layout = transform_fn.FusedLayout((ModalityBlock("text", 0, 3, 3), ModalityBlock("collaborative", 3, 1, 1)))
     transform_fn.write_layout(layout, str(tmp_path))
     return str(tmp_path)
 
 
-def perfect(judged: Judged) -> np.ndarray:
+def perfect(judged: HeldOutSet) -> np.ndarray:
     lists = np.full((len(judged.user_id), evaluation.MAX_K), -1)
     for user in range(len(lists)):
         wanted = judged.targets[user].indices
@@ -43,9 +43,11 @@ def perfect(judged: Judged) -> np.ndarray:
     return lists
 
 
-def test_every_method_is_measured_on_the_same_users(judged: Judged, fused: str) -> None:
+def test_every_method_is_measured_on_the_same_users(judged: HeldOutSet, fused: str) -> None:
     known = content_baselines.moments(fused)
-    lists, skipped = evaluation.baseline_lists(judged, fused, known, evaluation.Limits(num_components=2), cold=False)
+    lists, skipped = evaluation.baseline_lists(
+        judged, fused, known, evaluation.EvaluationLimits(num_components=2), cold=False
+    )
     names = {"random", "popular", "recent popular", "content kNN (text)", "PCA kNN", "item kNN", "EASE"}
     assert names <= set(lists) and set(skipped) | set(lists) == names | {"implicit ALS"}
     found = evaluation.measure(judged, {evaluation.OURS: perfect(judged), **lists}, fused, known, 1)
@@ -71,17 +73,19 @@ def test_every_method_is_measured_on_the_same_users(judged: Judged, fused: str) 
     assert evaluation.about(judged)["users"] == len(judged.user_id)
 
 
-def test_what_is_too_large_is_left_out_and_said(judged: Judged, fused: str) -> None:
+def test_what_is_too_large_is_left_out_and_said(judged: HeldOutSet, fused: str) -> None:
     known = content_baselines.moments(fused)
-    lists, skipped = evaluation.baseline_lists(judged, fused, known, evaluation.Limits(ease_max_posts=5), cold=False)
+    lists, skipped = evaluation.baseline_lists(
+        judged, fused, known, evaluation.EvaluationLimits(ease_max_posts=5), cold=False
+    )
     assert "EASE" not in lists
     number = len(baselines.known_posts(judged))
     assert skipped["EASE"] == f"{number} posts with interactions, more than --ease_max_posts 5"
-    lists, skipped = evaluation.baseline_lists(judged, fused, known, evaluation.Limits(), cold=True)
+    lists, skipped = evaluation.baseline_lists(judged, fused, known, evaluation.EvaluationLimits(), cold=True)
     assert set(skipped) == {"item kNN", "EASE", "implicit ALS"} and not set(skipped) & set(lists)
 
 
-def test_cold_posts_are_ranked_by_the_inner_product(judged: Judged, tmp_path: Path) -> None:
+def test_cold_posts_are_ranked_by_the_inner_product(judged: HeldOutSet, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     users, items = rng.normal(size=(len(judged.user_id), 3)), rng.normal(size=(len(judged.posts.post_id), 3))
     users[4] = 0

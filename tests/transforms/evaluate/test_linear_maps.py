@@ -6,12 +6,12 @@ from transforms.embed import exported_model
 from transforms.embed.parameters import Decoded
 from transforms.evaluate import content_baselines, linear_maps
 from transforms.fuse import transform_fn
-from transforms.fuse.tft_graph import Modality
+from transforms.fuse.tft_graph import ModalityBlock
 from transforms.linalg import ridge
 from transforms.tables import blocks, parquet
 
-LAYOUT = transform_fn.Layout(
-    (Modality("text", 0, 5, 5), Modality("image", 5, 3, 3), Modality("collaborative", 8, 4, 4))
+LAYOUT = transform_fn.FusedLayout(
+    (ModalityBlock("text", 0, 5, 5), ModalityBlock("image", 5, 3, 3), ModalityBlock("collaborative", 8, 4, 4))
 )
 WIDTHS = [5, 3, 4]
 NUM_POSTS = 300

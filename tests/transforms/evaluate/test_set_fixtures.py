@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse
 
-from transforms.evaluate.test_set import Judged, Posts
+from transforms.evaluate.test_set import HeldOutSet, Posts
 
 
 def make_posts(num_posts: int, liked: np.ndarray | None = None, eligible: np.ndarray | None = None) -> Posts:
@@ -22,15 +22,15 @@ def make_posts(num_posts: int, liked: np.ndarray | None = None, eligible: np.nda
 
 def make_judged(
     history: np.ndarray, targets: np.ndarray, others: np.ndarray, eligible: np.ndarray | None = None
-) -> Judged:
+) -> HeldOutSet:
     """Users u0, u1, ... of dense 0/1 matrices; what they liked is what they may not get."""
     fit = np.concatenate([history, others])
     sparse = [scipy.sparse.csr_matrix(matrix.astype(np.float32)) for matrix in (targets, history, history, fit)]
     posts = make_posts(history.shape[1], fit.sum(axis=0).astype(np.int64), eligible)
-    return Judged(posts, pa.array([f"u{i}" for i in range(len(history))]), *sparse, 1.0)
+    return HeldOutSet(posts, pa.array([f"u{i}" for i in range(len(history))]), *sparse, 1.0)
 
 
-def random_world(num_users: int = 30, num_posts: int = 40, seed: int = 0) -> Judged:
+def random_world(num_users: int = 30, num_posts: int = 40, seed: int = 0) -> HeldOutSet:
     """Users with tastes at random; the last posts are liked by nobody, the first one may not be ranked."""
     rng = np.random.default_rng(seed)
     taste = rng.random((2 * num_users, 3)) @ rng.random((3, num_posts))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from transforms.extract import extract_features, reuse
-from transforms.extract.extract_features import ExtractFeatures, Extractor, Made
+from transforms.extract.extract_features import ExtractFeatures, Extractor, ExtractOutputs
 from transforms.extract.reuse import MediaKeys
 from transforms.media.media_files import MediaLimits
 from transforms.tables import blocks, parquet, schemas
@@ -45,7 +45,7 @@ def posts_of(numbers: list[int]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=schemas.POSTS)
 
 
-def describe(posts: pa.RecordBatch, keys: MediaKeys) -> Made:
+def describe(posts: pa.RecordBatch, keys: MediaKeys) -> ExtractOutputs:
     return Extractor(ENCODERS, {}, keys, MediaLimits(), 4, 8).extract(posts)
 
 

@@ -4,20 +4,20 @@ from pathlib import Path
 from typing import Any
 
 from transforms.ingest import canonical, input_files, split_reader
-from transforms.ingest.line_reader import Limits
+from transforms.ingest.line_reader import LineLimits
 
 Row = dict[str, Any]
 
 
 def read_file(
-    path: Path, table: str = "posts", block_bytes: int = 1 << 20, limits: Limits | None = None
+    path: Path, table: str = "posts", block_bytes: int = 1 << 20, limits: LineLimits | None = None
 ) -> tuple[list[Row], list[Row], dict[str, int]]:
     """(good rows in the order of the file, rejects, counts)."""
     (file,) = input_files.find_files(str(path))
     judged = [
         piece
         for split in input_files.plan_splits(file, block_bytes)
-        for piece in split_reader.read_split(canonical.TABLES[table], split, block_bytes, limits or Limits())
+        for piece in split_reader.read_split(canonical.TABLES[table], split, block_bytes, limits or LineLimits())
     ]
     if not judged:
         return [], [], {}

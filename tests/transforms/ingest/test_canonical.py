@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from transforms.ingest import canonical, python_values
-from transforms.ingest.row_errors import Verdicts
+from transforms.ingest.row_errors import RowErrors
 from transforms.tables.counts import field_counts
 
 
@@ -18,7 +18,7 @@ def test_every_column_has_a_role_that_all_roads_know(table: canonical.Table) -> 
 
 
 def test_missing_columns_are_null_and_sensitive_is_false() -> None:
-    verdicts = Verdicts(2)
+    verdicts = RowErrors(2)
     block = canonical.canonical(canonical.POSTS, {"post_id": pa.array([1, None]), "text": pa.nulls(2)}, verdicts)
     assert block.schema.names == canonical.POSTS.schema.names
     assert block.schema.types == canonical.POSTS.schema.types
@@ -34,14 +34,14 @@ def test_of_several_faults_the_first_column_of_the_table_stands() -> None:
         "post_id": pa.array(["a", None, "b\n"]),
     }
     for found in (rows, dict(reversed(rows.items()))):
-        verdicts = Verdicts(3)
+        verdicts = RowErrors(3)
         canonical.canonical(canonical.POSTS, found, verdicts)
         codes = [verdicts.causes[fault][0] for fault in verdicts.faults]
         assert codes == ["time_invalid", "id_missing", "id_invalid"]
 
 
 def test_a_fault_of_the_whole_line_stands_whatever_comes() -> None:
-    verdicts = Verdicts(2)
+    verdicts = RowErrors(2)
     verdicts.reject(np.array([True, True]), "field_invalid", "text is no string", 6)
     verdicts.reject_row(1, "row_malformed", "no JSON")
     verdicts.reject(np.array([True, True]), "id_missing", "post_id is missing or empty", 1)
@@ -65,7 +65,7 @@ def test_rows_from_the_end_of_the_run_on_are_rejects() -> None:
         ),
     }
     for until, later in ((None, []), (end, [1])):
-        verdicts = Verdicts(5)
+        verdicts = RowErrors(5)
         canonical.canonical(dataclasses.replace(canonical.INTERACTIONS, until=until), rows, verdicts)
         codes = [verdicts.causes[fault][0] for fault in verdicts.faults]
         assert [row for row, code in enumerate(codes) if code == "after_run_date"] == later

@@ -7,7 +7,7 @@ import pytest
 
 from tests.transforms.ingest.ingest_fixtures import places, read_file
 from transforms.ingest import csv_reader
-from transforms.ingest.line_reader import Limits
+from transforms.ingest.line_reader import LineLimits
 
 SIZES = (1, 7, 64, 1 << 20)
 
@@ -50,7 +50,7 @@ def test_quoted_fields_keep_commas_quotes_and_newlines(tmp_path: Path, size: int
 )
 def test_a_bad_record_is_rejected_alone(tmp_path: Path, record: bytes, code: str, lines: int, size: int) -> None:
     data = b"post_id,text\nx,y\n" + record + b'\nz,"w"\n'
-    rows, rejects, counts = _read(tmp_path, data, block_bytes=size, limits=Limits(max_line_bytes=256))
+    rows, rejects, counts = _read(tmp_path, data, block_bytes=size, limits=LineLimits(max_line_bytes=256))
     good = [(row["post_id"], row["_sequence"]) for row in rows]
     if lines < 100:
         assert good == [("x", 2), ("z", 3 + lines)] and places(rejects) == [(3, code)]

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from transforms.ingest import canonical, ingest_table, input_files
-from transforms.ingest.line_reader import Limits
+from transforms.ingest.line_reader import LineLimits
 from transforms.tables import counts, parquet, schemas
 from transforms.tables.rejects import WriteRejects
 
 NewPipeline = Callable[[], beam.Pipeline]
-LIMITS = Limits(max_line_bytes=2000, max_nesting=20)
+LIMITS = LineLimits(max_line_bytes=2000, max_nesting=20)
 
 
 def _ingest(

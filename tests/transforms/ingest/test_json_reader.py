@@ -7,7 +7,7 @@ import pytest
 
 from tests.transforms.ingest.ingest_fixtures import places, read_file
 from transforms.ingest import canonical, json_line_reader, json_reader
-from transforms.ingest.line_reader import Chunk, Limits
+from transforms.ingest.line_reader import Chunk, LineLimits
 
 GOOD = b'{"post_id":"good","text":"a good one"}'
 LONE = '"\\ud800"'
@@ -72,7 +72,7 @@ def _read(tmp_path: Path, data: bytes, **kwargs: Any) -> Any:
     ],
 )
 def test_a_bad_line_is_rejected_and_its_neighbors_are_not(tmp_path: Path, line: bytes, code: str) -> None:
-    limits = Limits(max_line_bytes=4000)
+    limits = LineLimits(max_line_bytes=4000)
     data = b"\n".join([GOOD, b"", line, b" \t\r", GOOD, b"\r", GOOD])
     for block_bytes in (64, 1 << 20):
         rows, rejects, counts = _read(tmp_path, data, block_bytes=block_bytes, limits=limits)
@@ -140,7 +140,7 @@ def test_the_fast_road_is_taken_where_it_can_be(tmp_path: Path, monkeypatch: pyt
 def test_both_roads_give_the_same(tmp_path: Path) -> None:
     lines = [{"post_id": str(n), "created_at": n, "hashtags": ["a"] * (n % 3), "likes": n or None} for n in range(20)]
     data = "\n".join(json.dumps(row) for row in lines).encode()
-    chunk, limits = Chunk(data, 1), Limits()
+    chunk, limits = Chunk(data, 1), LineLimits()
     whole = json_reader.parse(canonical.POSTS, chunk, limits)
     single = json_line_reader.parse(canonical.POSTS, chunk, limits, utf8=True)
     assert whole.ignored == single.ignored == {"likes": 19}
@@ -242,7 +242,9 @@ def test_a_long_line_is_not_held(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl.gz"
     path.write_bytes(gzip.compress(GOOD + b"\n" + b"x" * (100 << 20) + b"\n" + GOOD, 1))
     tracemalloc.start()
-    rows, rejects, _ = read_file(path, block_bytes=1 << 16, limits=Limits(max_line_bytes=1 << 20, max_gzip_ratio=2000))
+    rows, rejects, _ = read_file(
+        path, block_bytes=1 << 16, limits=LineLimits(max_line_bytes=1 << 20, max_gzip_ratio=2000)
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [row["_sequence"] for row in rows] == [1, 3] and places(rejects) == [(2, "row_too_long")]

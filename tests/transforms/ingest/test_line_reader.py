@@ -8,7 +8,9 @@ from transforms.ingest import input_files, line_reader
 
 def _chunks(path: Path, chunk_bytes: int, max_line_bytes: int = 100) -> list[line_reader.Chunk]:
     (file,) = input_files.find_files(str(path))
-    return list(line_reader.read_chunks(input_files.Split(file), chunk_bytes, line_reader.Limits(max_line_bytes)))
+    return list(
+        line_reader.read_chunks(input_files.FileSplit(file), chunk_bytes, line_reader.LineLimits(max_line_bytes))
+    )
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 64, 1000])

@@ -38,7 +38,7 @@ def test_whitening_makes_orthonormal_and_leaves_out_what_is_dependent() -> None:
 
 
 def test_the_shift_moves_half_way_up_and_never_down() -> None:
-    before = subspace_iteration.Basis(np.eye(2), 1.0)
+    before = subspace_iteration.SubspaceBasis(np.eye(2), 1.0)
     assert subspace_iteration.orthonormalize(np.diag([25.0, 9.0]), before).shift == pytest.approx(2)
     assert subspace_iteration.orthonormalize(np.diag([25.0, 0.25]), before).shift == 1
     assert subspace_iteration.first_basis(np.diag([25.0, 9.0])).shift == 0

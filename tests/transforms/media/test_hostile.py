@@ -22,7 +22,7 @@ from tests.transforms.media import media_fixtures as made
 from transforms.extract.extract_features import Extractor
 from transforms.extract.reuse import MediaKeys
 from transforms.ingest import json_line_reader
-from transforms.ingest.line_reader import Limits
+from transforms.ingest.line_reader import LineLimits
 from transforms.media.decode import Medium, decode_medium
 from transforms.media.media_files import MediaError, MediaLimits, read_media, resolve_uri
 from transforms.media.sandbox import IsolatedDecoder
@@ -174,17 +174,19 @@ def test_a_bomb_of_lines_is_left_where_it_unpacks_to_too_much(tmp_path: Path) ->
     path = tmp_path / "bomb.jsonl.gz"
     path.write_bytes(gzip.compress(honest * 60, 9))
     assert len(honest) * 60 > 100 * path.stat().st_size
-    rows, rejects, counts = read_file(path, limits=Limits(max_gzip_ratio=50))
+    rows, rejects, counts = read_file(path, limits=LineLimits(max_gzip_ratio=50))
     assert [code for _, code in places(rejects)] == ["gzip_ratio_exceeded"]
     assert 0 < len(rows) < 60_000 and counts["posts.read"] == len(rows) + 1
     path.write_bytes(gzip.compress(honest[: 1 << 19], 9))
-    assert "gzip_ratio_exceeded" not in dict(map(reversed, places(read_file(path, limits=Limits(max_gzip_ratio=1))[1])))
+    assert "gzip_ratio_exceeded" not in dict(
+        map(reversed, places(read_file(path, limits=LineLimits(max_gzip_ratio=1))[1]))
+    )
 
 
 def test_a_bomb_of_columns_is_left_too(tmp_path: Path) -> None:
     path = tmp_path / "bomb.csv.gz"
     path.write_bytes(gzip.compress(b"post_id,text\n" + b"p,x\n" * 3_000_000, 9))
-    rows, rejects, _ = read_file(path, limits=Limits(max_gzip_ratio=20))
+    rows, rejects, _ = read_file(path, limits=LineLimits(max_gzip_ratio=20))
     assert [code for _, code in places(rejects)] == ["gzip_ratio_exceeded"] and len(rows) > 1000
 
 
@@ -193,7 +195,7 @@ def test_strings_without_end_are_looked_at_once(line: bytes) -> None:
     began = time.monotonic()
     for data in (line, line + b"\\"):
         with pytest.raises(json_line_reader._BadLineError):
-            json_line_reader.parse_line(data, Limits(), True)
+            json_line_reader.parse_line(data, LineLimits(), True)
     # Once each is milliseconds; from every quote anew would be hours.
     assert time.monotonic() - began < 30
 

@@ -59,5 +59,5 @@ def write_catalog(
         in_regions = parquet.WriteParts(str(made / regions.REGIONS_DIR), schemas.regions(width))
         _ = ordered.regions | "Regions" >> in_regions
         schema = schemas.candidates(width, 1, cells.leading_width(width))
-        _ = ordered.parts | parquet.WriteParts(str(made), schema, parquet.Layout(row_group_rows, "none"))
+        _ = ordered.parts | parquet.WriteParts(str(made), schema, parquet.FileLayout(row_group_rows, "none"))
     return Catalog(str(made))

@@ -63,7 +63,7 @@ def test_lists_are_the_same(monkeypatch: pytest.MonkeyPatch, offset: float) -> N
 
     def watched(
         queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float
-    ) -> upper_bounds.Basis | None:
+    ) -> upper_bounds.BalancedBasis | None:
         chosen.append(choose(queries, kth, posts, number_cost))
         return chosen[-1]
 

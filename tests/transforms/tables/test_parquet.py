@@ -97,7 +97,7 @@ def test_read_blocks_streams_in_order(tmp_path: Path) -> None:
 
 def test_only_row_groups_with_rows_that_are_wanted_are_read(tmp_path: Path) -> None:
     path = str(tmp_path / "a.parquet")
-    parquet.write_file(path, _block(*"abcdefg"), SCHEMA, layout=parquet.Layout(2, "zstd"))
+    parquet.write_file(path, _block(*"abcdefg"), SCHEMA, layout=parquet.FileLayout(2, "zstd"))
 
     def read(*ranges: tuple[int, int]) -> list[tuple[int, list[str]]]:
         starts, stops = np.array(ranges, np.int64).reshape(-1, 2).T

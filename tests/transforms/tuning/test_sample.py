@@ -6,12 +6,12 @@ import pyarrow as pa
 import pytest
 
 from transforms.fuse import transform_fn
-from transforms.fuse.tft_graph import Modality
+from transforms.fuse.tft_graph import ModalityBlock
 from transforms.tables import blocks, parquet, schemas
 from transforms.tuning import histories, sample
 
-LAYOUT = transform_fn.Layout(
-    (Modality("text", 0, 2, 9), Modality("image", 2, 3, 3), Modality(sample.COLLABORATIVE, 5, 1, 1))
+LAYOUT = transform_fn.FusedLayout(
+    (ModalityBlock("text", 0, 2, 9), ModalityBlock("image", 2, 3, 3), ModalityBlock(sample.COLLABORATIVE, 5, 1, 1))
 )
 NUM_USERS, NUM_POSTS = 30, 20
 

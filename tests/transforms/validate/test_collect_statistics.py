@@ -14,7 +14,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from transforms.tables import blocks, parquet, schemas
 from transforms.validate import collect_statistics, feature_moments, file_statistics, norm_histogram
-from transforms.validate.feature_moments import Moments
+from transforms.validate.feature_moments import FeatureMoments
 from transforms.validate.file_statistics import FileTally
 from transforms.validate.table_statistics import Tally, merge
 
@@ -107,7 +107,7 @@ def test_moments_of_nothing_change_nothing() -> None:
     for found in (feature_moments.merge([nothing, some]), feature_moments.merge([some, nothing])):
         assert found.rows == 2
         np.testing.assert_array_equal([found.mean, found.squares], [[2, 5], [2, 0]])
-    both: Moments = feature_moments.merge([nothing, nothing])
+    both: FeatureMoments = feature_moments.merge([nothing, nothing])
     assert both.rows == 0 and not both.mean.any()
 
 
