@@ -21,7 +21,7 @@ BLOCKS_FILE = "_blocks.npz"
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """What is known of the space before any post is looked at.
+    """Parameters of the embedding space, all known before any post is looked at.
 
     Attributes:
       modalities: (name, offset, width) of every block of the fused vector, in the order of the mask.
@@ -140,7 +140,7 @@ def read_widths(directory: str) -> Widths:
 
 
 def read_covariances(directory: str) -> Covariances:
-    """What `write_covariances` wrote: of the own, the decoded and the content block."""
+    """Covariances of the own, the decoded and the content block, as `write_covariances` wrote them."""
     path = FileSystems.join(directory, BLOCKS_FILE)
     with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
         own, decoded, content = (saved[name] for name in Widths._fields)

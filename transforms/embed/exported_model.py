@@ -31,7 +31,7 @@ class StandIn:
 
     @property
     def knows_factors(self) -> bool:
-        """Whether the model was trained with collaborative factors."""
+        """True if the model was trained with collaborative factors."""
         return self._decoder is not None
 
     def factors(self, fused: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ def matrix_entries(strength: np.ndarray) -> np.ndarray:
 
 
 def recency_weights(recency: np.ndarray, half_life: float | None) -> np.ndarray:
-    """What an interaction counts in a profile, [n] like `recency` (rank from the newest / length of the history)."""
+    """Recency decay of interactions in a profile, [n] like `recency` (rank from the newest / length of the history)."""
     return np.ones_like(recency) if half_life is None else np.power(0.5, recency / half_life, dtype=recency.dtype)
 
 
@@ -98,7 +98,7 @@ def item_vectors(
 def profile_vectors(
     factors: np.ndarray, decoded: np.ndarray, content: np.ndarray, degree: np.ndarray, widths: Widths
 ) -> np.ndarray:
-    """What a post adds to the profile of whoever has it in the history: [n, k + kd + w] float32.
+    """Profile vectors of posts, summed over a history to a user profile: [n, k + kd + w] float32.
 
     Args:
       factors: [n, F] rows of V, any where the degree is 0.
@@ -154,7 +154,7 @@ def block_scales(profiles: np.ndarray, covariances: tuple[np.ndarray, ...]) -> n
 
 
 def block_factors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: float, mix: Mix) -> np.ndarray:
-    """What each block of [m, Q] profiles is multiplied by in `user_vectors`: [m, blocks] float64."""
+    """Scale factor of each block of [m, Q] profiles in `user_vectors`: [m, blocks] float64."""
     scales = block_scales(profiles, covariances)
     factors: np.ndarray = np.array([1.0, 1.0, b * mix.rho]) / np.where(scales > _TINY, scales, np.inf)
     return factors

@@ -20,7 +20,7 @@ BlockMoments = tuple[VectorMoments, VectorMoments, VectorMoments]
 
 
 class Items(NamedTuple):
-    """What EmbedItems gives.
+    """Outputs of EmbedItems.
 
     Attributes:
       parts: (part, block of schemas.item_embeddings).

@@ -1,4 +1,4 @@
-"""What tuning finds: the numbers that shape the embeddings' blocks, kept as JSON beside the collaborative factors."""
+"""Tuned hyperparameters: the numbers that shape the embeddings' blocks, in JSON beside the collaborative factors."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Content:
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-    """How the blocks go together.
+    """Mixing weights of the blocks.
 
     Attributes:
       rho: weight of the decoded block of a post without interactions; the content block's is b * rho.
@@ -52,7 +52,7 @@ class Mix:
 
 @dataclasses.dataclass(frozen=True)
 class Trend:
-    """What is liked lately (`transforms.embed.trend`); times are days, or days since 1970.
+    """Parameters of recent popularity (`transforms.embed.trend`); times are days, or days since 1970.
 
     Attributes:
       half_life: after which an interaction counts half in a post's heat, and a post's newness is half.

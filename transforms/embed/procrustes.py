@@ -29,7 +29,7 @@ Rotations = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Continuity(NamedTuple):
-    """How much alike the embeddings of two runs are.
+    """Similarity of the embeddings of two runs.
 
     Attributes:
       posts: how many that both have were looked at.
@@ -134,6 +134,6 @@ def cosines(numbered: tuple[int, tuple[np.ndarray, np.ndarray]]) -> tuple[int, n
 
 
 def continuity(sums: np.ndarray) -> Continuity:
-    """What the sums of `cosines` say."""
+    """Similarity of two runs, from the sums of `cosines`."""
     means = [round(float(total / number), 6) if number else 0.0 for number, total in (sums[:2], sums[2:])]
     return Continuity(int(sums[0]), *means)

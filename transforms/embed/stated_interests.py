@@ -1,4 +1,4 @@
-"""What users say of themselves (interests and bio), as if it were a post that they liked."""
+"""Stated interests and bios of users, read as if each were a post that they liked."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""What a text alone tells of collaborative factors: a ridge map for whoever says something, but shows nothing.
+"""Ridge map from text alone to collaborative factors, for whoever says something, but shows nothing.
 
 The autoencoder tells factors from all that a post has; given a few words and nothing else it misses what pictures and
 the rest usually add. In the demo world, of the ten first posts of a user of whom only interests are known (of one
@@ -73,7 +73,7 @@ def write_map(text_map: np.ndarray, directory: str) -> None:
 
 
 def read_map(directory: str) -> np.ndarray:
-    """What `write_map` wrote: [w, F] float32."""
+    """Ridge map from text to factors, as `write_map` wrote it: [w, F] float32."""
     path = FileSystems.join(directory, FILE)
     with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
         found: np.ndarray = saved["map"]

@@ -1,4 +1,4 @@
-"""What is liked lately, as one number of a post's vector, and how much it counts for a user, as one of the user's.
+"""Recent popularity, as one number of a post's vector, and its weight for a user, as one of the user's.
 
     post   log(1 + heat / mean heat) + newness * .5^(days since it was made / half_life)
            heat = sum over those who like it of .5^(days since then / half_life)
@@ -29,7 +29,7 @@ def to_days(times: pa.Array) -> np.ndarray:
 
 
 def ages(days: np.ndarray, newest: float) -> np.ndarray:
-    """How many days before `newest` each of [n] days since 1970 is: 0 after it, inf where it is nan."""
+    """Age in days at `newest` of each of [n] days since 1970: 0 after it, inf where it is nan."""
     found: np.ndarray = np.where(np.isnan(days), np.inf, np.maximum(newest - days, 0))
     return found
 
@@ -40,12 +40,12 @@ def level(heat: np.ndarray, mean: float) -> np.ndarray:
 
 
 def newness(made: np.ndarray, trend: Trend) -> np.ndarray:
-    """What posts count that were made then, [n] days since 1970: [n] float64, 0 where that is nan."""
+    """Newness of posts made then, [n] days since 1970: [n] float64, 0 where that is nan."""
     return trend.newness * 0.5 ** (ages(made, trend.newest) / trend.half_life)
 
 
 def heat_by_post(history: pa.RecordBatch, trend: Trend) -> pa.RecordBatch:
-    """What a block of schemas.HISTORY adds to the heat of its posts, a block of exact_sums.SCHEMA."""
+    """Contribution of a block of schemas.HISTORY to the heat of its posts, a block of exact_sums.SCHEMA."""
     liked = history.filter(pc.greater(history.column("strength"), 0))
     age = ages(to_days(liked.column("created_at")), trend.newest)
     return exact_sums.sum_by_post(liked.column("post_id"), 0.5 ** (age / trend.half_life))
@@ -67,7 +67,7 @@ def levels_of_posts(
 
 
 def weights_of_users(last_active: np.ndarray, trend: Trend | None) -> np.ndarray:
-    """How much the trend counts for users who were last active then, in days since 1970 (nan: never): [m] float64.
+    """Weight of the trend for users who were last active then, in days since 1970 (nan: never): [m] float64.
 
     It stays for a while and then falls fast, unlike the heat of a post: a user of last week is as much of the present
     as one of today.

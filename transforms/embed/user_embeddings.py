@@ -33,7 +33,7 @@ SIGNS = {"liked": 1.0, "disliked": -1.0}
 
 
 class Profiles(NamedTuple):
-    """What MakeProfiles gives.
+    """Outputs of MakeProfiles.
 
     Attributes:
       parts: (part, block of schemas.user_embeddings), sorted by user in a part.
@@ -119,7 +119,7 @@ def groups(space: Space) -> list[Group]:
 
 
 class Mixing(NamedTuple):
-    """What `mix_users` goes by: the attributes of MakeProfiles, without Beam."""
+    """Configuration of `mix_users`: the attributes of MakeProfiles, without Beam."""
 
     space: Space
     covariances: Covariances
@@ -132,7 +132,7 @@ class Mixing(NamedTuple):
 
 
 def history_weights(history: pa.RecordBatch, half_life: float | None) -> np.ndarray:
-    """What each row of history/ counts in its user's profile, [n] float64: negative for what was disliked.
+    """Weight of each row of history/ in its user's profile, [n] float64: negative for what was disliked.
 
     What was liked counts its strength, halved with every `half_life` of recency; what was disliked its weight.
     """
@@ -207,7 +207,7 @@ def history_sums(
 
 
 def totals(history: pa.RecordBatch) -> pa.Table:
-    """How many interactions each user of a block of history has, and when the last one was: user_id, number, last."""
+    """Interaction count and last interaction time of each user of a block of history: user_id, number, last."""
     sums = pa.table(history).group_by("user_id").aggregate([("num_interactions", "sum"), ("created_at", "max")])
     return sums.select(["user_id", "num_interactions_sum", "created_at_max"]).rename_columns(
         ["user_id", "number", "last"]
@@ -265,7 +265,7 @@ def _mix(
 
 
 def history_profiles(liked: np.ndarray, disliked: np.ndarray) -> np.ndarray:
-    """What was liked less what was disliked, bounded: [n, Q] float64, zeros where nothing was liked.
+    """Profiles of what was liked less what was disliked, bounded: [n, Q] float64, zeros where nothing was liked.
 
     Args:
       liked: [n, Q] weighted sums of profile vectors.
@@ -279,7 +279,7 @@ def history_profiles(liked: np.ndarray, disliked: np.ndarray) -> np.ndarray:
 
 
 def sources(history: np.ndarray, interests: np.ndarray, embedding: np.ndarray) -> pa.Array:
-    """What each embedding is made of, [n] string: history, interests, both or none (no embedding either)."""
+    """Sources of each embedding, [n] string: history, interests, both or none (no embedding either)."""
     known = np.any(embedding != 0, axis=1)
     has_history, has_interests = (np.any(part != 0, axis=1) & known for part in (history, interests))
     return pa.array(np.array(["none", "history", "interests", "both"])[has_history + 2 * has_interests])

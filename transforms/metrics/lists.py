@@ -1,4 +1,4 @@
-"""What lists are like, whether or not they hit: how much of the catalog they show, how varied they are, how new."""
+"""Beyond-accuracy metrics of lists, whether or not they hit: catalog coverage, concentration, diversity, novelty."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ HEAD_SHARE = 0.2
 
 
 def shown(lists: np.ndarray, num_posts: int) -> np.ndarray:
-    """How many lists each post is in: [num_posts] int64.
+    """Number of lists that each post is in: [num_posts] int64.
 
     Args:
       lists: [n, k] int, -1 where a list is shorter.
@@ -32,7 +32,7 @@ def gini(times_shown: np.ndarray) -> float:
 
 
 def long_tail(popularity: np.ndarray, head_share: float = HEAD_SHARE) -> np.ndarray:
-    """Which posts are not in the short head: [p] bool. Ties by place: the head has exactly its share, rounded up."""
+    """Mask of posts not in the short head: [p] bool. Ties by place: the head has exactly its share, rounded up."""
     tail = np.ones(len(popularity), bool)
     tail[np.argsort(-popularity, kind="stable")[: int(np.ceil(head_share * len(popularity)))]] = False
     return tail

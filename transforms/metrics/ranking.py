@@ -1,4 +1,4 @@
-"""How good lists of posts are, a number for each user, and how sure the means over users are. Plain numpy.
+"""Ranking accuracy of lists of posts, for each user, and confidence intervals of the means over users. Plain numpy.
 
 Binary relevance: a post is a target of a user or it is not. Means are over users who have a target; each user counts
 once, whatever the number of targets (on users with few, and the alternatives: Cañamares, Castells and Moffat
@@ -21,7 +21,7 @@ _RESAMPLES_AT_ONCE = 20
 
 
 def hits_of(lists: np.ndarray, targets: scipy.sparse.csr_matrix) -> np.ndarray:
-    """Whether each entry of a list is a target of its user: [n, k] bool.
+    """Hits, the entries of a list that are targets of its user: [n, k] bool.
 
     Args:
       lists: [n, k] int, columns of `targets`, -1 where a list is shorter.

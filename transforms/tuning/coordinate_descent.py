@@ -56,7 +56,7 @@ def descend(
 
 
 def gains(scores: np.ndarray, over: np.ndarray, standard_errors: float = STANDARD_ERRORS) -> bool:
-    """Whether scores [users] are better than others of the same users, by MIN_GAIN and some standard errors."""
+    """True if scores [users] are better than others of the same users, by MIN_GAIN and some standard errors."""
     difference = scores - over
     error = difference.std() / np.sqrt(len(difference))
     return bool(difference.mean() > max(MIN_GAIN * over.mean(), standard_errors * error))

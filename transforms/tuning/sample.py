@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What tuning goes by.
+    """Sample of users and posts, with their interactions, that tuning goes by.
 
     Attributes:
       interactions: of the sampled users with the sampled posts.

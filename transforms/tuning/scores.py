@@ -1,4 +1,4 @@
-"""What settings score on the validation tasks, by the same formulas that make the final vectors."""
+"""Validation scores of settings on the tuning tasks, by the same formulas that make the final vectors."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -211,7 +211,7 @@ def heat_per_user(interactions: Interactions, half_life: float) -> tuple[float, 
 
 
 def levels_of(interactions: Interactions, made: np.ndarray | None, lately: Trend) -> np.ndarray:
-    """How much each post is liked lately: [num_posts] float64."""
+    """Recent popularity of each post: [num_posts] float64."""
     heat = _heat(interactions, lately.newest, lately.half_life)
     liked = interactions.liked
     sizes = (len(np.unique(places[liked])) for places in (interactions.user, interactions.post))

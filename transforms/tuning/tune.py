@@ -93,7 +93,7 @@ def _tune(sample: Sample, seed: int, num_factors: int, one_recency: bool) -> Tun
 
 
 def default_blocks(sample: Sample, num_factors: int) -> dict[str, Any]:
-    """What decoded and content are without validation: all modalities alike, and the one that most posts have."""
+    """Default decoded and content blocks without validation: all modalities alike, and the one that most posts have."""
     names = [name for name in sample.content if sample.coverage[name] > 0]
     if not names:
         return {"decoded": None, "content": None}
@@ -181,7 +181,7 @@ def tune_mix(scores: MixScores, start: Tuning) -> Tuning:
 
 
 def as_of_now(found: Tuning, interactions: Interactions) -> Tuning:
-    """What was found for earlier interactions, for these: what is liked lately is what is liked lately now."""
+    """Tuning found for earlier interactions, with the trend as of the newest of these; no trend without times."""
     if found.trend is None or interactions.time is None:
         return dataclasses.replace(found, trend=None)
     newest, per_user = heat_per_user(interactions, found.trend.half_life)

@@ -32,7 +32,7 @@ class Score(NamedTuple):
 
     @property
     def objective(self) -> np.ndarray:
-        """What is made as large as can be, in the mean: [u] float64."""
+        """Tuning objective, whose mean is maximized: [u] float64."""
         return self.recall + self.ndcg
 
 
@@ -68,7 +68,7 @@ class Ranking(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WarmTask:
-    """What users did later, to be told from what was before: the last fifth of each history, or after one moment.
+    """Held-out interactions, to be told from those before: the last fifth of each history, or after one moment.
 
     Attributes:
       fit: what was before, of all users of the sample.
@@ -133,7 +133,7 @@ def _split_task(
 
 
 def last_of_each(interactions: Interactions, user_hash: np.ndarray, post_hash: np.ndarray, share: float) -> np.ndarray:
-    """Which interactions are among the last `share` of their user's (rounded down, at least 1 of 3): [n] bool.
+    """Mask of the interactions among the last `share` of their user's (rounded down, at least 1 of 3): [n] bool.
 
     Of equal times, and where there are none, the order is that of a hash of user and post.
     """
