@@ -65,7 +65,7 @@ def check_size(places: Places) -> None:
 
 
 def describe(made: Backtest) -> dict[str, Any]:
-    """How the split was made, so that two runs can be told to be comparable."""
+    """Description of the split, to tell if two runs are comparable."""
     from transforms.evaluate import split_rules
 
     split = made.split

@@ -37,7 +37,7 @@ def encoders_of(options: Options) -> dict[str, str]:
 
 
 def media_keys(options: Options) -> reuse.MediaKeys:
-    """What tells whether media are as they were, read as they were."""
+    """Keys that tell if media files and the way they are read are unchanged."""
     network = fingerprint.file_states(options.image_encoder) if options.image_encoder.startswith("keras:") else []
     version = reuse.version_of(
         encoders_of(options), media_limits(options), options.max_media_per_post, network, options.allow_media_host
@@ -105,7 +105,7 @@ def build(root: beam.Pipeline, options: Options, places: Places, before: str = "
 
 
 def media_limits(options: Options) -> MediaLimits:
-    """What one media file may cost, by the flags."""
+    """Limits on the cost of one media file, from the flags."""
     return MediaLimits(
         max_bytes=options.max_media_bytes,
         max_pixels=options.max_pixels,

@@ -1,4 +1,4 @@
-"""What the fuse stage does before it fuses: history, and the collaborative factors of the posts that have one.
+"""First steps of the fuse stage: history, and the collaborative factors of the posts that have one.
 
     make_history   interactions/, posts/ -> history/
     factorize      history/ -> collaborative/ with _factors.json
@@ -27,7 +27,7 @@ from transforms.tables import counts, files, parquet, schemas
 
 @dataclasses.dataclass(frozen=True)
 class FactorsSummary:
-    """What _factors.json says of collaborative/.
+    """Contents of _factors.json, the summary of collaborative/.
 
     Attributes:
       singular_values: falling; as many as the factors have numbers. Where there are none, collaborative/ has no rows
@@ -102,5 +102,5 @@ def solve(options: Options, matrix: TiledMatrix, factors: int) -> collaborative_
 
 
 def read_factors(directory: str) -> FactorsSummary:
-    """What _factors.json of a collaborative/ says."""
+    """Summary read from the _factors.json of a collaborative/."""
     return FactorsSummary(**files.read_json(join(directory, FACTORS_FILE)))

@@ -110,7 +110,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
 
 
 def config(options: Options, space: "Space") -> "RecommendConfig":
-    """What a list may hold, by the flags."""
+    """Configuration of the recommended lists, from the flags."""
     from transforms.recommend.recommend_posts import RecommendConfig
 
     return RecommendConfig(
@@ -126,7 +126,7 @@ def config(options: Options, space: "Space") -> "RecommendConfig":
 
 
 def preferences(options: Options, space: "Space") -> "Preferences":
-    """What counts besides the scores, by the flags; posts are alike by content and by the factors told from it."""
+    """Reranking preferences from the flags; posts are alike by content and by their predicted factors."""
     from transforms.recommend.rerank import Preferences
 
     _, decoded, content = space.widths.slices[:3]
@@ -140,7 +140,7 @@ def preferences(options: Options, space: "Space") -> "Preferences":
 
 
 def eligibility(options: Options) -> "Eligibility":
-    """Which posts may be recommended at all, by the flags."""
+    """Eligibility of posts for recommendation, from the flags."""
     from transforms.search.eligibility import Eligibility
 
     age = datetime.timedelta(days=options.max_age_days)

@@ -99,7 +99,7 @@ def find_previous(options: Options, places: Places, factors: int) -> "tuple[Prev
 
 
 def describe_start(report: "TrainReport", previous: str, why_cold: str) -> dict[str, Any]:
-    """What metrics tell of where training started and how long it took."""
+    """Metrics of the start of training (cold or warm), its losses and epochs."""
     why = why_cold or report.why_cold
     measured = ("ridge_loss", "start_loss", "validation_loss", "epochs", "best_epoch", "trained_share")
     about = {"start": "cold" if why else "warm", "previous": "" if why else previous, "why_cold": why}
@@ -112,7 +112,7 @@ def tell_start(about: dict[str, Any]) -> str:
 
 
 def factor_settings(places: Places) -> dict[str, Any]:
-    """How the model learns to tell factors from content, by what tuning found; nothing where there are no factors."""
+    """Settings for predicting factors from content, from the tuning; empty if there are no factors."""
     from transforms.embed import embedding_space
 
     found = embedding_space.read_space(places.input("fused"), places.input("collaborative"))

@@ -67,7 +67,7 @@ def judge(
 
 
 def made_with(options: Options, places: Places) -> dict[str, str]:
-    """What has to be alike for the statistics of two runs to be comparable: encoders, widths, the space, flags."""
+    """Settings that must match for the statistics of two runs to be comparable: encoders, widths, the space, flags."""
     from transforms.tables import parquet as tables
     from transforms.tables import schemas
     from transforms.validate.drift import EMBEDDINGS, OFF

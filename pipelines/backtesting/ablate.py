@@ -73,7 +73,7 @@ def why_not(made: Backtest, num_posts: int) -> str:
 
 
 def measure(made: Backtest, judged: "HeldOutSet", known: "ContentMoments") -> dict[str, dict[str, Any]]:
-    """What the vectors reach without each of their parts: `Bench.results`.
+    """Results of the vectors without each of their parts, as from `Bench.results`.
 
     Args:
       made: a backtest whose stages have run.

@@ -63,7 +63,7 @@ def table(evaluation: Mapping[str, Any]) -> str:
 
 
 def split_line(evaluation: Mapping[str, Any]) -> str:
-    """How the split was made, in one line."""
+    """One-line description of the split."""
     split = evaluation["split"]
     share = f"{split['fraction']:.0%} " if "fraction" in split else ""
     chosen = (
@@ -119,7 +119,7 @@ def html(evaluation: Mapping[str, Any]) -> str:
 
 
 def verdicts(ablations: Mapping[str, Any]) -> list[str]:
-    """What the ablations say in words, a line for each ranking and finding.
+    """Findings of the ablations as text, one line per ranking and finding.
 
     A part earns its place in a ranking where the vectors without it are worse beyond noise (the 95% interval of the
     difference lies above 0) in recall@20 or nDCG@10 and better in neither.
@@ -145,7 +145,7 @@ def verdicts(ablations: Mapping[str, Any]) -> list[str]:
 
 
 def _loss(of: Mapping[str, Any]) -> float:
-    """How much recall@20 is lost, at most."""
+    """Largest loss of mean recall@20; 0.0 if nothing was compared."""
     return max((measured["lead"]["recall@20"]["mean"] for measured in of.values() if "lead" in measured), default=0.0)
 
 

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: progress (a moving line there, plain lines elsewhere), errors and exit codes."""
+"""Terminal output: progress (a moving line at a terminal, plain lines elsewhere), errors and exit codes."""
 
 import contextlib
 import errno
@@ -67,7 +67,7 @@ def tell_error(command: str, error: Exception) -> int:
 
 
 def environment_error(error: BaseException) -> str:
-    """What an error says of the system around us (a full disk, a file that is gone), in one line; "" for all others.
+    """One-line message of an operating system error (a full disk, a missing file); "" for all other errors.
 
     Beam's runner hands on what a worker raised as text, at the end of which the error stands.
     """

@@ -1,1 +1,1 @@
-"""What a run takes over from the last published one: its embedding space, its model, erased ids."""
+"""Continuity of a run with the last published one: its embedding space, its model, erased ids."""

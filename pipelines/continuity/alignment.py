@@ -42,7 +42,7 @@ def last_items(options: Options, places: Places) -> str:
 
 
 def find_rotations(options: Options, places: Places, straight: "Space", before: str) -> "Rotations | None":
-    """What turns the embeddings to where those of another run are; None where their blocks are of other widths.
+    """Rotations that align the embeddings with those of another run; None if their block widths differ.
 
     Args:
       straight: the space as it is before it is turned.
@@ -66,7 +66,7 @@ def find_rotations(options: Options, places: Places, straight: "Space", before: 
 
 
 def find_factor_rotation(options: Options, places: Places, before: str, count: int) -> "np.ndarray":
-    """What turns the leading factors to where another run has them: [count, count] orthogonal.
+    """Rotation that aligns the leading factors with those of another run: [count, count] orthogonal.
 
     It is that of factors times the roots of their singular values, as in a model's loss: what counts more lies nearer.
 

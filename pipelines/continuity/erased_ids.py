@@ -1,4 +1,4 @@
-"""What --erase asks for: that the ids are in nothing that a run writes, and which other runs still have them."""
+"""Checks for --erase: that the ids are in nothing that a run writes, and which other runs still have them."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -64,7 +64,7 @@ def other_holders(options: Options, directory: str) -> list[str]:
 
 
 def advice(options: Options, holders: Iterable[str]) -> str:
-    """What to tell of runs that still have erased ids: which, and the command that removes them."""
+    """Message that names the runs that still have erased ids and the command that removes them."""
     names = ", ".join(holders)
     return (
         f"runs that still have ids of --erase: {names}; "

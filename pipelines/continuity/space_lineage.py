@@ -1,4 +1,4 @@
-"""Whether a run's embeddings go on in the space of the last published run, or begin a new one.
+"""Choice between continuing the embedding space of the last published run and beginning a new one.
 
 A space is told by what is fitted once and then used as it is: the transform_fn (vocabulary, principal components) and
 the tuning. A run takes both over from the newest published run that is older, so that the vectors of consecutive runs
@@ -106,7 +106,7 @@ def _added(options: Options, places: Places, name: str) -> str:
 
 
 def execution(options: Options, name: str, stage_name: str) -> str:
-    """Which execution of a stage left what a run has; "" where none tells."""
+    """Id of the execution of a stage that wrote its tables in a run; "" if the run has no report of it."""
     report = declaration.read_report(runs.directory(options.output, name), stage_name)
     return report.id if report is not None else ""
 

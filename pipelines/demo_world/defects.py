@@ -1,4 +1,4 @@
-"""What is wrong in the demo world, on purpose, and the code that every such row or file must be rejected with."""
+"""Deliberate defects of the demo world, with the code that each such row or file must be rejected with."""
 
 import dataclasses
 import struct

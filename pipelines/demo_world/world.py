@@ -25,7 +25,7 @@ BadLines = Sequence[tuple[bytes, str]]
 
 @dataclasses.dataclass(frozen=True)
 class InputTruth:
-    """What is in one input: rows in its files, how many of them must become rejects (by code) or count as duplicates,
+    """Expected counts of one input: rows in its files, how many of them must become rejects (by code) or duplicates,
     and how many good rows have each field that fusefeed does not know."""
 
     rows: int

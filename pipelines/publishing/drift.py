@@ -1,4 +1,4 @@
-"""Whether the statistics of a run have jumped since the last published run; --fail_on_drift then stops the run."""
+"""Detection of jumps in statistics since the last published run; --fail_on_drift then stops the run."""
 
 import dataclasses
 import json
@@ -72,7 +72,7 @@ def check(report: Report, options: Options, directory: str) -> None:
 
 
 def lines(found: Drift) -> Iterator[str]:
-    """What the summary says of it."""
+    """Lines of the summary about drift."""
     if found["why_not"]:
         yield f"statistics are not compared: {found['why_not']}"
         return

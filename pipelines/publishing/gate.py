@@ -18,7 +18,7 @@ Interval = Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether to publish.
+    """Decision to publish a run or not.
 
     Attributes:
       passed: publish.

@@ -1,4 +1,4 @@
-"""What is written when all tables are there: metrics, the manifest and, last, LATEST."""
+"""Writing of the files that follow the tables: metrics, the manifest and, last, LATEST."""
 
 import dataclasses
 import json
@@ -122,7 +122,7 @@ def prometheus(values: dict[str, Any]) -> Iterator[str]:
 
 
 def manifest(options: Options, reports: Sequence[Report], published: bool) -> dict[str, Any]:
-    """What the run was made from and of: inputs, configuration, versions, rows and files of every table, times."""
+    """Manifest of the run: inputs, configuration, versions, rows and files of every table, times."""
     origins = [report.origin for report in reports if report.origin]
     inputs = {name: states for origin in origins for name, states in origin["files"].items()}
     return {

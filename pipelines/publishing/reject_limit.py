@@ -1,4 +1,4 @@
-"""How much of an input may be lost before a run is stopped: something is wrong with the export, not with some rows."""
+"""Limit on the rejected share of an input, above which a run stops: the export is wrong, not just some rows."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Loss(NamedTuple):
 
 
 def losses(report: Report) -> Iterator[Loss]:
-    """What a stage has lost.
+    """Losses of a stage, for each input or kind of media.
 
     Rows of a later date and those that are to be forgotten do not count, nor do media that were not looked for:
     missing files, hosts that are not allowed.

@@ -1,4 +1,4 @@
-"""What all stages have in common: where they read and write, how they are run, and what is left when one fails.
+"""Stage execution with atomic commit of its tables.
 
 A stage writes its tables into a temporary directory beside the run's tables; only when all of it is there are they
 renamed into place and the stage's report is written, last. A table without a report is not complete.
@@ -75,7 +75,7 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a complete stage leaves beside its tables.
+    """Report that a complete stage writes beside its tables.
 
     Attributes:
       stage: its name.
@@ -100,7 +100,7 @@ class Report:
     files: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def measures(self) -> dict[str, Any]:
-        """What metrics tell of the stage."""
+        """Fields of the report that go into the metrics."""
         names = ("stage", "seconds", "peak_memory_bytes", "rows", "counts", "steps")
         return {name: getattr(self, name) for name in names}
 

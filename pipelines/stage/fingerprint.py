@@ -1,4 +1,4 @@
-"""What a stage is made from, and whether what it left is still that: why it has to be done again, or not.
+"""Fingerprints of stages, to tell if and why a stage has to be done again.
 
 A stage's report (`_stages/NAME.json`) tells what it was made from: versions, the flags that it depends on, files from
 outside the run, and which execution of each earlier stage it read. It is done again when any of that is another now, or
@@ -31,7 +31,7 @@ FileState = tuple[str, int, float]
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What a stage is made from.
+    """Everything that a stage is made from.
 
     Attributes:
       run: the run's name: it tells which rows lie in the future.
@@ -51,7 +51,7 @@ class Origin:
 
 
 def origin(stage: "Stage", options: Options) -> Origin:
-    """What a stage would be made from now, but for the stages before it."""
+    """Current origin of a stage, without the stages before it."""
     return Origin(
         run=options.run_name,
         versions=versions(),
@@ -112,7 +112,7 @@ def file_states(patterns: str) -> list[FileState]:
 
 
 def root_state(root: str, output: str) -> tuple[str, int, int, str]:
-    """How a folder of media stands: (folder, files, bytes, hash). What is below the output is left out.
+    """State of a folder of media: (folder, files, bytes, hash). Files below the output are left out.
 
     The hash is a sum over the files, so that none of them has to be held: a folder may have millions.
     """
@@ -197,7 +197,7 @@ def changed_file(then: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]]) ->
 
 
 def damage(report: "Report", directory: str, tables: Sequence[str] | None = None) -> str:
-    """How the files of a stage's tables differ from what it left; "" where they are all there, whole."""
+    """First difference between the files of a stage's tables and its report; "" if all are there, whole."""
     for table, left in report.files.items():
         if tables is not None and table not in tables:
             continue

@@ -1,4 +1,4 @@
-"""How many parts a stage's shuffles have, and when a run ends: what embed and recommend read off the options alike."""
+"""Number of parts of a stage's shuffles, and the end of a run: shared by embed and recommend."""
 
 import datetime
 import math

@@ -1,4 +1,4 @@
-"""What commands that were killed have left behind: removed by the next one, once it has the lock of the output."""
+"""Removal of files left by killed commands, done by the next command once it has the lock of the output."""
 
 import os
 import re

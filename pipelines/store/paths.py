@@ -29,7 +29,7 @@ def check_writable(directory: str) -> None:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or directory at a path of any file system."""
+    """True if a file or directory exists at a path of any file system."""
     from apache_beam.io.filesystems import FileSystems
 
     if FileSystems.get_scheme(path) is None:
@@ -115,5 +115,5 @@ def make(directory: str) -> None:
 
 
 def local_prefix(output: str) -> str:
-    """How the names of local scratch directories begin that belong to an output."""
+    """Name prefix of the local scratch directories that belong to an output."""
     return f"fusefeed-{slug(os.path.abspath(output) if files.is_local(output) else output)}-"

@@ -46,7 +46,7 @@ def latest(output: str) -> str:
 
 
 def is_published(output: str, name: str) -> bool:
-    """Whether a run is complete and passed the gate."""
+    """True if a run is complete and passed the gate."""
     path = paths.join(directory(output, name), MANIFEST)
     return paths.exists(path) and bool(files.read_json(path).get("published"))
 

@@ -44,7 +44,7 @@ class Variant:
 
 
 def variants(space: Space, content: Sequence[str]) -> Iterator[Variant]:
-    """What can be left out of this space.
+    """Ablation variants of this space.
 
     Args:
       content: the content modalities that some post has.
@@ -106,7 +106,7 @@ def hide_words(users: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def rankings(judged: HeldOutSet, only_cold: bool, seed: int) -> dict[str, HeldOutSet]:
-    """What is ranked: "warm", the whole catalog as always, and "cold", posts without interactions among themselves.
+    """Held-out sets by ranking: "warm", the whole catalog, and "cold", posts without interactions among themselves.
 
     Args:
       only_cold: whether all posts that may be ranked are without interactions.

@@ -71,7 +71,7 @@ def first_allowed(order: np.ndarray, starts: np.ndarray, excluded: scipy.sparse.
 
 
 def _contains(matrix: scipy.sparse.csr_matrix, columns: np.ndarray) -> np.ndarray:
-    """Whether each row of a sparse matrix has something in these columns: [n, m] bool."""
+    """Membership of these columns in each row of a sparse matrix: [n, m] bool, True where an entry is stored."""
     row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     codes = np.sort(row * matrix.shape[1] + matrix.indices)
     wanted = np.arange(len(columns))[:, None] * matrix.shape[1] + columns
@@ -205,7 +205,7 @@ def cosine_neighbors(matrix: scipy.sparse.csr_matrix, num_neighbors: int) -> sci
 
 
 def has_als() -> bool:
-    """Whether the package `implicit` is installed."""
+    """True if the package `implicit` is installed."""
     import importlib.util
 
     return importlib.util.find_spec("implicit") is not None

@@ -32,7 +32,7 @@ MAX_KNN_POSTS = 200_000
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationLimits:
-    """What the baselines may cost.
+    """Resource limits of the baselines.
 
     Attributes:
       ease_max_posts: posts with interactions up to which EASE is fitted.
@@ -122,7 +122,7 @@ def fill_recent(judged: HeldOutSet, lists: np.ndarray) -> np.ndarray:
 def measure(
     judged: HeldOutSet, methods: Mapping[str, np.ndarray], fused: str, known: ContentMoments, seed: int
 ) -> dict[str, Any]:
-    """What every method reaches: {"methods": {name: {"measures", "lists", "slices", "lead"}}, "slices": {name: users}}.
+    """Metrics of every method: {"methods": {name: {"measures", "lists", "slices", "lead"}}, "slices": {name: users}}.
 
     `lead` is how much better ours is than the method (of each measure: mean, low, high); low and high are the 95%
     confidence interval everywhere.
@@ -194,7 +194,7 @@ def _intervals(
 
 
 def _list_measures(judged: HeldOutSet, lists: np.ndarray) -> dict[str, float]:
-    """What lists of LIST_K are like, but for their diversity."""
+    """Beyond-accuracy metrics of lists of LIST_K (coverage, Gini, long tail, novelty), except their diversity."""
     best = lists[:, :LIST_K]
     posts = judged.posts
     shown = list_metrics.shown(best, len(posts.post_id))[posts.eligible]
@@ -221,7 +221,7 @@ def _diversities(
 
 
 def about(judged: HeldOutSet) -> dict[str, Any]:
-    """How many users, posts and targets there are."""
+    """Statistics of the test set: numbers of users, posts and targets, and the share learnt from."""
     posts = judged.posts
     return {
         "users": len(judged.user_id),

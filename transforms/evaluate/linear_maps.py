@@ -37,7 +37,7 @@ class ContentSums(NamedTuple):
 
     @property
     def content(self) -> np.ndarray:
-        """Which modalities are content, [M] bool."""
+        """Mask of the content modalities: [M] bool."""
         return np.array([modality.name != COLLABORATIVE for modality in self.layout.modalities])
 
 

@@ -60,7 +60,7 @@ def _languages(judged: HeldOutSet) -> list[str]:
 
 
 def modalities_of(posts: Posts, fused: str) -> dict[str, np.ndarray]:
-    """Which posts have which modality: name -> [p] bool, the collaborative one left out.
+    """Mask of the posts that have each modality: name -> [p] bool, the collaborative one left out.
 
     Args:
       fused: a table of schemas.fused with all posts.

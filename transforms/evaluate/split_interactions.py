@@ -41,7 +41,7 @@ _NO_NUMBER = np.uint64(1 << 32)
 
 
 class SplitParts(NamedTuple):
-    """What SplitInteractions gives.
+    """Outputs of SplitInteractions.
 
     Attributes:
       train: (part, block of schemas.INTERACTIONS), sorted.

@@ -1,4 +1,4 @@
-"""Which part of the data a backtest holds out: by time, by user, by post, or a table of its own."""
+"""Train/test split of a backtest: by time, by user, by post, or a table of its own."""
 
 import dataclasses
 import datetime
@@ -17,7 +17,7 @@ HOLDOUT = "holdout"
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Which interactions are held out.
+    """Rule for the held-out interactions.
 
     Attributes:
       kind: `time` (all after `cut`), `user` (the newest share of each user's own; what others do later is seen, so it
@@ -40,7 +40,7 @@ class Split:
     cold_posts: pa.Array | None = None
 
     def is_cold(self, post_id: pa.Array) -> np.ndarray:
-        """Whether the cold split holds all interactions with each post out: [n] bool."""
+        """Mask of the posts whose interactions the cold split all holds out: [n] bool."""
         if self.kind == "cold" and self.cold_posts is not None:
             found: np.ndarray = pc.is_in(post_id, value_set=self.cold_posts).to_numpy(zero_copy_only=False)
             return found
@@ -49,7 +49,7 @@ class Split:
         return cold_codes(post_id, self.seed) <= self.coldest
 
     def is_new(self, created_at: pa.Array) -> np.ndarray:
-        """Whether each post is made after the cut of a time split: [n] bool. One without a time is not."""
+        """Mask of the posts made after the cut of a time split: [n] bool. False for one without a time."""
         if self.kind != "time":
             return np.zeros(len(created_at), bool)
         later = pc.greater(created_at.cast(pa.int64()), self.cut)
@@ -57,7 +57,7 @@ class Split:
 
 
 def cold_codes(post_id: pa.Array, seed: int) -> np.ndarray:
-    """What decides which posts become cold: [n] int64, a hash."""
+    """Hash of each post by which the cold posts are sampled: [n] int64."""
     return (seeded_hash(post_id, seed) >> np.uint64(1)).astype(np.int64)
 
 

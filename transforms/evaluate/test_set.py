@@ -1,4 +1,4 @@
-"""What a backtest is judged by: the catalog, the users with something held out, their targets and histories.
+"""Test set of a backtest: the catalog, the users with something held out, their targets and histories.
 
 Held whole are 200 bytes a post (79 of them to the end) of at most MAX_POSTS, what is known of at most `max_users`
 users, and about `max_fit` rows of the history; everything else is streamed.
@@ -74,7 +74,7 @@ class HeldOutSet:
 
     @property
     def num_seen(self) -> np.ndarray:
-        """How many posts each user liked before: [u] int64."""
+        """Number of posts each user liked before, the history length: [u] int64."""
         return np.diff(self.history.indptr).astype(np.int64)
 
 

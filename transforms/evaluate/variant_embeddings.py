@@ -21,7 +21,7 @@ from transforms.tables import blocks, parquet, schemas
 
 
 class Known(NamedTuple):
-    """What is known of the users who are judged.
+    """Known data of the test users.
 
     Attributes:
       user_id: [u] string, sorted.

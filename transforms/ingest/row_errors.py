@@ -1,4 +1,4 @@
-"""What a reader finds: rows as columns of any type, where each row stands, and what is wrong with it."""
+"""Output of a reader: rows as columns of any type, where each row stands, and what is wrong with it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ STAGE = "ingest"
 
 
 class RowErrors:
-    """What is wrong with each row. Of several faults the one with the lowest rank stands, of those the first found.
+    """Error of each row. Of several faults the one with the lowest rank stands, of those the first found.
 
     The ranks are what makes a row's code the same on whatever road its faults were found: -2 for what is to be
     forgotten, -1 for the line as a whole, then the columns in the order of the table.
@@ -25,7 +25,7 @@ class RowErrors:
 
     @property
     def good(self) -> np.ndarray:
-        """Which rows have no fault: [n] bool."""
+        """Mask of the rows without a fault: [n] bool."""
         return self.faults == 0
 
     def reject(self, bad: np.ndarray, code: str, message: str, rank: int = -1) -> None:

@@ -38,7 +38,7 @@ _TO_USER = pa.schema(
 
 
 class MatrixOutputs(NamedTuple):
-    """What MakeMatrix gives.
+    """Outputs of MakeMatrix.
 
     Attributes:
       written: one element when all is on disk; `tiled_matrix.open_matrix` then opens it.
@@ -131,7 +131,7 @@ def degrees(code: np.ndarray, strength: np.ndarray, number: int) -> np.ndarray:
 
 
 def scales(degree: np.ndarray) -> np.ndarray:
-    """What a degree makes of its row or column: [n] float64, 1 at most."""
+    """Degree-normalization factors of rows or columns: [n] float64, 1 at most."""
     return np.maximum(degree, 1.0) ** -EXPONENT
 
 

@@ -56,7 +56,7 @@ class MakeCandidates(beam.PTransform):
 
 
 def flags(posts: pa.RecordBatch) -> pa.RecordBatch:
-    """What decides whether and to whom a post may be recommended, without its content."""
+    """Metadata of posts for eligibility and exclusion filters, without their content."""
     return pa.RecordBatch.from_arrays(
         [
             posts.column("post_id"),

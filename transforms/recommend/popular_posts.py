@@ -119,7 +119,7 @@ def _common_lists(best: pa.Table, languages: pa.Array, length: int, preferences:
 
 @dataclasses.dataclass(frozen=True)
 class _Lists:
-    """What some users get: user and place of each entry in the common list, by user and rank."""
+    """Recommendation lists of some users: user and place of each entry in the common list, by user and rank."""
 
     user: np.ndarray
     place: np.ndarray

@@ -29,7 +29,7 @@ STATED = pa.schema([schemas.USERS.field(name) for name in ("user_id", "lang", "b
 
 @dataclasses.dataclass(frozen=True)
 class RecommendConfig:
-    """What a list may hold.
+    """Constraints on a recommendation list.
 
     Attributes:
       k: most posts a user.
@@ -202,7 +202,7 @@ def _popular_lists(
 
 
 def exclusions_of(user_id: pa.Array, history: pa.RecordBatch, stated: pa.RecordBatch, include_seen: bool) -> Exclusions:
-    """Which posts and authors these users do not get; a query is a place in `user_id`."""
+    """Excluded posts and authors of these users; a query is a place in `user_id`."""
     if include_seen:
         history = history.filter(pc.less(history.column("weight"), 0))
     seen_by, seen = _of_users(user_id, history.column("user_id"), history.column("post_id"))

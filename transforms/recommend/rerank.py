@@ -31,7 +31,7 @@ _NO_TIME = np.iinfo(np.int64).min
 
 @dataclasses.dataclass(frozen=True)
 class Preferences:
-    """What counts besides the score.
+    """Reranking preferences besides the score.
 
     Attributes:
       diversity: d in [0, 1], what likeness to the posts before counts beside relevance; 0: nothing.
@@ -56,11 +56,11 @@ class Preferences:
 
     @property
     def matter(self) -> bool:
-        """Whether anything counts besides the score."""
+        """True if anything counts besides the score."""
         return bool(self.diversity or self.half_life_days or self.taste_share)
 
     def pool(self, k: int) -> int:
-        """How many of the best a list of k is chosen from."""
+        """Size of the candidate pool, the best posts a list of k is chosen from."""
         return max(k, min(POOL_FACTOR * k, MAX_POOL)) if self.matter else k
 
 
@@ -133,7 +133,7 @@ def _choose(
 
 
 class Due(NamedTuple):
-    """What tastes are due: `taste` of each post [n, m] int64, and the `share` of each taste [n, T + 1] float64."""
+    """Calibration targets: `taste` of each post [n, m] int64, and the `share` of each taste [n, T + 1] float64."""
 
     taste: np.ndarray
     share: np.ndarray

@@ -12,7 +12,7 @@ from transforms.tables import blocks
 
 @dataclasses.dataclass(frozen=True)
 class Eligibility:
-    """Which posts may be recommended at all, whoever asks.
+    """Eligibility rules for posts, the same for every user.
 
     With `created_after` a post without a time is left out: nothing says that it is young enough.
     """
@@ -24,7 +24,7 @@ class Eligibility:
     needs_embedding: bool = True
 
     def mask(self, candidates: pa.RecordBatch) -> np.ndarray:
-        """Whether each candidate is eligible: [n] bool."""
+        """Eligibility of each candidate: [n] bool."""
         eligible = np.ones(candidates.num_rows, bool)
         if not self.include_sensitive:
             eligible &= ~_flags(candidates, "sensitive")

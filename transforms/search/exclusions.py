@@ -58,7 +58,7 @@ class TileExclusions:
     starts: np.ndarray
 
     def pairs(self, rows: np.ndarray, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-        """What is excluded for these queries ([n] int64, ascending) of these columns of the tile.
+        """Excluded pairs of these queries ([n] int64, ascending) and these columns of the tile.
 
         Returns ([m] place in `rows`, [m] column of the tile), by column.
         """
@@ -108,7 +108,7 @@ class _PairsById:
         return query[order], place[order]
 
     def _find(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Which of `ids` have pairs: ([m] place, [m] code)."""
+        """Places and codes of those `ids` that have pairs: ([m] place, [m] code)."""
         if not self._distinct or not len(self._hash):
             code = _positions(ids, self._ids)
             place = np.flatnonzero(code >= 0)
