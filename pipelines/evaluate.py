@@ -31,7 +31,7 @@ def run(options: Options, places: Places) -> None:
 
 
 def evaluate(options: Options, places: Places) -> dict[str, Any]:
-    """Backtests and measures; see README for what the values mean."""
+    """Backtests and measures; docs/evaluation.md describes the method."""
     from transforms.evaluate import test_set
 
     check_size(places)
