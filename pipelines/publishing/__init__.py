@@ -1,1 +1,1 @@
-"""Publishing a run: reject limits, drift, the gate, the manifest, the summary. Never imports a command."""
+"""Publishing a run: reject limits, drift, the gate, the manifest, the summary."""

@@ -1,1 +1,1 @@
-"""Stage execution: declaration, reports, fingerprints, runners. Never imports `continuity` or a command."""
+"""Stage execution: declaration, reports, fingerprints, runners. Never imports a command."""
