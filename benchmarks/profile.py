@@ -23,7 +23,8 @@ from benchmarks import data, stages, whole
 
 if TYPE_CHECKING:
     from pipelines.command_line.options import Options
-    from pipelines.stage.declaration import Report, Stage
+    from pipelines.stage.declaration import Stage
+    from pipelines.stage.reports import Report
 
 STAGES = ("ingest", "extract", "fuse", "train", "embed", "recommend", "evaluate")
 PROFILES = Path(__file__).resolve().parents[1] / "profiles"
@@ -59,12 +60,12 @@ def profile(
     Leaves `target`.txt (the functions that took most, by what they and what they called took, and by themselves) and
     `target`.prof (for pstats, snakeviz and the like); none of them with the clock "none".
     """
-    from pipelines.stage import declaration as stage
+    from pipelines.stage import execute
 
     with _beside(run_dir, _stage(name), flags) as (directory, there):
         began = time.process_time()
         with _profiled(target, clock, top):
-            report = stage.execute(_stage(name), there, str(directory))
+            report = execute.execute(_stage(name), there, str(directory))
         return report, time.process_time() - began
 
 
@@ -115,7 +116,7 @@ def make_world(folder: Path, num_posts: int, until: str) -> "tuple[Options, Path
     taken as it is, whatever code made it.
     """
     from pipelines.command_line.options import Options
-    from pipelines.stage import declaration as stage
+    from pipelines.stage import execute, reports
 
     if not folder.exists():
         # Whole or not at all: one that was interrupted would be taken for the world.
@@ -127,10 +128,10 @@ def make_world(folder: Path, num_posts: int, until: str) -> "tuple[Options, Path
     run_dir = _run_dir(folder / "output", data.RUN_DATE)
     run_dir.mkdir(parents=True, exist_ok=True)
     for name in STAGES[: STAGES.index(until)]:
-        report = stage.read_report(str(run_dir), name)
+        report = reports.read_report(str(run_dir), name)
         if report is None:
             began = time.process_time()
-            report = stage.execute(_stage(name), flags, str(run_dir))
+            report = execute.execute(_stage(name), flags, str(run_dir))
             print(summary(report, time.process_time() - began, "none"), flush=True)
     return flags, run_dir
 

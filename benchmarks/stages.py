@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.process import ROOT
 
 if TYPE_CHECKING:
-    from pipelines.stage.declaration import Report
+    from pipelines.stage.reports import Report
 
 COMMAND = (sys.executable, "-m", "pipelines.cli")
 
@@ -20,7 +20,7 @@ def execute(name: str, **flags: Any) -> "Report":
     import importlib
 
     from pipelines.command_line.options import Options
-    from pipelines.stage import declaration
+    from pipelines.stage import execute as declaration
 
     return declaration.execute(importlib.import_module(f"pipelines.{name}").STAGE, Options(**flags))
 

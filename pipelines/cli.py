@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.command_line import console
+from pipelines.command_line.options import Options, parse
 
 COMMANDS = {
     "run": "all stages in order, from raw posts to published recommendation tables",
@@ -38,8 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"fusefeed: unknown command {words[0]!r}, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return console.BAD_USAGE
-    module = importlib.import_module(f"pipelines.{words[0]}")
-    code: int = module.main(words[1:])
+    name = words[0]
+    return console.exit_code(f"fusefeed {name}", lambda: run_command(name, parse(name, COMMANDS[name], words[1:])))
+
+
+def run_command(name: str, options: Options) -> int:
+    """Runs a command, a stage or one that has its own function; returns the exit code."""
+    module = importlib.import_module(f"pipelines.{name}")
+    if hasattr(module, "STAGE"):
+        from pipelines.stage import execute
+
+        execute.command(module.STAGE, options)
+        return console.DONE
+    code: int = getattr(module, name)(options)
     return code
 
 

@@ -5,25 +5,11 @@ Writes OUTPUT/world/ (the input) and OUTPUT/runs/ (the result).
     fusefeed demo --output demo-output
 """
 
-import sys
-from collections.abc import Sequence
-
 from pipelines import run
-from pipelines.command_line import console
-from pipelines.command_line.options import Options, parse
+from pipelines.command_line.options import Options
 from pipelines.store import paths
 
-DESCRIPTION = "Makes a small world with a known answer and runs everything on it. Takes the flags of `fusefeed run`."
 DEFAULT_OUTPUT = "demo-output"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return console.exit_code("fusefeed demo", lambda: demo(parse("demo", DESCRIPTION, _words(argv))))
-
-
-def _words(argv: Sequence[str] | None) -> list[str]:
-    return list(sys.argv[1:] if argv is None else argv)
 
 
 def demo(options: Options) -> int:
@@ -47,7 +33,3 @@ def demo(options: Options) -> int:
             run_date=world.run_date,
         )
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,13 +7,11 @@ for recommend, post_profiles/ and user_scales/.
 """
 
 import dataclasses
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.command_line.options import Options
 from pipelines.continuity import alignment
-from pipelines.stage import declaration, part_sizes, runner
+from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
 
 if TYPE_CHECKING:
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 
     from transforms.embed.embedding_space import Space
     from transforms.embed.procrustes import Rotations
-
-DESCRIPTION = "Fused vectors and histories -> embeddings of posts and users."
 
 
 def read_space(places: Places, rotations: "Rotations | None" = None) -> "Space":
@@ -102,12 +98,3 @@ STAGE = Stage(
     run=run,
     options=("embed", "num_parts"),
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return declaration.main(STAGE, DESCRIPTION, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,26 +7,22 @@ Reads posts/, interactions/, users/ and features/; writes evaluation/evaluation.
 
 import hashlib
 import os
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 from pipelines.backtesting import ablate, report, run_stages
 from pipelines.backtesting.run_stages import Backtest
 from pipelines.command_line.options import Options, RunError
-from pipelines.stage import declaration
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import paths
+from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
 from transforms.tables import files
-
-FILE = "evaluation.json"
 
 
 def run(options: Options, places: Places) -> None:
     """Runs the stage."""
     evaluation = evaluate(options, places)
-    directory = places.output("evaluation")
-    files.write_json(paths.join(directory, FILE), evaluation)
+    directory = places.output(EVALUATION)
+    files.write_json(paths.join(directory, EVALUATION_FILE), evaluation)
     files.write_text(paths.join(directory, "report.html"), report.html(evaluation))
 
 
@@ -41,7 +37,7 @@ def evaluate(options: Options, places: Places) -> dict[str, Any]:
         return evaluation | {"notes": [*notes, made.impossible]}
     users = test_set.sample_users(made.held_out, options.evaluate_users, options.seed)
     run_stages.run_stages(made, users)
-    found = judge(made, users)
+    found = run_stages.read_test_set(made, users)
     if not len(found.user_id):
         return evaluation | {"notes": [*notes, "nothing that is held out may be recommended"]}
     return evaluation | measure(found, made)
@@ -80,23 +76,6 @@ def describe(made: Backtest) -> dict[str, Any]:
     return about
 
 
-def judge(made: Backtest, users: Any) -> Any:
-    """Reads what the lists are judged by."""
-    from pipelines import recommend
-    from transforms.evaluate import test_set
-
-    at = made.everything.input
-    posts = test_set.read_posts(
-        at("candidates"),
-        at("posts"),
-        at("history"),
-        recommend.eligibility(made.options),
-        made.split.is_cold if made.split.kind == "cold" else None,
-    )
-    limits = {"max_fit": made.options.evaluate_fit_rows, "seed": made.options.seed}
-    return test_set.judge(posts, users, made.held_out, at("history"), at("users"), **limits)
-
-
 def measure(found: Any, made: Backtest) -> dict[str, Any]:
     """Our lists and those of the baselines, measured."""
     from transforms.evaluate import content_baselines, evaluation, test_set
@@ -120,25 +99,17 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
     return {"about": evaluation.about(found), "skipped": skipped, **measured}
 
 
+def table(directory: str) -> str:
+    """The measures of a run that has been evaluated, as a table for the screen."""
+    return report.table(files.read_json(paths.join(directory, EVALUATION, EVALUATION_FILE)))
+
+
 STAGE = Stage(
     "evaluate",
     reads=("posts", "interactions", "users", "features"),
-    writes=("evaluation",),
+    writes=(EVALUATION,),
     run=run,
     options=("ingest", "fuse", "train", "embed", "recommend", "evaluate"),
     files=("holdout",),
+    show=table,
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; shows the table of measures. Returns the exit code."""
-    return declaration.main(STAGE, "How good the lists are, by a backtest, beside baselines.", argv, show=table)
-
-
-def table(directory: str) -> str:
-    """The measures of a run that has been evaluated, as a table for the screen."""
-    return report.table(files.read_json(paths.join(directory, "evaluation", FILE)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

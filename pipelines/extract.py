@@ -7,14 +7,12 @@ rejects/extract/.
     fusefeed extract --output out --run_date 2026-01-31 --media_root media
 """
 
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
 
 from pipelines.command_line.options import Options
-from pipelines.stage import declaration, fingerprint, part_sizes, runner
+from pipelines.stage import fingerprint, part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import runs
 from pipelines.store.paths import join
@@ -24,9 +22,6 @@ from transforms.media.encoders import make_encoder
 from transforms.media.media_files import MediaLimits
 from transforms.tables import counts, parquet, schemas
 from transforms.tables.rejects import WriteRejects, choose_num_parts
-
-DESCRIPTION = "Posts -> features of every modality."
-
 
 REUSED = "reusable"
 
@@ -139,12 +134,3 @@ STAGE = Stage(
     files=("image_encoder",),
     reads_media=True,
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return declaration.main(STAGE, DESCRIPTION, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.command_line.options import Options, RunError
+from pipelines.command_line.options import Options, RunError, end_of_run
 from pipelines.stage import part_sizes
 from pipelines.stage.declaration import Places
 from pipelines.stage.runner import new_pipeline
@@ -52,7 +52,7 @@ def make_history(options: Options, places: Places) -> None:
             name: root | f"Read {name}" >> parquet.ReadBlocks(places.input(name), columns)
             for name, columns in (("interactions", history.COLUMNS), ("posts", reposts.COLUMNS))
         }
-        made = read | history.MakeHistory(weights, num_parts, part_sizes.end_of_run(options))
+        made = read | history.MakeHistory(weights, num_parts, end_of_run(options))
         _ = made | "WriteHistory" >> parquet.WriteParts(places.output("history"), schemas.HISTORY)
 
 

@@ -18,8 +18,7 @@ import pyarrow as pa
 from pipelines import factorize
 from pipelines.command_line.options import Options, UsageError
 from pipelines.continuity import space_lineage
-from pipelines.stage import declaration
-from pipelines.stage import part_sizes as parts
+from pipelines.stage import part_sizes
 from pipelines.stage.declaration import Places, Stage
 from pipelines.stage.runner import new_pipeline
 from pipelines.store import paths, runs
@@ -94,7 +93,7 @@ def survey(options: Options, places: Places, widths: dict[str, int]) -> dict[str
             options.vocabulary_size,
             options.min_document_frequency,
             options.max_document_share,
-            max(MIN_COUNT_PARTS, parts.choose_num_parts(options, places.input("features"))),
+            max(MIN_COUNT_PARTS, part_sizes.choose_num_parts(options, places.input("features"))),
         )
         _ = (
             terms
@@ -165,7 +164,7 @@ def build_appended(
 ) -> None:
     """Appends the collaborative factors to the fused vectors of content, and tells what is liked lately."""
     rank = len(factors.singular_values)
-    num_parts = parts.choose_num_parts(options, places.scratch(CONTENT))
+    num_parts = part_sizes.choose_num_parts(options, places.scratch(CONTENT))
     read = {
         name: root | f"Read {name}" >> parquet.ReadBlocks(directory)
         for name, directory in (("fused", places.scratch(CONTENT)), ("factors", places.output("collaborative")))
@@ -252,12 +251,3 @@ STAGE = Stage(
     options=("fuse", "seed", "num_parts"),
     files=("transform_fn",),
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command `fusefeed fuse`."""
-    return declaration.main(STAGE, __doc__ or "", argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -7,12 +7,11 @@ the rows of users and posts that --erase names.
     fusefeed ingest --posts 'posts/*.jsonl.gz' --interactions interactions.csv --users users.parquet --output out
 """
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipelines.command_line.options import Options, UsageError
-from pipelines.stage import declaration, runner
+from pipelines.command_line.options import Options, UsageError, end_of_run
+from pipelines.stage import runner
 from pipelines.stage.declaration import Places, Stage
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     import apache_beam as beam
 
     from pipelines.continuity import erased_ids
-    from pipelines.stage import part_sizes
     from transforms.ingest import canonical, ingest_table
     from transforms.ingest.line_reader import LineLimits
     from transforms.tables import counts, parquet
@@ -58,7 +56,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
 
     limits = LineLimits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio)
     # The end of the run's date is the first moment that no longer belongs to it.
-    until = round(part_sizes.end_of_run(options).timestamp() * 1_000_000)
+    until = round(end_of_run(options).timestamp() * 1_000_000)
     how = (options.num_parts, options.block_bytes, limits, until, erased_ids.load(options))
     done = {
         name: root | f"Ingest {name}" >> ingest_table.IngestTable(name, files[name], *how)
@@ -98,12 +96,3 @@ STAGE = Stage(
     options=("ingest",),
     files=(*TABLES, "erase"),
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Returns the exit code."""
-    return declaration.main(STAGE, "Raw posts, interactions and users -> one canonical form.", argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

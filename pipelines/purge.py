@@ -7,21 +7,11 @@ out of the tables of a run: its vectors were made with what is to be forgotten, 
 """
 
 import sys
-from collections.abc import Sequence
 
 from pipelines.command_line import console
-from pipelines.command_line.options import Options, UsageError, parse
+from pipelines.command_line.options import Options, UsageError
 from pipelines.continuity import erased_ids
 from pipelines.store import cleanup, lock, runs
-
-DESCRIPTION = "Removes the runs that still have ids which --erase names."
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code: 0 none is left, 1 the run that LATEST names has some, 2 bad usage."""
-    return console.exit_code(
-        "fusefeed purge", lambda: purge(parse("purge", DESCRIPTION, sys.argv[1:] if argv is None else argv))
-    )
 
 
 def purge(options: Options) -> int:
@@ -51,7 +41,3 @@ def purge(options: Options) -> int:
         return console.FAILED
     print("no run has an id of --erase")
     return console.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,12 +9,10 @@ Reads posts/, users/, history/, item_embeddings/, post_profiles/, user_embedding
 import datetime
 import math
 import os
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.command_line.options import Options
-from pipelines.stage import declaration, part_sizes, runner
+from pipelines.command_line.options import Options, end_of_run
+from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import paths
 
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
 # Of histories or lists of a part, some hundred bytes each.
 ROWS_HELD = 1_000_000
-
-DESCRIPTION = "Embeddings -> recommendations and similar posts."
 
 
 def build_candidates(root: "beam.Pipeline", options: Options, places: Places) -> None:
@@ -78,7 +74,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
     """Wires the second pipeline: lists of users and neighbors of posts."""
     import apache_beam as beam
 
-    from transforms.embed import embedding_space as space
+    from transforms.embed import embedding_space
     from transforms.recommend import recommend_posts, similar_posts
     from transforms.search.eligibility import Eligibility
     from transforms.tables import parquet, schemas
@@ -100,7 +96,7 @@ def build(root: "beam.Pipeline", options: Options, places: Places) -> None:
     posts = root | "ReadCandidates" >> parquet.ReadParts(candidates)
     if options.similar_k:
         allowed = Eligibility(include_sensitive=options.include_sensitive)
-        covariances = space.read_covariances(places.input("item_embeddings"))
+        covariances = embedding_space.read_covariances(places.input("item_embeddings"))
         neighbors = posts | similar_posts.FindSimilar(
             candidates, found, covariances, options.similar_k, allowed, _num_threads()
         )
@@ -133,7 +129,7 @@ def preferences(options: Options, space: "Space") -> "Preferences":
     return Preferences(
         diversity=options.diversity,
         half_life_days=options.freshness_half_life_days,
-        now=part_sizes.end_of_run(options),
+        now=end_of_run(options),
         taste_share=options.taste_share,
         content=(decoded, content),
     )
@@ -147,7 +143,7 @@ def eligibility(options: Options) -> "Eligibility":
     return Eligibility(
         include_sensitive=options.include_sensitive,
         exclude_replies=options.exclude_replies,
-        created_after=part_sizes.end_of_run(options) - age if options.max_age_days else None,
+        created_after=end_of_run(options) - age if options.max_age_days else None,
     )
 
 
@@ -167,9 +163,9 @@ def _num_threads() -> int:
 
 
 def _space(places: Places) -> "Space":
-    from transforms.embed import embedding_space as space
+    from transforms.embed import embedding_space
 
-    return space.read_space(places.input("fused"), places.input("collaborative"))
+    return embedding_space.read_space(places.input("fused"), places.input("collaborative"))
 
 
 def run(options: Options, places: Places) -> None:
@@ -192,12 +188,3 @@ STAGE = Stage(
     options=("recommend", "num_parts"),
     tensorflow=False,
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return declaration.main(STAGE, DESCRIPTION, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,13 +14,13 @@ import typing
 from collections.abc import Mapping, Sequence
 
 from pipelines.command_line import console
-from pipelines.command_line.options import Options, UsageError, parse
+from pipelines.command_line.options import Options, UsageError
 from pipelines.continuity import erased_ids
 from pipelines.publishing import drift, publish, reject_limit, summary
-from pipelines.stage import declaration, fingerprint, runner
+from pipelines.stage import declaration, execute, fingerprint, runner
+from pipelines.stage.reports import Report, read_report, read_reports
 from pipelines.store import cleanup, lock, paths, replace_run, runs
 
-DESCRIPTION = "All stages in order, from raw posts to published recommendation tables."
 SKIPPED = "skipped: unchanged"
 # What is said of the runs of a range of dates, from the best exit code to the worst.
 SAID = {
@@ -29,13 +29,6 @@ SAID = {
     console.FAILED: "failed",
     console.BAD_USAGE: "could not begin",
 }
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code: 0 done, 1 failed, 2 bad usage or unreadable input, 3 not published."""
-    return console.exit_code(
-        "fusefeed run", lambda: run(parse("run", DESCRIPTION, sys.argv[1:] if argv is None else argv))
-    )
 
 
 def run(options: Options) -> int:
@@ -88,9 +81,9 @@ def make(options: Options, stages: Sequence[declaration.Stage], held: lock.Lock)
         print(f"[{number}/{len(stages)}] {each.name}: {reason or SKIPPED}", file=sys.stderr, flush=True)
         held.check()
         if reason:
-            reports.append(declaration.execute(each, options, directory, origins[each.name]))
+            reports.append(execute.execute(each, options, directory, origins[each.name]))
         else:
-            reports.append(typing.cast(declaration.Report, declaration.read_report(directory, each.name)))
+            reports.append(typing.cast(Report, read_report(directory, each.name)))
         reject_limit.check(reports[-1], options)
         drift.check(reports[-1], options, directory)
     held.check()
@@ -111,7 +104,7 @@ def prepare(
     options: Options, stages: Sequence[declaration.Stage], origins: Mapping[str, fingerprint.Origin]
 ) -> tuple[str, dict[str, str]]:
     """Where the run is made, and why each stage has to be done there; "" where it has not."""
-    final = declaration.run_dir(options)
+    final = runs.run_dir(options)
     plan = make_plan(options, stages, origins, final)
     if not any(plan.values()):
         replace_run.discard(options.output, options.run_name)
@@ -125,7 +118,7 @@ def make_plan(
 ) -> dict[str, str]:
     """Why each stage has to be done; "" where what it left still stands."""
     plan: dict[str, str] = {}
-    reports = declaration.read_reports(directory)
+    reports = read_reports(directory)
     by_name = {report.stage: report for report in reports}
     for each in stages:
         before = [other.name for other in stages if set(other.writes) & set(each.reads)]
@@ -135,7 +128,7 @@ def make_plan(
         elif again and each.name in by_name:
             plan[each.name] = f"{again} is done again"
         else:
-            now = dataclasses.replace(origins[each.name], stages=declaration.sources(each, reports, options, directory))
+            now = dataclasses.replace(origins[each.name], stages=execute.sources(each, reports, options, directory))
             plan[each.name] = fingerprint.why_again(by_name.get(each.name), now, directory)
     return plan
 
@@ -173,7 +166,3 @@ def check(options: Options) -> None:
         raise UsageError(f"--transform_fn: {options.transform_fn} is not there")
     if not options.output:
         raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,27 +9,22 @@ suits; model/start.json tells, and metrics.json (`train`).
     fusefeed train --output out --run_date 2026-01-31 --latent 64
 """
 
+import functools
 import logging
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command_line import console
 from pipelines.command_line.options import Options
-from pipelines.continuity import alignment, erased_ids, space_lineage
-from pipelines.stage import declaration, fingerprint
+from pipelines.continuity import space_lineage, warm_start
 from pipelines.stage.declaration import Places, Stage
-from pipelines.store import paths, runs
+from pipelines.store import paths
 from transforms.tables import files
 
 if TYPE_CHECKING:
-    from model.train import EpochReport, Previous, TrainReport
-
-DESCRIPTION = "Fused vectors -> the multimodal autoencoder."
-START = "start.json"
+    from model.train import EpochReport
 
 
 def run(options: Options, places: Places) -> None:
@@ -48,7 +43,7 @@ def run(options: Options, places: Places) -> None:
     )
     local = os.path.join(places.local, "model")
     kept = work_dir(places)
-    previous, why_cold = find_previous(options, places, settings.get("factors_used", 0))
+    previous, why_cold = warm_start.find_previous(options, places, settings.get("factors_used", 0))
     report = train(
         files=parquet.list_files(fused),
         layout=files.read_json(paths.join(fused, "_layout.json")),
@@ -59,56 +54,11 @@ def run(options: Options, places: Places) -> None:
         open_file=parquet.open_file,
         previous=previous,
     )
-    started = describe_start(report, space_lineage.read(places.input("collaborative")).previous, why_cold)
-    logging.info("training started %s", tell_start(started))
-    files.write_json(os.path.join(local, START), started)
+    started = warm_start.describe_start(report, space_lineage.read(places.input("collaborative")).previous, why_cold)
+    logging.info("training started %s", warm_start.tell_start(started))
+    files.write_json(os.path.join(local, warm_start.START), started)
     paths.upload(local, places.output("model"))
     shutil.rmtree(kept)
-
-
-def find_previous(options: Options, places: Places, factors: int) -> "tuple[Previous | None, str]":
-    """The model of the run in whose space this one goes on, or why training cannot start from it.
-
-    Args:
-      factors: how many of them are learned.
-    """
-    from model.train import Previous
-    from transforms.embed import embedding_space
-    from transforms.fuse import transform_fn
-
-    found = space_lineage.read(places.input("collaborative"))
-    if not found.previous:
-        return None, found.why_new
-    directory = runs.directory(options.output, found.previous)
-    report = declaration.read_report(directory, STAGE.name)
-    if report is None or fingerprint.damage(report, directory):
-        return None, f"the model of {found.previous} is gone"
-    if space_lineage.execution(options, found.previous, "fuse") != found.fitted_by:
-        return None, f"{found.previous} was fused again since"
-    if erased_ids.find_holders(options, [paths.join(directory, "interactions")]):
-        return None, f"{found.previous} was trained on interactions that --erase names"
-    before = space_lineage.collaborative_of(options, found.previous)
-    if not 0 < factors <= len(embedding_space.read_singular_values(before)):
-        return None, "there are no collaborative factors to tell, or the last run has fewer"
-    rotation = alignment.find_factor_rotation(options, places, before, factors)
-    model = paths.join(directory, "model")
-    if not files.is_local(model):
-        transform_fn.copy_directory(model, os.path.join(places.local, "previous"))
-        model = os.path.join(places.local, "previous")
-    return Previous(model, rotation), ""
-
-
-def describe_start(report: "TrainReport", previous: str, why_cold: str) -> dict[str, Any]:
-    """Metrics of the start of training (cold or warm), its losses and epochs."""
-    why = why_cold or report.why_cold
-    measured = ("ridge_loss", "start_loss", "validation_loss", "epochs", "best_epoch", "trained_share")
-    about = {"start": "cold" if why else "warm", "previous": "" if why else previous, "why_cold": why}
-    return about | {name: getattr(report, name) for name in measured}
-
-
-def tell_start(about: dict[str, Any]) -> str:
-    """`describe_start` in a few words."""
-    return f"cold: {about['why_cold']}" if about["why_cold"] else f"from the model of {about['previous']}"
 
 
 def factor_settings(places: Places) -> dict[str, Any]:
@@ -150,14 +100,5 @@ STAGE = Stage(
     writes=("model",),
     run=run,
     options=("train",),
-    reads_before=("model", "collaborative"),
+    other_sources=functools.partial(space_lineage.sources, tables=("model", "collaborative")),
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return declaration.main(STAGE, DESCRIPTION, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,16 +6,15 @@ has to be: other columns, numbers that are not finite, keys that stand twice, ra
     fusefeed validate --output out --run_date 2026-01-31
 """
 
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.command_line.options import Options, RunError
 from pipelines.continuity import space_lineage
-from pipelines.publishing import drift
-from pipelines.stage import declaration, part_sizes, runner
+from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
+from pipelines.stage.reports import read_reports
 from pipelines.store import paths
+from pipelines.store.file_names import STATISTICS, STATISTICS_FILE
 from pipelines.store.paths import join
 from transforms.tables import files
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from transforms.validate.table_statistics import Tally
 
-DESCRIPTION = "Whether every table of the run is as declared, and its statistics."
 TABLES = (
     *("posts", "interactions", "users", "rejects/ingest", "features", "media", "rejects/extract"),
     *("history", "collaborative", "fused", "item_embeddings", "post_profiles", "user_embeddings", "user_scales"),
@@ -37,12 +35,12 @@ def build(root: "beam.Pipeline", options: Options, places: Places, found: str) -
     """Wires the stage; what it finds is written to the directory `found`."""
     import apache_beam as beam
 
-    from transforms.validate import collect_statistics as tallies
+    from transforms.validate import collect_statistics
 
     num_parts = part_sizes.choose_num_parts(options, *(places.input(name) for name in ("posts", "user_embeddings")))
-    since = tallies.last_day(*(places.input(name) for name in ("posts", "interactions")))
-    tables = root | tallies.TallyTables({table: places.input(table) for table in TABLES}, num_parts, since)
-    reports = declaration.read_reports(places.run_dir)
+    since = collect_statistics.last_day(*(places.input(name) for name in ("posts", "interactions")))
+    tables = root | collect_statistics.TallyTables({table: places.input(table) for table in TABLES}, num_parts, since)
+    reports = read_reports(places.run_dir)
     rows = {table: number for report in reports for table, number in report.rows.items()}
     counts = next((report.counts for report in reports if report.stage == "ingest"), {})
     _ = tables | beam.combiners.ToDict() | "Judge" >> beam.Map(judge, rows, counts, made_with(options, places), found)
@@ -63,17 +61,16 @@ def judge(
     from transforms.validate import run_statistics, violations
 
     files.write_json(join(found, "violations.json"), list(violations.violations(tallies, rows, counts)))
-    files.write_json(join(found, drift.FILE), run_statistics.statistics(tallies, made_with))
+    files.write_json(join(found, STATISTICS_FILE), run_statistics.statistics(tallies, made_with))
 
 
 def made_with(options: Options, places: Places) -> dict[str, str]:
     """Settings that must match for the statistics of two runs to be comparable: encoders, widths, the space, flags."""
-    from transforms.tables import parquet as tables
-    from transforms.tables import schemas
+    from transforms.tables import parquet, schemas
     from transforms.validate.drift import EMBEDDINGS, OFF
 
     encoders = {"image": options.image_encoder, "video": options.video_encoder, "audio": options.audio_encoder}
-    widths = schemas.widths_of(tables.read_schema(places.input("features")))
+    widths = schemas.widths_of(parquet.read_schema(places.input("features")))
     made = {name: f"{encoders.get(name, 'vectors')} of {width} numbers" for name, width in widths.items()}
     made |= {name: OFF for name in encoders if name not in widths}
     made[EMBEDDINGS] = f"in the space of {space_lineage.read(places.input('collaborative')).since}"
@@ -88,7 +85,7 @@ def run(options: Options, places: Places) -> None:
     Raises:
       RunError: a table is not as it has to be.
     """
-    found = places.output(drift.STATISTICS)
+    found = places.output(STATISTICS)
     with runner.new_pipeline(options) as root:
         build(root, options, places, found)
     path = join(found, "violations.json")
@@ -103,19 +100,10 @@ def run(options: Options, places: Places) -> None:
 
 
 STAGE = Stage(
-    drift.STAGE,
+    "validate",
     reads=TABLES,
-    writes=(drift.STATISTICS,),
+    writes=(STATISTICS,),
     run=run,
     tensorflow=False,
     options=("image_encoder", "video_encoder", "audio_encoder", "k", "similar_k"),
 )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
-    return declaration.main(STAGE, DESCRIPTION, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

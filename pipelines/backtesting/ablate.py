@@ -105,13 +105,12 @@ def _add_variants(bench: Bench, made: Backtest, known: "ContentMoments") -> None
     """Measures the vectors of all variants that need no training."""
     import pyarrow.compute as pc
 
-    from transforms.embed import embedding_space as space
-    from transforms.embed import exported_model, text_to_factors
+    from transforms.embed import embedding_space, exported_model, text_to_factors
     from transforms.embed.stated_interests import InterestsEncoder
     from transforms.evaluate import ablation, evaluation, variant_embeddings
 
     at, threads = made.everything.input, os.cpu_count() or 1
-    found = space.read_space(at("fused"), at("collaborative"))
+    found = embedding_space.read_space(at("fused"), at("collaborative"))
     text_map = text_to_factors.read_map(at("item_embeddings"))
     known_users = variant_embeddings.read_known(bench.user_id, at("users"), at("history"))
     stand_ins = {"": exported_model.StandIn(at("model"))} | dict(_linear_maps(made, found, known))

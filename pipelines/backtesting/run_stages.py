@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipelines.command_line.options import Options, UsageError
+from pipelines.command_line.options import Options, UsageError, end_of_run
 from pipelines.continuity import erased_ids
 from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from transforms.evaluate.split_rules import Split
+    from transforms.evaluate.test_set import HeldOutSet
 
 # Posts below which nothing can be fitted, and so nothing be measured.
 MIN_POSTS = 10
@@ -67,7 +68,7 @@ def choose_split(options: Options, places: Places) -> "tuple[Split, list[str]]":
 
     if options.holdout:
         return split_rules.Split(split_rules.HOLDOUT, seed=options.seed), []
-    share, until = options.backtest_fraction, _micros(part_sizes.end_of_run(options))
+    share, until = options.backtest_fraction, _micros(end_of_run(options))
     if options.cold_posts:
         cold = read_cold_posts(options.cold_posts)
         return split_rules.Split("cold", seed=options.seed, cold_posts=cold), _check_cold_posts(
@@ -281,6 +282,23 @@ def run_stages(made: Backtest, users: "pa.Array") -> None:
     fit_and_embed(made)
     _keep_users(made.everything.input("user_embeddings"), users)
     recommend.run(made.options, made.everything)
+
+
+def read_test_set(made: Backtest, users: "pa.Array") -> "HeldOutSet":
+    """The catalog, the test users and what is held out of their interactions."""
+    from pipelines import recommend
+    from transforms.evaluate import test_set
+
+    at = made.everything.input
+    posts = test_set.read_posts(
+        at("candidates"),
+        at("posts"),
+        at("history"),
+        recommend.eligibility(made.options),
+        made.split.is_cold if made.split.kind == "cold" else None,
+    )
+    limits = {"max_fit": made.options.evaluate_fit_rows, "seed": made.options.seed}
+    return test_set.judge(posts, users, made.held_out, at("history"), at("users"), **limits)
 
 
 def fit_and_embed(made: Backtest) -> None:

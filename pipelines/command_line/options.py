@@ -312,3 +312,9 @@ def _unknown(word: str) -> str:
         return f"unexpected word {word!r}; every flag begins with --"
     close = difflib.get_close_matches(name, names, n=1)
     return f"unknown flag {name}" + (f", did you mean {close[0]}?" if close else "; flags of Beam come after --")
+
+
+def end_of_run(options: Options) -> datetime.datetime:
+    """The end of the run's date, UTC: what is later than that lies in its future."""
+    date = datetime.datetime.strptime(options.run_name, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
+    return date + datetime.timedelta(days=1)

@@ -12,8 +12,8 @@ from typing import Any
 
 from pipelines.command_line.options import Options
 from pipelines.continuity import erased_ids
-from pipelines.stage import declaration
 from pipelines.stage.declaration import Places
+from pipelines.stage.reports import read_report, read_reports
 from pipelines.store import paths, runs
 from pipelines.store.paths import join
 from transforms.tables import files
@@ -49,12 +49,11 @@ class Lineage:
 def decide(options: Options, places: Places) -> Lineage:
     """The lineage of the run whose features/ are there."""
     from transforms.fuse import transform_fn
-    from transforms.tables import parquet as tables
-    from transforms.tables import schemas
+    from transforms.tables import parquet, schemas
 
     settings: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS}
     settings["graph"] = transform_fn.GRAPH_VERSION
-    settings["widths"] = dict(schemas.widths_of(tables.read_schema(places.input("features"))))
+    settings["widths"] = dict(schemas.widths_of(parquet.read_schema(places.input("features"))))
     name = "" if options.cold_start else runs.last_before(options.output, options.run_name)
     why = _why_new(options, places, name, settings)
     if why:
@@ -107,7 +106,7 @@ def _added(options: Options, places: Places, name: str) -> str:
 
 def execution(options: Options, name: str, stage_name: str) -> str:
     """Id of the execution of a stage that wrote its tables in a run; "" if the run has no report of it."""
-    report = declaration.read_report(runs.directory(options.output, name), stage_name)
+    report = read_report(runs.directory(options.output, name), stage_name)
     return report.id if report is not None else ""
 
 
@@ -123,7 +122,7 @@ def sources(options: Options, directory: str, tables: Sequence[str]) -> dict[str
     """
     collaborative = join(directory, "collaborative")
     name = read(collaborative).previous if paths.exists(join(collaborative, FILE)) else ""
-    reports = declaration.read_reports(runs.directory(options.output, name)) if name else []
+    reports = read_reports(runs.directory(options.output, name)) if name else []
     return {f"{report.stage} of {name}": report.id for report in reports if set(report.files) & set(tables)}
 
 

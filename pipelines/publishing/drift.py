@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.command_line.options import Options, RunError
-from pipelines.stage.declaration import Report
+from pipelines.stage.reports import Report
 from pipelines.store import paths, runs
+from pipelines.store.file_names import STATISTICS, STATISTICS_FILE
 from pipelines.store.paths import join
 from transforms.tables import files
 
-# Where a run's statistics are, and the stage that leaves them there.
-STATISTICS, FILE, STAGE = "statistics", "statistics.json", "validate"
 NUM_SHOWN = 5
 
 Drift = Mapping[str, Any]
@@ -34,7 +33,7 @@ def find(options: Options, directory: str) -> dict[str, Any] | None:
     """
     from transforms.validate import drift
 
-    path = join(directory, STATISTICS, FILE)
+    path = join(directory, STATISTICS, STATISTICS_FILE)
     if not paths.exists(path):
         return None
     name = runs.last_before(options.output, options.run_name)
@@ -65,7 +64,7 @@ def check(report: Report, options: Options, directory: str) -> None:
     Raises:
       RunError: --fail_on_drift is given, and some have; with those that moved most.
     """
-    found = find(options, directory) if options.fail_on_drift and report.stage == STAGE else None
+    found = find(options, directory) if options.fail_on_drift and report.stage == "validate" else None
     if found is not None and found["jumps"]:
         jumps = "; ".join(_jumps(found))
         raise RunError(f"{_summed_up(found)} (--fail_on_drift): {jumps}; without the flag the run is published")

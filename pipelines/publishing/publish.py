@@ -10,8 +10,9 @@ from pipelines.publishing import drift
 from pipelines.publishing.gate import Verdict, decide
 from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS
 from pipelines.stage import fingerprint
-from pipelines.stage.declaration import Report
+from pipelines.stage.reports import Report
 from pipelines.store import paths, replace_run, runs
+from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
 from transforms.tables import files
 
 # What stages leave besides tables and counts: its name in metrics.json, the stage, the file.
@@ -20,7 +21,7 @@ MEASURES = (
     ("train", "train", "model/start.json"),
     ("continuity", "embed", "item_embeddings/_continuity.json"),
     ("statistics", "validate", "statistics/statistics.json"),
-    ("evaluation", "evaluate", "evaluation/evaluation.json"),
+    (EVALUATION, "evaluate", f"{EVALUATION}/{EVALUATION_FILE}"),
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from pipelines.command_line.options import Options, RunError
-from pipelines.stage.declaration import Report
+from pipelines.stage.reports import Report
 
 INPUTS = ("posts", "interactions", "users")
 MEDIA_KINDS = ("image", "video", "audio", "unknown")

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from pipelines.command_line.console import duration
 from pipelines.command_line.options import Options
 from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS
-from pipelines.stage.declaration import Report
+from pipelines.stage.reports import Report
 from pipelines.store import paths
+from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
 
 NUM_EXAMPLES = 5
 RESULT_TABLES = ("item_embeddings", "user_embeddings", "recommendations", "similar_posts", "rejects")
@@ -92,12 +93,12 @@ def _drift(directory: str) -> Iterator[str]:
 
 
 def _training(directory: str) -> Iterator[str]:
-    from pipelines import train
+    from pipelines.continuity import warm_start
     from transforms.tables import files
 
-    path = paths.join(directory, "model", train.START)
+    path = paths.join(directory, "model", warm_start.START)
     if paths.exists(path):
-        yield f"training started {train.tell_start(files.read_json(path))}"
+        yield f"training started {warm_start.tell_start(files.read_json(path))}"
 
 
 def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:
@@ -112,10 +113,11 @@ def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:
 
 
 def _evaluation(options: Options, directory: str) -> Iterator[str]:
-    from pipelines import evaluate
+    from pipelines.backtesting import report
+    from transforms.tables import files
 
     if not options.no_evaluate:
-        yield evaluate.table(directory)
+        yield report.table(files.read_json(paths.join(directory, EVALUATION, EVALUATION_FILE)))
 
 
 def _examples(directory: str) -> Iterator[str]:

@@ -19,7 +19,8 @@ from pipelines.command_line.options import Options, RunError
 from transforms.tables import files
 
 if TYPE_CHECKING:
-    from pipelines.stage.declaration import Report, Stage
+    from pipelines.stage.declaration import Stage
+    from pipelines.stage.reports import Report
 
 PACKAGES = ("apache-beam", "tensorflow", "keras", "tensorflow-transform", "pyarrow", "opencv-python-headless", "av")
 FUSEFEED = "fusefeed"

@@ -1,6 +1,5 @@
 """Number of parts of a stage's shuffles, and the end of a run: shared by embed and recommend."""
 
-import datetime
 import math
 
 from pipelines.command_line.options import Options, RunError
@@ -34,9 +33,3 @@ def parts_of(num_rows: int) -> int:
         limit = MAX_ROWS_PER_PART**2 // ROWS_PER_PIECE
         raise RunError(f"a table has {num_rows:,} rows, more than {limit:,}: run on less, or give --num_parts")
     return max(1, -(-num_rows // rows_per_part))
-
-
-def end_of_run(options: Options) -> datetime.datetime:
-    """The end of the run's date, UTC: what is later than that lies in its future."""
-    date = datetime.datetime.strptime(options.run_name, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
-    return date + datetime.timedelta(days=1)

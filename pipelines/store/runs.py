@@ -7,6 +7,7 @@ any of it changes: with it or without it, a reader is never told of half a run.
 import datetime
 import re
 
+from pipelines.command_line.options import Options, UsageError
 from pipelines.store import paths
 from transforms.tables import files
 
@@ -116,3 +117,10 @@ def remove_directory(output: str, name: str) -> None:
 
 # What is appended to the name of a published run's directory for the one in which it is made anew.
 NEXT = ".next"
+
+
+def run_dir(options: Options) -> str:
+    """The directory of the run that the options name."""
+    if not options.output:
+        raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")
+    return paths.join(options.output, "runs", options.run_name)

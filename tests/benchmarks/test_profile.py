@@ -8,8 +8,9 @@ import pytest
 from benchmarks import profile
 from pipelines.command_line.options import Options
 from pipelines.publishing import publish
-from pipelines.stage import declaration
+from pipelines.stage import reports
 from pipelines.store import runs
+from transforms.tables import files
 
 
 def _files(directory: Path) -> dict[str, tuple[int, int]]:
@@ -40,8 +41,8 @@ def test_a_run_that_is_there_lends_its_flags_and_tables(tmp_path: Path) -> None:
     world, run_dir = profile.make_world(tmp_path / "worlds" / "w", 200, "extract")
     output = Path(world.output)
     made = Options(**{**profile.dataclasses.asdict(world), "media_root": (str(tmp_path),)})
-    reports = declaration.read_reports(str(run_dir))
-    declaration.files.write_json(str(run_dir / runs.MANIFEST), publish.manifest(made, reports, True))
+    manifest = publish.manifest(made, reports.read_reports(str(run_dir)), True)
+    files.write_json(str(run_dir / runs.MANIFEST), manifest)
     runs.name_latest(str(output), run_dir.name)
     before = _files(output)
     assert profile.flags_of_run(output, "") == made

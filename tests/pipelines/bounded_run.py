@@ -134,9 +134,9 @@ class Peak:
 def run_stage(name: str, folder: Path, num_posts: int) -> dict[str, int]:
     """Rows of the tables that the stage wrote."""
     from pipelines.command_line.options import Options
-    from pipelines.stage import declaration
+    from pipelines.stage import execute
 
-    made = declaration.execute(importlib.import_module(f"pipelines.{name}").STAGE, Options(**flags(folder, num_posts)))
+    made = execute.execute(importlib.import_module(f"pipelines.{name}").STAGE, Options(**flags(folder, num_posts)))
     return dict(made.rows)
 
 

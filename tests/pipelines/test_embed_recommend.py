@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import embed, fuse, recommend
 from pipelines.command_line.options import Options
-from pipelines.stage import declaration
+from pipelines.stage import declaration, execute
 from tests.transforms.embed.space_fixtures import write_model
 from transforms.embed.embedding_space import read_space
 from transforms.search import cells
@@ -114,7 +114,7 @@ def make_run(output: Path, interactions: list[dict[str, Any]], **flags: Any) -> 
     write(directory, "interactions", interactions, schemas.INTERACTIONS, 2)
     write(directory, "users", USERS, schemas.USERS, 3)
     write_features(directory, posts)
-    declaration.execute(fuse.STAGE, options_of(output, text_width=8, min_document_frequency=1, **flags))
+    execute.execute(fuse.STAGE, options_of(output, text_width=8, min_document_frequency=1, **flags))
     write_ridge(directory)
     return output
 
@@ -131,7 +131,7 @@ def options_of(output: Path, **flags: Any) -> Options:
 def run(output: Path, **flags: Any) -> dict[str, list[dict[str, Any]]]:
     options = options_of(output, **flags)
     for each in (embed.STAGE, recommend.STAGE):
-        declaration.execute(each, options)
+        execute.execute(each, options)
     return {name: table(output, name) for name in (*embed.STAGE.writes, *recommend.STAGE.writes)}
 
 
@@ -337,4 +337,4 @@ def test_weights_of_kinds_reach_the_history(tmp_path: Path) -> None:
 
 def test_bad_kind_weights_are_bad_usage(fused_run: Path) -> None:
     with pytest.raises(declaration.UsageError, match="--kind_weights must be like like=1,hide=-1, got 'like'"):
-        declaration.execute(fuse.STAGE, options_of(fused_run, kind_weights="like"))
+        execute.execute(fuse.STAGE, options_of(fused_run, kind_weights="like"))

@@ -17,9 +17,9 @@ from pipelines.backtesting import ablate, run_stages
 from pipelines.backtesting.run_stages import Backtest
 from pipelines.command_line.options import Options, RunError
 from pipelines.demo_world import make_world
-from pipelines.stage import declaration
+from pipelines.stage import execute
 from pipelines.stage.declaration import Places, UsageError
-from pipelines.store import paths
+from pipelines.store import paths, runs
 from transforms.embed import embedding_space, exported_model, text_to_factors
 from transforms.embed.stated_interests import InterestsEncoder
 from transforms.evaluate import ablation, variant_embeddings
@@ -40,7 +40,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
         output=str(base / "out"), run_date=world.run_date, epochs=2, num_parts=2, text_width=16, pca_width=8,
     )  # fmt: skip
     for each in (ingest.STAGE, extract.STAGE):
-        declaration.execute(each, made)
+        execute.execute(each, made)
     return made
 
 
@@ -60,9 +60,7 @@ def cut_of(made: Backtest) -> pa.Scalar:
 @pytest.fixture(scope="module")
 def honest(options: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[Backtest, pa.Array]:
     """A backtest whose stages have run, and the users it made lists for."""
-    made, notes = run_stages.prepare(
-        options, places_of(declaration.run_dir(options), tmp_path_factory.mktemp("honest"))
-    )
+    made, notes = run_stages.prepare(options, places_of(runs.run_dir(options), tmp_path_factory.mktemp("honest")))
     assert notes == [] and made.impossible == ""
     users = pc.unique(read(made.everything, "interactions").column("user_id"))
     run_stages.run_stages(made, users)
@@ -71,7 +69,7 @@ def honest(options: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 def test_the_training_part_is_what_lies_before_the_cut(options: Options, honest: tuple[Backtest, pa.Array]) -> None:
     made, _ = honest
-    run = Places(declaration.run_dir(options), "", "")
+    run = Places(runs.run_dir(options), "", "")
     cut = cut_of(made)
     every, train = read(run, "interactions"), read(made.everything, "interactions")
     dated = every.filter(pc.less_equal(every.column("created_at"), cut))
@@ -151,7 +149,7 @@ def same(first: Places, second: Places, table: str, without: tuple[str, ...] = (
 def test_a_poisoned_future_changes_nothing(options: Options, honest: tuple[Backtest, pa.Array], tmp_path: Path) -> None:
     """Later interactions are others: everything stays as it was. Later posts are others: all that is fitted stays."""
     clean, users = honest
-    run_dir = poison(declaration.run_dir(options), tmp_path / "acts" / "2024", clean, {"interactions"})
+    run_dir = poison(runs.run_dir(options), tmp_path / "acts" / "2024", clean, {"interactions"})
     made, _ = run_stages.prepare(options, places_of(run_dir, tmp_path / "acts_work"))
     assert made.split == clean.split
     run_stages.run_stages(made, users)
@@ -167,9 +165,7 @@ def test_poisoned_posts_do_not_reach_what_is_fitted(
     options: Options, honest: tuple[Backtest, pa.Array], tmp_path: Path
 ) -> None:
     clean, users = honest
-    run_dir = poison(
-        declaration.run_dir(options), tmp_path / "posts" / "2024", clean, {"interactions", "posts", "features"}
-    )
+    run_dir = poison(runs.run_dir(options), tmp_path / "posts" / "2024", clean, {"interactions", "posts", "features"})
     made, _ = run_stages.prepare(options, places_of(run_dir, tmp_path / "posts_work"))
     assert made.split == clean.split
     run_stages.run_stages(made, users)
@@ -234,11 +230,11 @@ def test_a_modality_can_be_left_out_of_the_fits_too(honest: tuple[Backtest, pa.A
 
 
 def test_the_cold_posts_are_those_that_are_named(options: Options, tmp_path: Path) -> None:
-    run = Places(declaration.run_dir(options), "", "")
+    run = Places(runs.run_dir(options), "", "")
     cold = sorted(read(run, "posts").column("post_id").to_pylist())[:20]
     (tmp_path / "ids.txt").write_text("\n".join([*cold, "", " nobody "]) + "\n")
     asked = dataclasses.replace(options, backtest_split="cold", cold_posts=str(tmp_path / "ids.txt"))
-    made, notes = run_stages.prepare(asked, places_of(declaration.run_dir(options), tmp_path / "work"))
+    made, notes = run_stages.prepare(asked, places_of(runs.run_dir(options), tmp_path / "work"))
     assert notes == ["1 of the 21 ids of --cold_posts are no posts"]
     assert set(pq.read_table(made.held_out).column("post_id").to_pylist()) <= set(cold)
     left = set(read(made.everything, "interactions").column("post_id").to_pylist())
@@ -256,8 +252,8 @@ def test_the_cold_posts_are_those_that_are_named(options: Options, tmp_path: Pat
 @pytest.mark.parametrize("split", ["time", "cold"])
 def test_evaluate_leaves_figures_and_a_report(options: Options, split: str) -> None:
     asked = dataclasses.replace(options, backtest_split=split, ease_max_posts=10_000 if split == "cold" else 5)
-    declaration.execute(evaluate.STAGE, asked)
-    directory = Path(declaration.run_dir(options)) / "evaluation"
+    execute.execute(evaluate.STAGE, asked)
+    directory = Path(runs.run_dir(options)) / "evaluation"
     found = json.loads((directory / "evaluation.json").read_text())
     assert found["run"] == options.run_date and found["split"]["kind"] == split
     methods = found["methods"]
@@ -286,15 +282,15 @@ def test_evaluate_leaves_figures_and_a_report(options: Options, split: str) -> N
         assert "item kNN" not in methods and found["slices"]["warm posts"] == 0
     page = (directory / "report.html").read_text()
     assert options.run_date in page and "<script" not in page
-    assert not [path for path in Path(declaration.run_dir(options)).iterdir() if path.name.startswith("_evaluate")]
-    assert (Path(declaration.run_dir(options)) / "posts").is_dir()  # what was linked to is still there
+    assert not [path for path in Path(runs.run_dir(options)).iterdir() if path.name.startswith("_evaluate")]
+    assert (Path(runs.run_dir(options)) / "posts").is_dir()  # what was linked to is still there
 
 
 def test_a_table_of_its_own_is_held_out(options: Options, tmp_path: Path) -> None:
-    rows = read(Places(declaration.run_dir(options), "", ""), "interactions").slice(0, 40)
+    rows = read(Places(runs.run_dir(options), "", ""), "interactions").slice(0, 40)
     pq.write_table(rows, tmp_path / "test.parquet")
     asked = dataclasses.replace(options, holdout=str(tmp_path / "*.parquet"))
-    made, _ = run_stages.prepare(asked, places_of(declaration.run_dir(options), tmp_path / "work"))
+    made, _ = run_stages.prepare(asked, places_of(runs.run_dir(options), tmp_path / "work"))
     assert made.split.kind == "holdout" and made.known is made.everything
     assert made.counts["holdout.read"] == 40
     assert made.counts["train"] == read(made.everything, "interactions").num_rows
@@ -306,7 +302,7 @@ def test_a_table_of_its_own_is_held_out(options: Options, tmp_path: Path) -> Non
 def test_where_nothing_has_a_time_each_user_is_split_by_hash(options: Options, tmp_path: Path) -> None:
     run_dir = tmp_path / "2024"
     for table in INPUTS:
-        source = parquet.read_file(parquet.list_files(f"{declaration.run_dir(options)}/{table}")[0])
+        source = parquet.read_file(parquet.list_files(f"{runs.run_dir(options)}/{table}")[0])
         if table == "interactions":
             index = source.schema.get_field_index("created_at")
             source = source.set_column(index, source.schema.field(index), pa.nulls(source.num_rows, schemas.TIMESTAMP))
@@ -322,16 +318,16 @@ def test_a_catalog_that_cannot_be_held_is_refused_before_the_work(
 ) -> None:
     from transforms.evaluate import test_set
 
-    monkeypatch.setattr(test_set, "MAX_POSTS", parquet.count_rows(f"{declaration.run_dir(options)}/posts") - 1)
+    monkeypatch.setattr(test_set, "MAX_POSTS", parquet.count_rows(f"{runs.run_dir(options)}/posts") - 1)
     with pytest.raises(RunError, match=r"a backtest holds the ids of all posts, at most .*: give --no_evaluate"):
-        evaluate.evaluate(options, places_of(declaration.run_dir(options), tmp_path / "work"))
+        evaluate.evaluate(options, places_of(runs.run_dir(options), tmp_path / "work"))
     assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
 
 
 def test_nothing_to_measure_is_said_not_raised(options: Options, tmp_path: Path) -> None:
     run_dir = tmp_path / "2024"
     for table in INPUTS:
-        schema = parquet.read_schema(f"{declaration.run_dir(options)}/{table}")
+        schema = parquet.read_schema(f"{runs.run_dir(options)}/{table}")
         parquet.write_file(str(run_dir / table / "part-0.parquet"), schemas.empty(schema), schema)
     found = evaluate.evaluate(options, places_of(str(run_dir), tmp_path / "work"))
     assert "methods" not in found

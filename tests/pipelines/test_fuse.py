@@ -14,7 +14,7 @@ import pytest
 
 from pipelines import fuse as stage_fuse
 from pipelines.command_line.options import Options
-from pipelines.stage.declaration import execute
+from pipelines.stage.execute import execute
 from transforms.fuse import transform_fn
 from transforms.tables import blocks, counts, parquet, schemas
 from transforms.text import token_counts

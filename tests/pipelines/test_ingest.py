@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import ingest
+from pipelines import cli
 from transforms.tables import schemas
 
 POSTS = [
@@ -29,7 +29,7 @@ def _write_inputs(directory: Path) -> list[str]:
 def test_every_row_is_written_rejected_or_a_duplicate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     argv = [*_write_inputs(tmp_path), "--output", str(out), "--run_date", "2024-05-05", "--num_parts", "2"]
-    assert ingest.main(argv) == 0
+    assert cli.main(["ingest", *argv]) == 0
     run = out / "runs" / "2024-05-05"
     tables = {name: pq.read_table(run / name) for name in ("posts", "interactions", "users", "rejects/ingest")}
     for name, schema in (("posts", schemas.POSTS), ("interactions", schemas.INTERACTIONS), ("users", schemas.USERS)):
@@ -77,7 +77,7 @@ def test_input_that_cannot_be_read_at_all_is_bad_usage(
 ) -> None:
     (tmp_path / "posts.txt").write_text("x")
     path = str(tmp_path / value) if "." in value else value
-    assert ingest.main([*_write_inputs(tmp_path), "--output", str(tmp_path / "out"), f"--{name}", path]) == 2
+    assert cli.main(["ingest", *_write_inputs(tmp_path), "--output", str(tmp_path / "out"), f"--{name}", path]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.glob("out/runs/*/posts"))
@@ -85,14 +85,14 @@ def test_input_that_cannot_be_read_at_all_is_bad_usage(
 
 def test_without_interactions_and_users_their_tables_are_empty(tmp_path: Path) -> None:
     argv = [*_write_inputs(tmp_path)[:2], "--output", str(tmp_path / "out"), "--run_date", "2024-05-05"]
-    assert ingest.main(argv) == 0
+    assert cli.main(["ingest", *argv]) == 0
     assert pq.read_table(tmp_path / "out/runs/2024-05-05/interactions").num_rows == 0
     assert pq.read_table(tmp_path / "out/runs/2024-05-05/users").schema.equals(schemas.USERS)
 
 
 def test_a_past_date_knows_nothing_of_later_rows(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert ingest.main([*_write_inputs(tmp_path), "--output", str(out), "--run_date", "2024-01-01"]) == 0
+    assert cli.main(["ingest", *_write_inputs(tmp_path), "--output", str(out), "--run_date", "2024-01-01"]) == 0
     run = out / "runs" / "2024-01-01"
     texts = {row["post_id"]: row["text"] for row in pq.read_table(run / "posts").to_pylist()}
     assert texts == {"a": "older", "b": "no author"}  # the newer version of a is of the next day

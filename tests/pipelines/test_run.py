@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines import run
+from pipelines.command_line import console
 from pipelines.command_line.options import Options, RunError
-from pipelines.stage import declaration, fingerprint
+from pipelines.stage import execute, fingerprint, reports
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import lock, paths, replace_run, runs
 from tests.pipelines.flat_store import FlatStore
@@ -154,7 +156,7 @@ def test_another_input_is_noticed(output: Output, tmp_path: Path) -> None:
 
 def test_another_version_is_noticed(output: Output) -> None:
     output.run()
-    path = declaration.report_path(str(output.directory()), "fuse")
+    path = reports.report_path(str(output.directory()), "fuse")
     report = files.read_json(path)
     report["origin"]["versions"]["keras"] = "0.1"
     files.write_json(path, report)
@@ -283,7 +285,7 @@ def test_leftovers_of_killed_commands_are_removed(output: Output, tmp_path: Path
         (output.path / folder / "part-00000.parquet").write_text("x")
     for file in (f"_{hexes}.tmp", f"runs/{DAY}/_{hexes}.tmp", f"runs/{DAY}/_stages/_{hexes}.tmp"):
         (output.path / file).write_text("x")
-    local = Path(declaration.tempfile.gettempdir()) / (paths.local_prefix(str(output.path)) + "fuse-xyz")
+    local = Path(tempfile.gettempdir()) / (paths.local_prefix(str(output.path)) + "fuse-xyz")
     local.mkdir()
     output.run()
     assert output.state() == before and not local.exists()
@@ -293,8 +295,9 @@ def test_leftovers_of_killed_commands_are_removed(output: Output, tmp_path: Path
 def test_a_second_command_fails_at_once(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
     with lock.hold(str(output.path)), pytest.raises(RunError, match="another command is at work"):
         output.run()
+    options = Options(output=str(output.path), run_date=DAY)
     with lock.hold(str(output.path)):
-        assert declaration.main(STAGES[2], "", ["--output", str(output.path), "--run_date", DAY]) == 1
+        assert console.exit_code("fusefeed x", lambda: execute.command(STAGES[2], options) or 0) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not output.directory().exists()
 

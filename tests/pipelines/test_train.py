@@ -12,7 +12,7 @@ from model.train import EpochReport
 from pipelines import run, train
 from pipelines.command_line.options import Options
 from pipelines.continuity import space_lineage
-from pipelines.stage import declaration
+from pipelines.store import runs
 from transforms.embed.embedding_space import FACTORS_FILE, TUNING_FILE
 from transforms.embed.parameters import Tuning
 from transforms.fuse.tft_graph import ModalityBlock
@@ -48,7 +48,7 @@ def options(tmp_path: Path) -> Options:
     made = Options(
         output=str(tmp_path), run_date="2026-01-31", epochs=4, latent=3, batch_size=16, no_evaluate=True, no_gate=True
     )
-    write_fused(declaration.run_dir(made), 0)
+    write_fused(runs.run_dir(made), 0)
     return made
 
 
@@ -72,9 +72,9 @@ def test_a_killed_training_goes_on_with_the_same_rows_and_settings(
         run.make_runs(options, [train.STAGE])
     assert epochs == [1, 2] and not (Path(options.output) / "LATEST").exists()
     if seed:
-        write_fused(declaration.run_dir(options), seed)
+        write_fused(runs.run_dir(options), seed)
     assert run.make_runs(dataclasses.replace(options, **flags), [train.STAGE]) == 0
     assert epochs[2:][:1] == [first] and epochs[-1] == 4
-    assert sorted(path.name for path in Path(declaration.run_dir(options)).iterdir() if path.name.startswith("_")) == [
+    assert sorted(path.name for path in Path(runs.run_dir(options)).iterdir() if path.name.startswith("_")) == [
         "_stages"
     ]

@@ -12,7 +12,8 @@ import pytest
 
 from pipelines import validate
 from pipelines.command_line.options import Options, RunError
-from pipelines.stage.declaration import Report, execute, read_report, report_path
+from pipelines.stage.execute import execute
+from pipelines.stage.reports import Report, read_report, report_path
 from tests.pipelines import valid_tables
 from tests.pipelines.flat_store import FlatStore
 from transforms.tables import blocks, files, parquet, schemas

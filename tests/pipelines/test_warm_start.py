@@ -12,8 +12,9 @@ import scipy.stats
 
 from pipelines import run, train
 from pipelines.command_line.options import Options
-from pipelines.continuity import space_lineage
+from pipelines.continuity import space_lineage, warm_start
 from pipelines.stage import declaration, fingerprint
+from pipelines.store import runs
 from transforms.embed.embedding_space import FACTORS_FILE, TUNING_FILE
 from transforms.embed.parameters import Decoded, Tuning
 from transforms.fuse.tft_graph import ModalityBlock
@@ -56,7 +57,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output with a published run; what fuse would have left for the next one is not there yet."""
     output = tmp_path_factory.mktemp("first")
     options = options_of(output, FIRST)
-    write_tables(declaration.run_dir(options), 6, np.eye(USED), space_lineage.Lineage(FIRST, "", "it is the first", {}))
+    write_tables(runs.run_dir(options), 6, np.eye(USED), space_lineage.Lineage(FIRST, "", "it is the first", {}))
     assert run.make_runs(options, [train.STAGE]) == 0
     assert start_of(output, FIRST)["why_cold"] == "it is the first"
     assert start_of(output, FIRST)["trained_share"] > 0
@@ -83,7 +84,7 @@ def second(output: Path, text: int = 6, why_new: str = "", **flags: Any) -> dict
     options = options_of(output, SECOND, **flags)
     turn = scipy.stats.ortho_group.rvs(USED, random_state=1)
     found = space_lineage.Lineage(SECOND if why_new else FIRST, "" if why_new else FIRST, why_new, {})
-    write_tables(declaration.run_dir(options), text, turn, found)
+    write_tables(runs.run_dir(options), text, turn, found)
     assert run.make_runs(options, [train.STAGE]) == 0
     return start_of(output, SECOND)
 
@@ -111,19 +112,19 @@ def test_where_the_model_does_not_suit_it_starts_cold(output: Path, changes: dic
 
 def test_a_model_that_is_gone_or_of_other_tables_is_no_start(output: Path) -> None:
     options = options_of(output, SECOND)
-    directory = declaration.run_dir(options)
+    directory = runs.run_dir(options)
     places = declaration.Places(directory, directory, directory)
     write_tables(directory, 6, np.eye(USED), space_lineage.Lineage(FIRST, FIRST, "", {}, fitted_by="another"))
-    assert train.find_previous(options, places, USED) == (None, f"{FIRST} was fused again since")
+    assert warm_start.find_previous(options, places, USED) == (None, f"{FIRST} was fused again since")
     (output / "runs" / FIRST / "model" / "model.json").write_text("")
-    assert train.find_previous(options, places, USED) == (None, f"the model of {FIRST} is gone")
+    assert warm_start.find_previous(options, places, USED) == (None, f"the model of {FIRST} is gone")
 
 
 def test_it_is_done_again_when_that_model_was_and_not_when_it_is_gone(output: Path) -> None:
     second(output)
     options = options_of(output, SECOND)
     origins = {"train": fingerprint.origin(train.STAGE, options)}
-    plan = lambda: run.make_plan(options, [train.STAGE], origins, declaration.run_dir(options))["train"]  # noqa: E731
+    plan = lambda: run.make_plan(options, [train.STAGE], origins, runs.run_dir(options))["train"]  # noqa: E731
     assert plan() == ""
     report = output / "runs" / FIRST / "_stages" / "train.json"
     again = json.loads(report.read_text()) | {"id": "another"}

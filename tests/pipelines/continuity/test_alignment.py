@@ -11,7 +11,7 @@ import pytest
 from pipelines import embed, fuse
 from pipelines.command_line.options import Options
 from pipelines.continuity import alignment, space_lineage
-from pipelines.stage import declaration
+from pipelines.stage import declaration, execute
 from tests.pipelines.test_embed_recommend import (
     INTERACTIONS,
     USERS,
@@ -38,9 +38,9 @@ def make_run(output: Path, name: str, interactions: list[dict[str, Any]], **flag
     write(directory, "users", USERS, schemas.USERS, 3)
     write_features(directory, posts)
     options = Options(output=str(output), run_date=name, **(FLAGS | flags))
-    declaration.execute(fuse.STAGE, options)
+    execute.execute(fuse.STAGE, options)
     write_ridge(directory)
-    declaration.execute(embed.STAGE, options)
+    execute.execute(embed.STAGE, options)
     return directory
 
 

@@ -13,7 +13,7 @@ from pipelines import extract, ingest, run, validate
 from pipelines.command_line import console
 from pipelines.command_line.options import Options
 from pipelines.publishing import drift
-from pipelines.stage.declaration import Report
+from pipelines.stage.reports import Report
 from tests.pipelines import valid_tables
 from transforms.tables import files
 

@@ -2,7 +2,7 @@ import pytest
 
 from pipelines.command_line.options import Options, RunError
 from pipelines.publishing import reject_limit
-from pipelines.stage.declaration import Report
+from pipelines.stage.reports import Report
 
 
 def report(stage: str, **counts: int) -> Report:
