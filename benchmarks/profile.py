@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipelines.stage.declaration import Stage
     from pipelines.stage.reports import Report
 
-STAGES = ("ingest", "extract", "fuse", "train", "embed", "recommend", "evaluate")
+STAGES = ("ingest", "extract", "fuse", "factorize", "train", "embed", "recommend", "evaluate")
 PROFILES = Path(__file__).resolve().parents[1] / "profiles"
 CLOCKS = ("cpu", "wall", "none")
 DEFAULT_POSTS = 20_000

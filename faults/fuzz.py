@@ -64,7 +64,7 @@ def fuzz_lines(folder: Path, number: int, seed: int) -> Iterator[str]:
     """
     chosen = random.Random(f"{seed} lines")
     folder.mkdir(parents=True)
-    words, num_lines = ["--output", str(folder / "out"), "--run_date", "2026-02-01", "--max_nesting", "32"], {}
+    words, num_lines = ["--output", str(folder / "out"), "--run_date", "2026-02-01"], {}
     for table in TABLES:
         num_lines[table] = _write_lines(folder, table, -(-number // len(TABLES)), chosen)
         words += [f"--{table}", str(folder / f"{table}*.jsonl*")]

@@ -59,11 +59,11 @@ def evaluating(reference: Reference, base: Path, moments: random.Random, times: 
     process = command.Command(words(whole), base / "evaluated-scratch")
     done = process.finish()
     need(done.code == 0, f"the undisturbed run failed: {done.message}")
-    seconds = done.seconds - process.began()["[8/8]"]
+    seconds = done.seconds - process.began()["[9/9]"]
     for number in range(times):
         output, scratch = _unpublished(reference, base / f"evaluate-{number}"), base / f"evaluate-{number}-scratch"
         moment = moments.uniform(0, seconds)
-        killed = _kill(words(output), scratch, "[8/8]", moment)
+        killed = _kill(words(output), scratch, "[9/9]", moment)
         _check_after(killed, reference, output)
         done = command.run(words(output), scratch)
         need(done.code == 0, f"the same command failed after a kill: {done.message}")

@@ -137,8 +137,8 @@ def shrinking_inputs(reference: Reference, base: Path, moments: random.Random, t
 
 def cut_shards(reference: Reference, base: Path, moments: random.Random, times: int) -> Iterator[str]:
     """A file of a table is cut off after its stage, just before the next one reads it."""
-    victims = [("[3/", table) for table in ("posts", "features")]
-    victims += [("[4/", "fused"), ("[5/", "history"), ("[6/", "item_embeddings")]
+    victims = [("[3/", "features"), ("[4/", "posts"), ("[4/", "content"), ("[5/", "fused"), ("[6/", "history")]
+    victims += [("[7/", "item_embeddings")]
     for number in range(times):
         before, table = moments.choice(victims)
         output, scratch = base / f"cut-{number}", base / f"cut-{number}-scratch"

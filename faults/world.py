@@ -14,7 +14,7 @@ from faults import command
 from pipelines.demo_world import make_world
 
 # Small vectors: the course of a run is that of any, in less time.
-FLAGS = ("--k", "10", "--epochs", "3", "--text_width", "8", "--pca_width", "8", "--factors", "8")
+FLAGS = ("--k", "10", "--epochs", "3", "--text_width", "8", "--factors", "8")
 # Everything that a run writes must be as in the undisturbed one, also what only later stages read.
 TABLES = (
     *("posts", "interactions", "users", "rejects/ingest", "features", "rejects/extract", "history", "collaborative"),
@@ -23,7 +23,7 @@ TABLES = (
 )
 STRAY = re.compile(r"_[a-z]+-[0-9a-f]{32}|_[0-9a-f]{32}\.tmp|LOCK.*|_training|.*\.next|_part-.*")
 
-# What is said of stages: "[3/6] fuse: not done yet", "fuse: 15 s, 100 rows".
+# What is said of stages: "[3/8] fuse: not done yet", "fuse: 15 s, 100 rows".
 PROGRESS = re.compile(r"\[\d|\w+: [\d.]+ (s|min|h)\b")
 
 

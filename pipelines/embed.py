@@ -3,7 +3,7 @@
 Reads users/, fused/, history/, collaborative/, transform_fn/ and model/; writes item_embeddings/, user_embeddings/ and,
 for recommend, post_profiles/ and user_scales/.
 
-    fusefeed embed --output out --run_date 2026-01-31 --interests_worth 5
+    fusefeed embed --output out --run_date 2026-01-31
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def build_users(root: "beam.Pipeline", options: Options, places: Places, rotatio
     }
     covariances = embedding_space.read_covariances(places.output("item_embeddings"))
     made = read | user_embeddings.MakeProfiles(
-        places.output("post_profiles"), found, covariances, num_parts, interests, options.interests_worth
+        places.output("post_profiles"), found, covariances, num_parts, interests, user_embeddings.INTERESTS_WORTH
     )
     _ = made.parts | "WriteUsers" >> parquet.WriteParts(
         places.output("user_embeddings"), schemas.user_embeddings(found.width)
@@ -96,5 +96,5 @@ STAGE = Stage(
     reads=("users", "fused", "history", "collaborative", "transform_fn", "model"),
     writes=("item_embeddings", "post_profiles", "user_embeddings", "user_scales"),
     run=run,
-    options=("embed", "num_parts"),
+    options=("num_parts",),
 )

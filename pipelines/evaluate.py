@@ -11,7 +11,17 @@ from typing import Any
 
 from pipelines.backtesting import ablate, report, run_stages
 from pipelines.backtesting.run_stages import Backtest
-from pipelines.command_line.options import Options, RunError
+from pipelines.command_line.options import (
+    EvaluateOptions,
+    FactorizeOptions,
+    FuseOptions,
+    IngestOptions,
+    Options,
+    RecommendOptions,
+    RunError,
+    SharedOptions,
+    TrainOptions,
+)
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import paths
 from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
@@ -35,7 +45,7 @@ def evaluate(options: Options, places: Places) -> dict[str, Any]:
     evaluation = {"run": options.run_name, "split": describe(made), "notes": notes}
     if made.impossible:
         return evaluation | {"notes": [*notes, made.impossible]}
-    users = test_set.sample_users(made.held_out, options.evaluate_users, options.seed)
+    users = test_set.sample_users(made.held_out, test_set.MAX_USERS, options.seed)
     run_stages.run_stages(made, users)
     found = run_stages.read_test_set(made, users)
     if not len(found.user_id):
@@ -87,7 +97,7 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
         ours = evaluation.embedding_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
     else:
         ours = test_set.read_lists(at("recommendations"), found, evaluation.MAX_K)
-    limits = evaluation.EvaluationLimits(made.options.ease_max_posts, made.options.latent, seed, threads)
+    limits = evaluation.EvaluationLimits(num_components=made.options.latent, seed=seed, num_threads=threads)
     known = content_baselines.moments(made.known.input("fused"))
     lists, skipped = evaluation.baseline_lists(found, at("fused"), known, limits, is_cold)
     measured = evaluation.measure(found, {evaluation.OURS: ours, **lists}, at("fused"), known, seed)
@@ -109,7 +119,10 @@ STAGE = Stage(
     reads=("posts", "interactions", "users", "features"),
     writes=(EVALUATION,),
     run=run,
-    options=("ingest", "fuse", "train", "embed", "recommend", "evaluate"),
+    options=(
+        *(SharedOptions, IngestOptions, FuseOptions, FactorizeOptions, TrainOptions),
+        *(RecommendOptions, EvaluateOptions),
+    ),
     files=("holdout",),
     show=table,
 )

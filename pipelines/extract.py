@@ -11,12 +11,12 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines.command_line.options import Options
+from pipelines.command_line.options import ExtractOptions, Options
 from pipelines.stage import fingerprint, part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import runs
 from pipelines.store.paths import join
-from transforms.extract import reuse, supplied_vectors
+from transforms.extract import extract_features, reuse, supplied_vectors
 from transforms.extract.extract_features import ExtractFeatures, feature_schema
 from transforms.media.encoders import make_encoder
 from transforms.media.media_files import MediaLimits
@@ -34,9 +34,8 @@ def encoders_of(options: Options) -> dict[str, str]:
 def media_keys(options: Options) -> reuse.MediaKeys:
     """Keys that tell if media files and the way they are read are unchanged."""
     network = fingerprint.file_states(options.image_encoder) if options.image_encoder.startswith("keras:") else []
-    version = reuse.version_of(
-        encoders_of(options), media_limits(options), options.max_media_per_post, network, options.allow_media_host
-    )
+    limits, per_post = media_limits(options), extract_features.MAX_MEDIA_PER_POST
+    version = reuse.version_of(encoders_of(options), limits, per_post, network, options.allow_media_host)
     return reuse.MediaKeys(options.media_root, version)
 
 
@@ -58,7 +57,7 @@ def build_reusable(root: beam.Pipeline, options: Options, places: Places, before
 
 def find_before(options: Options) -> str:
     """The directory of the last published run, if what it tells of media may be taken over; else ""."""
-    name = "" if options.cold_start else runs.last_before(options.output, options.run_name)
+    name = runs.last_before(options.output, options.run_name) if options.refit_days else ""
     before = runs.directory(options.output, name) if name else ""
     if not before or not all(parquet.list_files(join(before, table)) for table in ("features", "media")):
         return ""
@@ -84,8 +83,8 @@ def build(root: beam.Pipeline, options: Options, places: Places, before: str = "
             vector_widths=widths,
             keys=media_keys(options),
             limits=media_limits(options),
-            max_media_per_post=options.max_media_per_post,
-            block_rows=options.block_rows,
+            max_media_per_post=extract_features.MAX_MEDIA_PER_POST,
+            block_rows=extract_features.BLOCK_ROWS,
             reusable=places.scratch(REUSED) if before else "",
             hosts=options.allow_media_host,
         )
@@ -103,14 +102,8 @@ def media_limits(options: Options) -> MediaLimits:
     """Limits on the cost of one media file, from the flags."""
     return MediaLimits(
         max_bytes=options.max_media_bytes,
-        max_pixels=options.max_pixels,
         max_seconds=options.max_media_seconds,
         reject_long=options.reject_long_media,
-        max_frames=options.max_frames,
-        max_audio_samples=options.max_audio_samples,
-        max_decode_seconds=options.max_decode_seconds,
-        max_decode_mib=options.max_decode_mib,
-        max_fetch_seconds=options.max_fetch_seconds,
     )
 
 
@@ -130,7 +123,7 @@ STAGE = Stage(
     writes=("features", "media", "rejects/extract"),
     run=run,
     work="posts",
-    options=("extract", "cold_start"),
+    options=(ExtractOptions, "refit_days"),
     files=("image_encoder",),
     reads_media=True,
 )

@@ -1,28 +1,37 @@
-"""First steps of the fuse stage: history, and the collaborative factors of the posts that have one.
+"""Collaborative factors of the posts, the tuning of the embeddings, and both beside the content of every post.
 
-    make_history   interactions/, posts/ -> history/
-    factorize      history/ -> collaborative/ with _factors.json
+Reads content/, posts/ and interactions/; writes history/ (each user's interactions), collaborative/ (factors of the
+posts that have interactions, and the tuning) and fused/ (content with the factors appended).
 
-No stage of its own, and no command.
+    fusefeed factorize --output DIR [--run_date YYYY-MM-DD] [--factors 128] [--kind_weights like=1,hide=-1]
 """
 
 import dataclasses
+import functools
 import logging
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.command_line.options import Options, RunError, end_of_run
+from pipelines.command_line.options import FactorizeOptions, Options, RunError, UsageError, end_of_run
+from pipelines.continuity import space_lineage
 from pipelines.stage import part_sizes
-from pipelines.stage.declaration import Places
+from pipelines.stage.declaration import Places, Stage
 from pipelines.stage.runner import new_pipeline
+from pipelines.store import paths
 from pipelines.store.paths import join
-from transforms.embed.embedding_space import FACTORS_FILE
+from transforms.embed import trend
+from transforms.embed.append_factors import AppendFactors
+from transforms.embed.embedding_space import COLLABORATIVE, FACTORS_FILE, TUNING_FILE
+from transforms.embed.parameters import Trend, Tuning
+from transforms.fuse import fuse_features, tft_graph, transform_fn
 from transforms.interactions import collaborative_factors, history, interaction_matrix, reposts
 from transforms.interactions.weights import InteractionWeights, parse_kind_weights
 from transforms.linalg.tiled_matrix import TiledMatrix, open_matrix
 from transforms.tables import counts, files, parquet, schemas
+from transforms.tuning import sample, tune
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,3 +113,93 @@ def solve(options: Options, matrix: TiledMatrix, factors: int) -> collaborative_
 def read_factors(directory: str) -> FactorsSummary:
     """Summary read from the _factors.json of a collaborative/."""
     return FactorsSummary(**files.read_json(join(directory, FACTORS_FILE)))
+
+
+def find_tuning(options: Options, places: Places) -> None:
+    """Tunes the shapes and weights of the embeddings' blocks on a bounded sample, or takes the last run's over."""
+    taken = sample.sample_interactions(places.output("history"), places.input("content"))
+    space = space_lineage.read(places.input("transform_fn"))
+    before = space_lineage.collaborative_of(options, space.previous) if space.previous else ""
+    if before and paths.exists(join(before, TUNING_FILE)):
+        last = Tuning.from_dict(files.read_json(join(before, TUNING_FILE)))
+        found = tune.as_of_now(last, taken.interactions)
+    else:
+        found = tune.tune(taken, options.seed, options.factors, one_recency=False)
+    files.write_json(join(places.output("collaborative"), TUNING_FILE), found.to_dict())
+
+
+def append_factors(options: Options, places: Places) -> None:
+    """Writes fused/: the content vectors with the collaborative factors and the trend, as far as there are any."""
+    layout = transform_fn.read_layout(places.input("content"))
+    factors = read_factors(places.output("collaborative"))
+    recent = Tuning.from_dict(files.read_json(join(places.output("collaborative"), TUNING_FILE))).trend
+    whole = with_factors(layout, len(factors.singular_values))
+    with new_pipeline(options) as root:
+        if whole == layout and recent is None:
+            fused = root | "ReadContent" >> parquet.ReadParts(places.input("content"))
+        else:
+            fused = append(root, options, places, layout, factors, recent)
+        _ = fused | "WriteFused" >> parquet.WriteParts(places.output("fused"), whole.schema())
+        counted = fused | "CountPosts" >> beam.FlatMap(fuse_features.count_fused, whole)
+        _ = counted | counts.WriteCounts(places.output("fused"))
+    transform_fn.write_layout(whole, places.output("fused"))
+
+
+def append(
+    root: beam.Pipeline,
+    options: Options,
+    places: Places,
+    layout: transform_fn.FusedLayout,
+    factors: FactorsSummary,
+    recent: Trend | None,
+) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+    """Parts of fused/: content with the factors appended, and the recent popularity where that has a weight."""
+    num_parts = part_sizes.choose_num_parts(options, places.input("content"))
+    read = {
+        name: root | f"Read {name}" >> parquet.ReadBlocks(directory)
+        for name, directory in (("fused", places.input("content")), ("factors", places.output("collaborative")))
+    }
+    if recent is not None:
+        read["history"] = root | "Read history" >> parquet.ReadBlocks(places.output("history"), trend.COLUMNS)
+    sizes = (len(factors.singular_values), factors.num_posts, factors.num_users)
+    return read | AppendFactors(layout.width, len(layout.modalities), *sizes, num_parts, recent)
+
+
+def with_factors(layout: transform_fn.FusedLayout, rank: int) -> transform_fn.FusedLayout:
+    """The layout with the collaborative modality at its end, where there are any factors."""
+    if not rank:
+        return layout
+    added = tft_graph.ModalityBlock(COLLABORATIVE, layout.width, rank, rank)
+    return transform_fn.FusedLayout((*layout.modalities, added))
+
+
+def check_kind_weights(options: Options) -> None:
+    """Finds out whether --kind_weights can be read.
+
+    Raises:
+      UsageError: it cannot.
+    """
+    try:
+        parse_kind_weights(options.kind_weights)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def run(options: Options, places: Places) -> None:
+    """Runs the stage."""
+    check_kind_weights(options)
+    make_history(options, places)
+    factorize(options, places, options.factors)
+    find_tuning(options, places)
+    append_factors(options, places)
+
+
+STAGE = Stage(
+    name="factorize",
+    reads=("content", "transform_fn", "posts", "interactions"),
+    writes=("history", "collaborative", "fused"),
+    run=run,
+    work="content",
+    options=(FactorizeOptions, "seed", "num_parts"),
+    other_sources=functools.partial(space_lineage.sources, tables=("collaborative",)),
+)

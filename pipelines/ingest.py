@@ -10,7 +10,7 @@ the rows of users and posts that --erase names.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipelines.command_line.options import Options, UsageError, end_of_run
+from pipelines.command_line.options import IngestOptions, Options, UsageError, end_of_run
 from pipelines.stage import runner
 from pipelines.stage.declaration import Places, Stage
 
@@ -54,10 +54,9 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     from transforms.tables import counts, parquet
     from transforms.tables.rejects import WriteRejects, choose_num_parts
 
-    limits = LineLimits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio)
     # The end of the run's date is the first moment that no longer belongs to it.
     until = round(end_of_run(options).timestamp() * 1_000_000)
-    how = (options.num_parts, options.block_bytes, limits, until, erased_ids.load(options))
+    how = (options.num_parts, ingest_table.BLOCK_BYTES, LineLimits(), until, erased_ids.load(options))
     done = {
         name: root | f"Ingest {name}" >> ingest_table.IngestTable(name, files[name], *how)
         for name in TABLES
@@ -93,6 +92,6 @@ STAGE = Stage(
     writes=(*TABLES, REJECTS),
     run=run,
     tensorflow=False,
-    options=("ingest",),
+    options=(IngestOptions, "num_parts"),
     files=(*TABLES, "erase"),
 )

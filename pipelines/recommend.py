@@ -11,7 +11,7 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from pipelines.command_line.options import Options, end_of_run
+from pipelines.command_line.options import Options, RecommendOptions, end_of_run
 from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import paths
@@ -185,6 +185,6 @@ STAGE = Stage(
     writes=("candidates", "recommendations", "similar_posts"),
     run=run,
     work="user_embeddings",
-    options=("recommend", "num_parts"),
+    options=(RecommendOptions, "num_parts"),
     tensorflow=False,
 )

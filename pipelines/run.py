@@ -135,9 +135,9 @@ def make_plan(
 
 def all_stages() -> list[declaration.Stage]:
     """The stages in their order."""
-    from pipelines import embed, evaluate, extract, fuse, ingest, recommend, train, validate
+    from pipelines import embed, evaluate, extract, factorize, fuse, ingest, recommend, train, validate
 
-    return [each.STAGE for each in (ingest, extract, fuse, train, embed, recommend, validate, evaluate)]
+    return [each.STAGE for each in (ingest, extract, fuse, factorize, train, embed, recommend, validate, evaluate)]
 
 
 def check(options: Options) -> None:
@@ -146,13 +146,13 @@ def check(options: Options) -> None:
     Raises:
       UsageError: naming the flag and what is wrong with it.
     """
-    from pipelines import fuse, ingest
+    from pipelines import factorize, ingest
     from pipelines.backtesting import run_stages
 
     if not options.interactions:
         raise UsageError("--interactions is missing: globs of files to read")
     ingest.find_inputs(options)
-    fuse.check_kind_weights(options)
+    factorize.check_kind_weights(options)
     if options.holdout:
         run_stages.find_holdout(options.holdout)
     if options.cold_posts:
@@ -162,7 +162,5 @@ def check(options: Options) -> None:
     for root in options.media_root:
         if not paths.exists(root):
             raise UsageError(f"--media_root: {root} is not there")
-    if options.transform_fn and not paths.exists(options.transform_fn):
-        raise UsageError(f"--transform_fn: {options.transform_fn} is not there")
     if not options.output:
         raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")

@@ -17,7 +17,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command_line import console
-from pipelines.command_line.options import Options
+from pipelines.command_line.options import Options, TrainOptions
 from pipelines.continuity import space_lineage, warm_start
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import paths
@@ -36,8 +36,6 @@ def run(options: Options, places: Places) -> None:
     config = TrainConfig(
         latent=options.latent,
         epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
         seed=options.seed,
         **settings,
     )
@@ -54,7 +52,7 @@ def run(options: Options, places: Places) -> None:
         open_file=parquet.open_file,
         previous=previous,
     )
-    started = warm_start.describe_start(report, space_lineage.read(places.input("collaborative")).previous, why_cold)
+    started = warm_start.describe_start(report, space_lineage.read(places.input("transform_fn")).previous, why_cold)
     logging.info("training started %s", warm_start.tell_start(started))
     files.write_json(os.path.join(local, warm_start.START), started)
     paths.upload(local, places.output("model"))
@@ -96,9 +94,9 @@ def show(epoch: "EpochReport") -> None:
 
 STAGE = Stage(
     "train",
-    reads=("fused", "collaborative"),
+    reads=("fused", "collaborative", "transform_fn"),
     writes=("model",),
     run=run,
-    options=("train",),
+    options=(TrainOptions, "seed"),
     other_sources=functools.partial(space_lineage.sources, tables=("model", "collaborative")),
 )

@@ -73,7 +73,7 @@ def made_with(options: Options, places: Places) -> dict[str, str]:
     widths = schemas.widths_of(parquet.read_schema(places.input("features")))
     made = {name: f"{encoders.get(name, 'vectors')} of {width} numbers" for name, width in widths.items()}
     made |= {name: OFF for name in encoders if name not in widths}
-    made[EMBEDDINGS] = f"in the space of {space_lineage.read(places.input('collaborative')).since}"
+    made[EMBEDDINGS] = f"in the space of {space_lineage.read(places.input('transform_fn')).since}"
     made["recommendations"] = f"--k {options.k}"
     made["similar_posts"] = f"--similar_k {options.similar_k}"
     return made
@@ -101,7 +101,7 @@ def run(options: Options, places: Places) -> None:
 
 STAGE = Stage(
     "validate",
-    reads=TABLES,
+    reads=(*TABLES, "transform_fn"),
     writes=(STATISTICS,),
     run=run,
     tensorflow=False,

@@ -135,7 +135,7 @@ def test_erased_rows_are_counted_and_references_stay(erased: Erased) -> None:
 
 
 def test_a_space_that_was_fitted_on_erased_posts_is_not_taken_over(erased: Erased) -> None:
-    lineage = json.loads((erased.output / "runs" / SECOND / "collaborative" / "_lineage.json").read_text())
+    lineage = json.loads((erased.output / "runs" / SECOND / "transform_fn" / "_lineage.json").read_text())
     assert lineage["previous"] == ""
     assert "--erase" in lineage["why_new"]
 

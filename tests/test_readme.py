@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import cli
+from pipelines.command_line import options
 from transforms.tables import rejects
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,3 +48,7 @@ def test_relative_links_resolve(page: Path) -> None:
 def test_the_readme_links_to_every_page_of_docs() -> None:
     linked = set(re.findall(r"\]\(docs/([^)#\s]+)", README))
     assert linked == {page.name for page in (ROOT / "docs").glob("*.md")}
+
+
+def test_every_flag_is_documented_as_its_help_says() -> None:
+    assert (ROOT / "docs" / "flags.md").read_text(encoding="utf-8") == options.reference()

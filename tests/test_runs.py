@@ -27,10 +27,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> DemoWorld:
     return make_world(str(tmp_path_factory.mktemp("world")), num_posts=150, num_users=40)
 
 
-def _fusefeed(*words: str) -> "subprocess.CompletedProcess[str]":
+# A program that runs the command with blocks of a few rows.
+SMALL_BLOCKS = """
+import sys
+from pipelines import cli
+from transforms.extract import extract_features
+from transforms.ingest import ingest_table
+ingest_table.BLOCK_BYTES, extract_features.BLOCK_ROWS = 1500, 7
+sys.exit(cli.main())
+"""
+
+
+def _fusefeed(*words: str, small_blocks: bool = False) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *words], capture_output=True, text=True, env=environment
+        [sys.executable, *(("-c", SMALL_BLOCKS) if small_blocks else ("-m", "pipelines.cli")), *words],
+        capture_output=True,
+        text=True,
+        env=environment,
     )
 
 
@@ -50,8 +64,8 @@ def _input(world: DemoWorld) -> list[str]:
     ]
 
 
-def _run(world: DemoWorld, output: Path, *words: str) -> Path:
-    done = _fusefeed("run", *_input(world), "--output", str(output), *words)
+def _run(world: DemoWorld, output: Path, *words: str, small_blocks: bool = False) -> Path:
+    done = _fusefeed("run", *_input(world), "--output", str(output), *words, small_blocks=small_blocks)
     assert done.returncode == 0, done.stderr[-4000:]
     return output / "runs" / world.run_date
 
@@ -82,7 +96,7 @@ def _assert_same(first: Path, second: Path) -> None:
 
 
 def test_tables_do_not_depend_on_blocks_and_files(world: DemoWorld, plain: Path, tmp_path: Path) -> None:
-    other = _run(world, tmp_path, "--num_parts", "3", "--block_bytes", "1500", "--block_rows", "7")
+    other = _run(world, tmp_path, "--num_parts", "3", small_blocks=True)
     assert len(list((other / "posts").glob("*.parquet"))) == 3
     _assert_same(plain, other)
 
@@ -104,7 +118,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_tables(world: DemoWorld, plain
     moments, output, scratch = random.Random(0), tmp_path / "out", tmp_path / "scratch"
     words = ["run", *_input(world), "--output", str(output)]
     done = []
-    for stage in ("[3/7]", moments.choice(["[4/7]", "[5/7]", "[6/7]"])):
+    for stage in ("[3/8]", moments.choice(["[4/8]", "[5/8]", "[6/8]", "[7/8]"])):
         process = command.Command(words, scratch)
         process.wait_for(stage)
         process.sleep(moments.uniform(0, 1))  # each of them takes longer
@@ -113,7 +127,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_tables(world: DemoWorld, plain
     last = command.run(words, scratch)
     assert last.code == 0, last.errors
     assert "took over the lock of pid" in last.errors[0]
-    assert [line for line in last.errors if line.startswith("[1/7]")] == ["[1/7] ingest: skipped: unchanged"]
+    assert [line for line in last.errors if line.startswith("[1/8]")] == ["[1/8] ingest: skipped: unchanged"]
     _assert_same(plain, output / "runs" / world.run_date)
     assert (output / "LATEST").read_text() == f"{world.run_date}\n"
     left = [path.name for path in output.rglob("*")] + [path.name for path in scratch.glob("fusefeed-*")]

@@ -105,7 +105,7 @@ def _add_variants(bench: Bench, made: Backtest, known: "ContentMoments") -> None
     """Measures the vectors of all variants that need no training."""
     import pyarrow.compute as pc
 
-    from transforms.embed import embedding_space, exported_model, text_to_factors
+    from transforms.embed import embedding_space, exported_model, text_to_factors, user_embeddings
     from transforms.embed.stated_interests import InterestsEncoder
     from transforms.evaluate import ablation, evaluation, variant_embeddings
 
@@ -118,7 +118,7 @@ def _add_variants(bench: Bench, made: Backtest, known: "ContentMoments") -> None
         shaped = dataclasses.replace(found, tuning=variant.tuning)
         interests = InterestsEncoder(at("transform_fn"), shaped, text_map)
         vectors = variant_embeddings.VariantVectors(variant, shaped, at("fused"), interests, stand_ins[variant.linear])
-        queries = vectors.users(known_users, made.options.interests_worth)
+        queries = vectors.users(known_users, user_embeddings.INTERESTS_WORTH)
 
         def make_lists(
             judged: "HeldOutSet",

@@ -169,7 +169,7 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     held_out = paths.join(root, "held_out")
     then = split_rules.time_of(split.cut).strftime("%Y-%m-%d") if split.kind == "time" else options.run_name
     as_then = dataclasses.replace(
-        options, run_date=then, transform_fn="", cold_start=True, k=evaluation.MAX_K, similar_k=0, include_seen=False
+        options, run_date=then, refit_days=0, k=evaluation.MAX_K, similar_k=0, include_seen=False
     )
     found = counts.read_counts(held_out)
     return Backtest(split, as_then, known, everything, held_out, found, num_posts - num_new), notes
@@ -203,6 +203,7 @@ def _split(
     import apache_beam as beam
 
     from transforms.evaluate import split_interactions
+    from transforms.ingest import ingest_table
     from transforms.ingest.line_reader import LineLimits
     from transforms.interactions.weights import InteractionWeights, parse_kind_weights
     from transforms.tables import counts, parquet, schemas
@@ -216,8 +217,8 @@ def _split(
     if options.holdout:
         how = (
             options.num_parts,
-            options.block_bytes,
-            LineLimits(options.max_line_bytes, options.max_nesting, options.max_gzip_ratio),
+            ingest_table.BLOCK_BYTES,
+            LineLimits(),
             erased_ids.load(options),
         )
         holdout = split_interactions.ReadHoldout(find_holdout(options.holdout), *how)
@@ -297,15 +298,16 @@ def read_test_set(made: Backtest, users: "pa.Array") -> "HeldOutSet":
         recommend.eligibility(made.options),
         made.split.is_cold if made.split.kind == "cold" else None,
     )
-    limits = {"max_fit": made.options.evaluate_fit_rows, "seed": made.options.seed}
+    limits = {"max_fit": test_set.MAX_FIT_ROWS, "seed": made.options.seed}
     return test_set.judge(posts, users, made.held_out, at("history"), at("users"), **limits)
 
 
 def fit_and_embed(made: Backtest) -> None:
     """The stages up to the embeddings: fitted on what is known, applied to everything."""
-    from pipelines import embed, fuse, train
+    from pipelines import embed, factorize, fuse, train
 
     fuse.run(made.options, made.known)
+    factorize.run(made.options, made.known)
     train.run(made.options, made.known)
     if made.known is not made.everything:
         _fuse_new(made)
@@ -317,12 +319,10 @@ def _fuse_new(made: Backtest) -> None:
     from pipelines import factorize, fuse, train
 
     known, everything = made.known, made.everything
-    options = dataclasses.replace(made.options, transform_fn=known.input("transform_fn"))
-    layout = fuse.fuse_content(options, everything)
+    fuse.fuse_content(made.options, everything, known.input("transform_fn"))
     for table in ("history", "collaborative", *train.STAGE.writes):
         link(known.input(table), everything.input(table))
-    factors = factorize.read_factors(everything.input("collaborative"))
-    fuse.append_factors(options, everything, layout, factors)
+    factorize.append_factors(made.options, everything)
 
 
 def _keep_users(directory: str, users: "pa.Array") -> None:

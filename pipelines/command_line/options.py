@@ -16,159 +16,177 @@ T = typing.TypeVar("T")
 
 
 def flag(
-    default: T,
-    help: str,
-    *,
-    group: str,
-    low: float | None = None,
-    high: float | None = None,
-    choices: Sequence[str] = (),
+    default: T, help: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()
 ) -> T:
-    """A field of Options with what the parser and the check need to know of it."""
-    metadata = {"help": help, "group": group, "low": low, "high": high, "choices": tuple(choices)}
+    """A field of the options with its help, range and choices."""
+    metadata = {"help": help, "low": low, "high": high, "choices": tuple(choices)}
     field: Any = dataclasses.field(default=default, metadata=metadata)
     return typing.cast(T, field)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """All flags. Made by `parse`, or directly in tests; a bad value raises ValueError naming the flag."""
+class InputOptions:
+    """Input, output and the date of the run."""
 
-    posts: str = flag("", "posts: globs of .jsonl(.gz), .parquet or .csv(.gz) files, comma-separated", group="input")
-    interactions: str = flag("", "interactions: globs, as for --posts", group="input")
-    users: str = flag("", "users (optional): globs, as for --posts", group="input")
-    media_root: tuple[str, ...] = flag((), "folders in which media URIs are looked for, in this order", group="input")
-    output: str = flag("", "where runs/RUN_DATE/ and LATEST are written", group="input")
+    posts: str = flag("", "posts: globs of .jsonl(.gz), .parquet or .csv(.gz) files, comma-separated")
+    interactions: str = flag("", "interactions: globs, as for --posts")
+    users: str = flag("", "users (optional): globs, as for --posts")
+    media_root: tuple[str, ...] = flag((), "folders in which media URIs are looked for, in this order")
+    output: str = flag("", "directory in which runs/RUN_DATE/ and LATEST are written")
     run_date: str = flag(
-        "",
-        "YYYY-MM-DD: the run's name; later rows are left out; `run` takes FIRST:LAST too (default: today, UTC)",
-        group="input",
+        "", "YYYY-MM-DD: the run's name; later rows are dropped; `run` takes FIRST:LAST too (default: today, UTC)"
     )
 
-    max_line_bytes: int = flag(8 << 20, "longest JSON line", group="ingest", low=1024, high=1 << 30)
-    max_nesting: int = flag(64, "deepest JSON nesting", group="ingest", low=4, high=1000)
-    block_bytes: int = flag(16 << 20, "bytes of input parsed at a time", group="ingest", low=64, high=1 << 30)
-    max_gzip_ratio: int = flag(200, "bytes that one of a .gz may unpack to", group="ingest", low=1, high=100_000)
-    erase: str = flag("", "ids of users and posts to erase: a file (see docs/nightly.md)", group="ingest")
-    num_parts: int = flag(0, "files of each table (0: by the size of the input)", group="ingest", low=0, high=65_536)
 
-    image_encoder: str = flag("opencv", "opencv, keras:PATH or none", group="extract")
-    video_encoder: str = flag("opencv", "opencv or none", group="extract", choices=("opencv", "none"))
-    audio_encoder: str = flag("logmel", "logmel or none", group="extract", choices=("logmel", "none"))
-    block_rows: int = flag(256, "posts whose media are held at a time", group="extract", low=1, high=65_536)
-    max_media_bytes: int = flag(64 << 20, "largest media file", group="extract", low=1, high=1 << 40)
-    max_pixels: int = flag(100_000_000, "most pixels of a picture, by its header", group="extract", low=1, high=1 << 40)
-    max_media_seconds: float = flag(
-        120.0, "seconds of a clip or sound that are decoded", group="extract", low=0.1, high=86_400
-    )
-    reject_long_media: bool = flag(False, "reject what goes on after --max_media_seconds", group="extract")
-    max_frames: int = flag(50_000, "most frames of a clip within --max_media_seconds", group="extract", low=1)
-    max_audio_samples: int = flag(
-        200_000_000, "most samples (of all channels) of a sound within --max_media_seconds", group="extract", low=1
-    )
-    max_decode_seconds: float = flag(120.0, "to decode one file, by the clock", group="extract", low=0.1, high=86_400)
-    max_decode_mib: int = flag(2048, "memory to decode one file (Linux)", group="extract", low=16, high=1 << 20)
+@dataclasses.dataclass(frozen=True)
+class SharedOptions:
+    """All stages."""
+
+    num_parts: int = flag(0, "files of each table (0: by the size of the input)", low=0, high=65_536)
+    seed: int = flag(0, "seed of all randomness", low=0, high=2**31 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class IngestOptions:
+    """ingest: raw rows to canonical tables."""
+
+    erase: str = flag("", "ids of users and posts to erase: a file (see docs/nightly.md)")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractOptions:
+    """extract: features of every modality."""
+
+    image_encoder: str = flag("opencv", "opencv, keras:PATH or none")
+    video_encoder: str = flag("opencv", "opencv or none", choices=("opencv", "none"))
+    audio_encoder: str = flag("logmel", "logmel or none", choices=("logmel", "none"))
+    max_media_bytes: int = flag(64 << 20, "largest media file", low=1, high=1 << 40)
+    max_media_seconds: float = flag(120.0, "seconds of a clip or sound that are decoded", low=0.1, high=86_400)
+    reject_long_media: bool = flag(False, "reject clips and sounds longer than --max_media_seconds")
     allow_media_host: tuple[str, ...] = flag(
-        (), "hosts that media may be fetched from by http(s): HOST or *.DOMAIN, also with :PORT", group="extract"
+        (), "hosts that media may be fetched from by http(s): HOST or *.DOMAIN, also with :PORT"
     )
-    max_fetch_seconds: float = flag(60.0, "to fetch one file by http(s)", group="extract", low=0.1, high=86_400)
-    max_media_per_post: int = flag(16, "media entries of a post that are read", group="extract", low=1, high=1000)
 
-    vocabulary_size: int = flag(50_000, "most terms of the vocabulary", group="fuse", low=1, high=1_000_000)
-    min_document_frequency: int = flag(2, "posts a term must stand in", group="fuse", low=1)
-    max_document_share: float = flag(0.5, "share of posts above which a term is left out", group="fuse", low=0, high=1)
-    text_width: int = flag(128, "numbers of the text vector", group="fuse", low=1, high=1024)
-    pca_width: int = flag(64, "most numbers of any other modality's vector", group="fuse", low=1, high=1024)
-    transform_fn: str = flag("", "reuse this transform_fn directory instead of fitting one", group="fuse")
+
+@dataclasses.dataclass(frozen=True)
+class FuseOptions:
+    """fuse: content vectors."""
+
+    vocabulary_size: int = flag(50_000, "most terms of the vocabulary", low=1, high=1_000_000)
+    text_width: int = flag(128, "numbers of the text vector", low=1, high=1024)
     refit_days: int = flag(
         7,
-        "days after which transform_fn and tuning are not taken over from the last published run",
-        group="fuse",
+        "days after which transform_fn and tuning are fitted anew (0: nothing is taken over, features neither)",
         low=0,
     )
-    cold_start: bool = flag(False, "take nothing over from the last published run", group="fuse")
 
-    latent: int = flag(64, "numbers of the common representation", group="train", low=1, high=4096)
-    epochs: int = flag(0, "most passes over the posts (0: by their number)", group="train", low=0, high=100_000)
-    batch_size: int = flag(256, "posts a training step", group="train", low=1, high=1 << 20)
-    learning_rate: float = flag(1e-3, "of AdamW", group="train", low=1e-8, high=10)
-    seed: int = flag(0, "of everything random", group="train", low=0, high=2**31 - 1)
 
-    kind_weights: str = flag(
-        "", "weights of kinds of interaction, as like=1,hide=-1 (see docs/stages.md)", group="fuse"
-    )
-    factors: int = flag(128, "collaborative factors of a post", group="fuse", low=1, high=1024)
-    interests_worth: float = flag(5.0, "interactions that stated interests are worth", group="embed", low=1e-6)
-    half_life_days: float = flag(30.0, "after which an interaction counts half (0: never)", group="fuse", low=0)
+@dataclasses.dataclass(frozen=True)
+class FactorizeOptions:
+    """factorize: collaborative factors."""
 
-    k: int = flag(50, "recommendations a user", group="recommend", low=1, high=10_000)
-    similar_k: int = flag(20, "similar posts a post (0: none)", group="recommend", low=0, high=1000)
-    max_age_days: int = flag(
-        0, "oldest post to recommend, from the end of --run_date (0: any)", group="recommend", low=0
-    )
-    max_per_author: int = flag(0, "most posts of one author in a list (0: any number)", group="recommend", low=0)
-    diversity: float = flag(
-        0.0,
-        "how much likeness to the posts before counts beside relevance (0: not at all)",
-        group="recommend",
-        low=0,
-        high=1,
-    )
+    kind_weights: str = flag("", "weights of kinds of interaction, as like=1,hide=-1 (see docs/stages.md)")
+    factors: int = flag(128, "collaborative factors of a post", low=1, high=1024)
+    half_life_days: float = flag(30.0, "age at which an interaction counts half (0: never)", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """train: the autoencoder."""
+
+    latent: int = flag(64, "width of the common representation", low=1, high=4096)
+    epochs: int = flag(0, "most passes over the posts (0: by their number)", low=0, high=100_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecommendOptions:
+    """recommend: lists of posts."""
+
+    k: int = flag(50, "recommendations for a user", low=1, high=10_000)
+    similar_k: int = flag(20, "similar posts of a post (0: none)", low=0, high=1000)
+    max_age_days: int = flag(0, "oldest post to recommend, from the end of --run_date (0: any)", low=0)
+    max_per_author: int = flag(0, "most posts of one author in a list (0: any number)", low=0)
+    diversity: float = flag(0.0, "weight of dissimilarity to the posts above, beside relevance", low=0, high=1)
     freshness_half_life_days: float = flag(
-        0.0, "age at which a post's relevance counts half (0: age does not matter)", group="recommend", low=0
+        0.0, "age at which a post's relevance counts half (0: age does not matter)", low=0
     )
     taste_share: float = flag(
-        0.0,
-        "part of what each taste is due by its share of the history that it gets at least",
-        group="recommend",
-        low=0,
-        high=1,
+        0.0, "least part of a list for each taste, relative to its share of the history", low=0, high=1
     )
-    include_seen: bool = flag(False, "recommend posts that the user has interacted with", group="recommend")
-    include_sensitive: bool = flag(False, "recommend posts marked sensitive", group="recommend")
-    exclude_replies: bool = flag(False, "do not recommend replies", group="recommend")
+    include_seen: bool = flag(False, "recommend posts that the user has interacted with")
+    include_sensitive: bool = flag(False, "recommend posts marked sensitive")
+    exclude_replies: bool = flag(False, "do not recommend replies")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """evaluate: the backtest."""
 
     backtest_split: str = flag(
         "time",
         "time (one cut for all), user (each user's last) or cold (posts without interactions)",
-        group="evaluate",
         choices=("time", "user", "cold"),
     )
-    backtest_days: float = flag(
-        0.0, "hold out the last days of a time split (0: --backtest_fraction)", group="evaluate", low=0
-    )
-    backtest_fraction: float = flag(0.2, "share that is held out", group="evaluate", low=0.001, high=0.999)
-    cold_posts: str = flag("", "the posts of a cold split: a file of ids, one a line", group="evaluate")
-    holdout: str = flag("", "interactions to be foretold: globs, instead of a split", group="evaluate")
-    evaluate_users: int = flag(20_000, "most users that lists are judged for", group="evaluate", low=1)
-    evaluate_fit_rows: int = flag(5_000_000, "most interactions that baselines see", group="evaluate", low=1)
-    ease_max_posts: int = flag(20_000, "most posts for which EASE is computed", group="evaluate", low=0)
+    backtest_days: float = flag(0.0, "hold out the last days of a time split (0: --backtest_fraction)", low=0)
+    backtest_fraction: float = flag(0.2, "share that is held out", low=0.001, high=0.999)
+    cold_posts: str = flag("", "the posts of a cold split: a file of ids, one a line")
+    holdout: str = flag("", "held-out interactions: globs, instead of a split")
     ablations: str = flag(
         "auto",
         "measure the vectors without each part: none, quick (no training), full (also retrained without each modality) "
         "or auto (quick up to 100,000 posts)",
-        group="evaluate",
         choices=("none", "quick", "full", "auto"),
     )
 
-    no_evaluate: bool = flag(False, "run without the backtest, and so without the gate", group="publish")
+
+@dataclasses.dataclass(frozen=True)
+class PublishOptions:
+    """run: publishing."""
+
+    no_evaluate: bool = flag(False, "run without the backtest, and so without the gate")
     gate_tolerance: float = flag(
-        0.05, "how much worse than the last published run is published", group="publish", low=0, high=1
+        0.05, "relative loss against the last published run that is still published", low=0, high=1
     )
-    no_gate: bool = flag(False, "publish whatever the evaluation says (recorded)", group="publish")
+    no_gate: bool = flag(False, "publish whatever the evaluation says (recorded)")
     max_reject_ratio: float = flag(
-        0.9, "share of an input's rows or of a kind of media that may be rejected", group="publish", low=0, high=1
+        0.9, "share of an input's rows or of a kind of media that may be rejected", low=0, high=1
     )
-    fail_on_drift: bool = flag(
-        False, "publish nothing where statistics jump from those of the last published run", group="publish"
-    )
-    keep_runs: int = flag(0, "published runs that stay, the newest (0: all)", group="publish", low=0)
+    fail_on_drift: bool = flag(False, "publish nothing where statistics jump from those of the last published run")
+    keep_runs: int = flag(0, "number of published runs that stay, the newest (0: all)", low=0)
     force: tuple[str, ...] = flag(
         (),
         "stages that `run` does again with what depends on them, though unchanged",
-        group="publish",
-        choices=("all", "ingest", "extract", "fuse", "train", "embed", "recommend", "validate", "evaluate"),
+        choices=(
+            *("all", "ingest", "extract", "fuse", "factorize", "train", "embed", "recommend", "validate", "evaluate"),
+        ),
     )
+
+
+# The groups of flags, in the order in which help and docs/flags.md show them.
+GROUPS = (
+    *(InputOptions, SharedOptions, IngestOptions, ExtractOptions, FuseOptions, FactorizeOptions, TrainOptions),
+    *(RecommendOptions, EvaluateOptions, PublishOptions),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(
+    InputOptions,
+    SharedOptions,
+    IngestOptions,
+    ExtractOptions,
+    FuseOptions,
+    FactorizeOptions,
+    TrainOptions,
+    RecommendOptions,
+    EvaluateOptions,
+    PublishOptions,
+):
+    """All flags. Made by `parse`, or directly in tests.
+
+    Raises:
+      ValueError: a value is out of range; names the flag.
+    """
 
     beam_args: tuple[str, ...] = ()
 
@@ -259,14 +277,10 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
         epilog="Flags of Beam and its runners come after --, for example: -- --runner=DataflowRunner --project=P",
         allow_abbrev=False,
     )
-    groups: dict[str, Any] = {}
-    for field in dataclasses.fields(Options):
-        if not field.metadata:
-            continue
-        name = field.metadata["group"]
-        if name not in groups:
-            groups[name] = made.add_argument_group(name)
-        groups[name].add_argument(f"--{field.name}", **_argument(field))
+    for group in GROUPS:
+        added = made.add_argument_group((group.__doc__ or "").rstrip("."))
+        for field in dataclasses.fields(group):
+            added.add_argument(f"--{field.name}", **_argument(field))
     return made
 
 
@@ -318,3 +332,20 @@ def end_of_run(options: Options) -> datetime.datetime:
     """The end of the run's date, UTC: what is later than that lies in its future."""
     date = datetime.datetime.strptime(options.run_name, "%Y-%m-%d").replace(tzinfo=datetime.UTC)
     return date + datetime.timedelta(days=1)
+
+
+def reference() -> str:
+    """The page docs/flags.md: a table of each group's flags."""
+    lines = ["# Flags", "", "Every command takes all of them, so that one set of flags serves every stage."]
+    for group in GROUPS:
+        lines += [
+            "",
+            f"## {(group.__doc__ or '').rstrip('.')}",
+            "",
+            "| flag | default | meaning |",
+            "| --- | --- | --- |",
+        ]
+        for field in dataclasses.fields(group):
+            default = "" if field.default is False or field.default in ("", ()) else f"`{field.default}`"
+            lines.append(f"| `--{field.name}` | {default} | {field.metadata['help']} |")
+    return "\n".join(lines) + "\n"

@@ -36,7 +36,7 @@ class Side(NamedTuple):
 
 def last_items(options: Options, places: Places) -> str:
     """The item_embeddings/ of the run in whose space this one goes on; "" where it begins one, or that run is gone."""
-    found = space_lineage.read(places.input("collaborative"))
+    found = space_lineage.read(places.input("transform_fn"))
     directory = join(runs.directory(options.output, found.previous), "item_embeddings") if found.previous else ""
     return directory if directory and paths.exists(directory) else ""
 
@@ -97,7 +97,7 @@ def write(options: Options, places: Places, before: str) -> None:
     from transforms.embed import procrustes
     from transforms.tables import files, parquet
 
-    found = space_lineage.read(places.input("collaborative"))
+    found = space_lineage.read(places.input("transform_fn"))
     directory = places.output("item_embeddings")
     about: dict[str, Any] = {"space_since": found.since, "previous": found.previous, "why_new": found.why_new}
     if before:

@@ -22,8 +22,7 @@ FILE = "_lineage.json"
 # Flags that another value of which is another space.
 OPTIONS = (
     *("image_encoder", "video_encoder", "audio_encoder"),
-    *("vocabulary_size", "min_document_frequency", "max_document_share", "text_width", "pca_width"),
-    *("factors", "latent", "kind_weights", "half_life_days"),
+    *("vocabulary_size", "text_width", "factors", "latent", "kind_weights", "half_life_days"),
 )
 
 
@@ -36,7 +35,7 @@ class Lineage:
       previous: the run that it is taken over from; "" where it begins.
       why_new: why it begins; "" where it does not.
       settings: what it depends on: the flags of OPTIONS, the widths of the features and the version of the graph.
-      fitted_by: the execution of fuse (`Report.id`) in `previous` whose tables are taken over; "" where it begins.
+      fitted_by: execution of factorize (`Report.id`) in `previous` whose tuning is taken over; "" where it begins.
     """
 
     since: str
@@ -54,25 +53,23 @@ def decide(options: Options, places: Places) -> Lineage:
     settings: dict[str, Any] = {name: getattr(options, name) for name in OPTIONS}
     settings["graph"] = transform_fn.GRAPH_VERSION
     settings["widths"] = dict(schemas.widths_of(parquet.read_schema(places.input("features"))))
-    name = "" if options.cold_start else runs.last_before(options.output, options.run_name)
+    name = runs.last_before(options.output, options.run_name) if options.refit_days else ""
     why = _why_new(options, places, name, settings)
     if why:
         return Lineage(options.run_name, "", why, settings)
-    return Lineage(read(collaborative_of(options, name)).since, name, "", settings, execution(options, name, "fuse"))
+    return Lineage(read(directory_of(options, name)).since, name, "", settings, execution(options, name, "factorize"))
 
 
 def _why_new(options: Options, places: Places, name: str, settings: dict[str, Any]) -> str:
-    if options.cold_start:
-        return "--cold_start"
-    if options.transform_fn:
-        return "--transform_fn"
+    if not options.refit_days:
+        return "--refit_days 0"
     if not name:
         return "there is no published run that is older"
-    if not paths.exists(join(collaborative_of(options, name), FILE)):
+    if not paths.exists(join(directory_of(options, name), FILE)):
         return f"{name} does not tell its space"
     if erased_ids.find_holders(options, [join(runs.directory(options.output, name), "posts")]):
         return f"{name} was fitted on posts that --erase names"
-    before = read(collaborative_of(options, name))
+    before = read(directory_of(options, name))
     if before.settings.get("graph") != settings["graph"]:
         return f"the transform_fn of {name} is another version's"
     for flag in OPTIONS:
@@ -94,7 +91,7 @@ def _added(options: Options, places: Places, name: str) -> str:
     from transforms.fuse import fuse_features, transform_fn
     from transforms.tables import counts
 
-    layout = transform_fn.read_layout(join(runs.directory(options.output, name), "transform_fn"))
+    layout = transform_fn.read_layout(directory_of(options, name))
     known = {modality.name for modality in layout.modalities}
     prefix = "features."
     for count, number in sorted(counts.read_counts(places.input("features")).items()):
@@ -120,8 +117,8 @@ def sources(options: Options, directory: str, tables: Sequence[str]) -> dict[str
       directory: where the run is made that goes on.
       tables: those that are read of the one before.
     """
-    collaborative = join(directory, "collaborative")
-    name = read(collaborative).previous if paths.exists(join(collaborative, FILE)) else ""
+    fitted = join(directory, "transform_fn")
+    name = read(fitted).previous if paths.exists(join(fitted, FILE)) else ""
     reports = read_reports(runs.directory(options.output, name)) if name else []
     return {f"{report.stage} of {name}": report.id for report in reports if set(report.files) & set(tables)}
 
@@ -131,11 +128,16 @@ def collaborative_of(options: Options, name: str) -> str:
     return join(runs.directory(options.output, name), "collaborative")
 
 
-def write(lineage: Lineage, collaborative: str) -> None:
-    """Writes it beside the collaborative factors."""
-    files.write_json(join(collaborative, FILE), dataclasses.asdict(lineage))
+def directory_of(options: Options, name: str) -> str:
+    """The directory of a run's transform_fn/, in which its lineage is."""
+    return join(runs.directory(options.output, name), "transform_fn")
 
 
-def read(collaborative: str) -> Lineage:
+def write(lineage: Lineage, transform_fn: str) -> None:
+    """Writes a lineage into the directory of its transform_fn."""
+    files.write_json(join(transform_fn, FILE), dataclasses.asdict(lineage))
+
+
+def read(transform_fn: str) -> Lineage:
     """The inverse of `write`."""
-    return Lineage(**files.read_json(join(collaborative, FILE)))
+    return Lineage(**files.read_json(join(transform_fn, FILE)))

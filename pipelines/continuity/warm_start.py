@@ -27,15 +27,15 @@ def find_previous(options: Options, places: Places, factors: int) -> "tuple[Prev
     from transforms.embed import embedding_space
     from transforms.fuse import transform_fn
 
-    found = space_lineage.read(places.input("collaborative"))
+    found = space_lineage.read(places.input("transform_fn"))
     if not found.previous:
         return None, found.why_new
     directory = runs.directory(options.output, found.previous)
     report = read_report(directory, "train")
     if report is None or fingerprint.damage(report, directory):
         return None, f"the model of {found.previous} is gone"
-    if space_lineage.execution(options, found.previous, "fuse") != found.fitted_by:
-        return None, f"{found.previous} was fused again since"
+    if space_lineage.execution(options, found.previous, "factorize") != found.fitted_by:
+        return None, f"{found.previous} was factorized again since"
     if erased_ids.find_holders(options, [paths.join(directory, "interactions")]):
         return None, f"{found.previous} was trained on interactions that --erase names"
     before = space_lineage.collaborative_of(options, found.previous)

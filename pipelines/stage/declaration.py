@@ -39,7 +39,7 @@ class Stage:
       run: does the work, given the options and the places; raises where it fails.
       work: the table whose rows are the stage's work, for the display of progress ("" where that is not known).
       tensorflow: whether it uses TensorFlow in this process.
-      options: the flags, and groups of flags, that what it writes depends on: with others it is done again.
+      options: the flags that its tables depend on, as dataclasses of options or by name.
       files: the flags that name files which it reads.
       reads_media: whether it reads what is below --media_root.
       other_sources: executions outside the run that it also reads, by name, given the options and the run's directory.
@@ -52,7 +52,7 @@ class Stage:
     run: Callable[[Options, Places], None]
     work: str = ""
     tensorflow: bool = True
-    options: tuple[str, ...] = ()
+    options: tuple[type | str, ...] = ()
     files: tuple[str, ...] = ()
     reads_media: bool = False
     other_sources: Callable[[Options, str], dict[str, str]] | None = None

@@ -62,14 +62,14 @@ def origin(stage: "Stage", options: Options) -> Origin:
     )
 
 
-def option_names(names: Iterable[str]) -> list[str]:
-    """The flags that are meant by names of flags and of groups."""
-    fields = [field for field in dataclasses.fields(Options) if field.metadata]
-    found = [field.name for field in fields if {field.name, field.metadata["group"]} & set(names)]
-    known = {field.name for field in fields} | {field.metadata["group"] for field in fields}
-    if unknown := set(names) - known:
-        raise ValueError(f"{sorted(unknown)[0]!r} is neither a flag nor a group of flags")
-    return found
+def option_names(options: Iterable[type | str]) -> list[str]:
+    """Names of the flags that are given by themselves or as the dataclass of a stage."""
+    names = {name for each in options for name in _names_of(each)}
+    return [field.name for field in dataclasses.fields(Options) if field.name in names]
+
+
+def _names_of(options: type | str) -> list[str]:
+    return [options] if isinstance(options, str) else [field.name for field in dataclasses.fields(options)]
 
 
 @functools.cache

@@ -21,7 +21,7 @@ def _files(directory: Path) -> dict[str, tuple[int, int]]:
 
 def test_a_made_world_is_profiled_and_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["extract", "--posts", "200", "--results", str(tmp_path), "--top", "5", "--clock", "wall"]
-    assert profile.main([*words, "--", "--block_rows", "7"]) == 0
+    assert profile.main([*words, "--", "--max_media_seconds", "7"]) == 0
     shown = capsys.readouterr().out
     assert "\nextract: " in shown and " CPU s, peak " in shown and "ingest: " in shown
     found = pstats.Stats(str(tmp_path / "extract-200-posts.prof"))

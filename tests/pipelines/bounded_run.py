@@ -63,9 +63,6 @@ def flags(folder: Path, num_posts: int) -> dict[str, Any]:
         "output": str(folder / "output"),
         "run_date": RUN_DATE,
         "num_parts": num_posts // PART_POSTS,
-        "block_rows": PART_POSTS,
-        "block_bytes": 1 << 20,
-        "pca_width": WIDTH,
         "text_width": 8,
         "factors": 8,
         "latent": 16,
@@ -91,6 +88,9 @@ def shrink_limits() -> None:
         ("model.fit", "MAX_VALIDATION_ROWS", 500),
         ("model.spool", "MAX_BUCKET_BYTES", 1 << 20),
         ("transforms.tables.spill", "MIN_BYTES", 1),
+        ("transforms.extract.extract_features", "BLOCK_ROWS", PART_POSTS),
+        ("transforms.ingest.ingest_table", "BLOCK_BYTES", 1 << 20),
+        ("transforms.fuse.fuse_features", "PCA_WIDTH", WIDTH),
     ):
         assert hasattr(importlib.import_module(module), name)
         setattr(importlib.import_module(module), name, value)

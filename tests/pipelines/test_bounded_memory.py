@@ -43,8 +43,8 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_no_step_holds_the_catalog(worlds: Path) -> None:
     posts, k = bounded_run.LARGE, 10
-    rows = rows_of(worlds, "ingest", "extract", "fuse")
-    assert rows["ingest"]["posts"] == rows["extract"]["features"] == rows["fuse"]["fused"] == posts
+    rows = rows_of(worlds, "ingest", "extract", "fuse", "factorize")
+    assert rows["ingest"]["posts"] == rows["extract"]["features"] == rows["factorize"]["fused"] == posts
     # The trainer works on one machine, with samples and buckets of stated sizes that are larger than this catalog.
     rows_of(worlds, "train", "limit=none")
     rows = rows_of(worlds, "embed", "recommend")

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines import embed, fuse, recommend
+from pipelines import embed, factorize, fuse, recommend
 from pipelines.command_line.options import Options
 from pipelines.stage import declaration, execute
 from tests.transforms.embed.space_fixtures import write_model
+from transforms.embed import user_embeddings
 from transforms.embed.embedding_space import read_space
 from transforms.search import cells
 from transforms.tables import blocks, counts, parquet, schemas
@@ -114,7 +115,8 @@ def make_run(output: Path, interactions: list[dict[str, Any]], **flags: Any) -> 
     write(directory, "interactions", interactions, schemas.INTERACTIONS, 2)
     write(directory, "users", USERS, schemas.USERS, 3)
     write_features(directory, posts)
-    execute.execute(fuse.STAGE, options_of(output, text_width=8, min_document_frequency=1, **flags))
+    execute.execute(fuse.STAGE, options_of(output, text_width=8, **flags))
+    execute.execute(factorize.STAGE, options_of(output, text_width=8, **flags))
     write_ridge(directory)
     return output
 
@@ -280,8 +282,11 @@ def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(("worth", "topic"), [(0.01, "football"), (100.0, "cooking")])
-def test_interests_count_as_much_as_they_are_worth(fused_run: Path, worth: float, topic: str) -> None:
-    found = run(fused_run, k=5, interests_worth=worth)
+def test_interests_count_as_much_as_they_are_worth(
+    fused_run: Path, monkeypatch: pytest.MonkeyPatch, worth: float, topic: str
+) -> None:
+    monkeypatch.setattr(user_embeddings, "INTERESTS_WORTH", worth)
+    found = run(fused_run, k=5)
     mine = lists(found)["convert"]
     assert topics(mine) == {topic}
     assert {row["reason"] for row in mine} == {"history" if topic == "football" else "interests"}
@@ -337,4 +342,4 @@ def test_weights_of_kinds_reach_the_history(tmp_path: Path) -> None:
 
 def test_bad_kind_weights_are_bad_usage(fused_run: Path) -> None:
     with pytest.raises(declaration.UsageError, match="--kind_weights must be like like=1,hide=-1, got 'like'"):
-        execute.execute(fuse.STAGE, options_of(fused_run, kind_weights="like"))
+        execute.execute(factorize.STAGE, options_of(fused_run, kind_weights="like"))

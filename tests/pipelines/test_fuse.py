@@ -14,8 +14,9 @@ import pytest
 
 from pipelines import fuse as stage_fuse
 from pipelines.command_line.options import Options
+from pipelines.stage.declaration import Places
 from pipelines.stage.execute import execute
-from transforms.fuse import transform_fn
+from transforms.fuse import fuse_features, transform_fn
 from transforms.tables import blocks, counts, parquet, schemas
 from transforms.text import token_counts
 
@@ -66,11 +67,11 @@ def _write(output: Path, world: World, num_parts: int) -> None:
 
 
 def _options(output: Path, **flags: object) -> Options:
-    return Options(output=str(output), run_date=DATE, text_width=6, pca_width=16, **flags)  # type: ignore[arg-type]
+    return Options(output=str(output), run_date=DATE, text_width=6, **flags)  # type: ignore[arg-type]
 
 
 def _fused(output: Path) -> dict[str, np.ndarray]:
-    table = pq.read_table(output / "runs" / DATE / "fused")
+    table = pq.read_table(output / "runs" / DATE / "content")
     fused = np.array(table["fused"].to_pylist(), np.float32)
     mask = np.array(table["mask"].to_pylist(), np.float32)
     ids = table["post_id"].to_pylist()
@@ -83,8 +84,16 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
     output = tmp_path_factory.mktemp("fuse")
     world = _world()
     _write(output, world, 3)
-    execute(stage_fuse.STAGE, _options(output))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fuse_features, "PCA_WIDTH", 16)
+        execute(stage_fuse.STAGE, _options(output))
     return world, output
+
+
+def fuse_with(saved: str, output: Path) -> None:
+    """Fuses by a transform_fn that is there, as a run does that goes on in the space of another."""
+    run = str(output / "runs" / DATE)
+    stage_fuse.fuse_content(_options(output), Places(run, run, str(output / "local")), saved)
 
 
 def _block(fused: dict[str, np.ndarray], layout: transform_fn.FusedLayout, name: str) -> np.ndarray:
@@ -95,14 +104,14 @@ def _block(fused: dict[str, np.ndarray], layout: transform_fn.FusedLayout, name:
 def test_every_modality_has_its_block_and_its_mask(fitted: tuple[World, Path]) -> None:
     world, output = fitted
     run = output / "runs" / DATE
-    layout = transform_fn.read_layout(str(run / "fused"))
-    assert parquet.read_schema(str(run / "fused")).equals(layout.schema())
+    layout = transform_fn.read_layout(str(run / "content"))
+    assert parquet.read_schema(str(run / "content")).equals(layout.schema())
     assert [(m.name, m.offset, m.width) for m in layout.modalities] == [
         ("text", 0, 6),
         ("image", 6, 16),
         ("clip", 22, 5),
     ]
-    assert json.loads((run / "fused" / "_layout.json").read_text())["width"] == 27
+    assert json.loads((run / "content" / "_layout.json").read_text())["width"] == 27
     found = _fused(output)
     assert found["ids"].tolist() == world.ids
     present = np.stack([[t is not None for t in world.texts], world.dense["image"][1], world.dense["clip"][1]], axis=1)
@@ -114,7 +123,7 @@ def test_every_modality_has_its_block_and_its_mask(fitted: tuple[World, Path]) -
         np.testing.assert_allclose(block[present[:, place]].mean(axis=0), 0, atol=2e-3)
     expected = {"posts.read": 240, "posts.written": 240}
     expected |= {f"fused.{m.name}": int(present[:, place].sum()) for place, m in enumerate(layout.modalities)}
-    assert counts.read_counts(str(run / "fused")) == expected
+    assert counts.read_counts(str(run / "content")) == expected
 
 
 def test_a_wide_modality_is_the_pca_of_its_z_scores(fitted: tuple[World, Path]) -> None:
@@ -125,7 +134,7 @@ def test_a_wide_modality_is_the_pca_of_its_z_scores(fitted: tuple[World, Path]) 
     scores = np.where(varies, (rows - rows.mean(axis=0)) / np.where(varies, rows.std(axis=0), 1), 0)
     _, singular, components = np.linalg.svd(scores, full_matrices=False)
     projected = scores @ components[:16].T / np.sqrt(np.sum(singular[:16] ** 2) / len(rows))
-    block = _block(_fused(output), transform_fn.read_layout(str(output / "runs" / DATE / "fused")), "image")[present]
+    block = _block(_fused(output), transform_fn.read_layout(str(output / "runs" / DATE / "content")), "image")[present]
     # 12 hidden directions: the Gram matrices do not depend on signs, nor on the directions of the noise behind them.
     np.testing.assert_allclose(block @ block.T, projected @ projected.T, atol=5e-3)
 
@@ -149,12 +158,15 @@ def test_texts_of_one_topic_are_close_and_users_land_among_them(fitted: tuple[Wo
 def test_parts_do_not_change_a_bit_and_the_command_ends_well(fitted: tuple[World, Path], tmp_path: Path) -> None:
     world, output = fitted
     _write(tmp_path, world, 7)
-    flags = ["--output", str(tmp_path), "--run_date", DATE, "--text_width", "6", "--pca_width", "16"]
-    done = subprocess.run([sys.executable, "-m", "pipelines.fuse", *flags], cwd=ROOT, capture_output=True, text=True)
+    flags = ["--output", str(tmp_path), "--run_date", DATE, "--text_width", "6"]
+    words = [sys.executable, "-m", "pipelines.cli", "fuse", *flags]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "modality audio is left out: 1 of the posts" in done.stderr
-    one, other = _fused(output), _fused(tmp_path)
-    np.testing.assert_array_equal(one["fused"], other["fused"])
+    one, other = _fused(output)["fused"], _fused(tmp_path)["fused"]
+    # Text and clip; the image's block is as wide as the command makes it.
+    np.testing.assert_array_equal(one[:, :6], other[:, :6])
+    np.testing.assert_array_equal(one[:, -5:], other[:, -5:])
 
 
 def test_a_transform_is_reused_as_it_is(fitted: tuple[World, Path], tmp_path: Path) -> None:
@@ -164,7 +176,7 @@ def test_a_transform_is_reused_as_it_is(fitted: tuple[World, Path], tmp_path: Pa
     dense: Dense = {"image": (values[rows], present[rows]), "smell": (np.ones((3, 2), np.float32), np.ones(3, bool))}
     _write(tmp_path, World([world.ids[row] for row in rows], [world.texts[row] for row in rows], dense), 2)
     saved = str(output / "runs" / DATE / "transform_fn")
-    execute(stage_fuse.STAGE, _options(tmp_path, transform_fn=saved))
+    fuse_with(saved, tmp_path)
     first, again = _fused(output), _fused(tmp_path)
     np.testing.assert_array_equal(again["fused"][:, :22], first["fused"][rows][:, :22])
     assert not again["fused"][:, 22:].any() and not again["mask"][:, 2].any()
@@ -196,7 +208,7 @@ def test_another_width_is_refused(fitted: tuple[World, Path], tmp_path: Path) ->
     _write(tmp_path, World(["a"], ["goal"], {"clip": (np.ones((1, 4), np.float32), np.ones(1, bool))}), 1)
     saved = str(output / "runs" / DATE / "transform_fn")
     with pytest.raises(ValueError, match="clip has 4 numbers a post, but transform_fn was fitted on 5"):
-        execute(stage_fuse.STAGE, _options(tmp_path, transform_fn=saved))
+        fuse_with(saved, tmp_path)
 
 
 def test_a_transform_of_another_version_is_refused(fitted: tuple[World, Path], tmp_path: Path) -> None:
@@ -208,13 +220,13 @@ def test_a_transform_of_another_version_is_refused(fitted: tuple[World, Path], t
     (saved / transform_fn.LAYOUT_FILE).write_text(json.dumps(layout | {"graph": 1}))
     _write(tmp_path, World(["a"], ["goal"], {}), 1)
     with pytest.raises(ValueError, match="saved by another version of fusefeed"):
-        execute(stage_fuse.STAGE, _options(tmp_path, transform_fn=str(saved)))
+        fuse_with(str(saved), tmp_path)
 
 
 def test_a_missing_transform_is_named(tmp_path: Path) -> None:
     _write(tmp_path, World(["a"], ["goal"], {}), 1)
     with pytest.raises(FileNotFoundError, match=r"none/_layout.json is not there"):
-        execute(stage_fuse.STAGE, _options(tmp_path, transform_fn=str(tmp_path / "none")))
+        fuse_with(str(tmp_path / "none"), tmp_path)
 
 
 @pytest.mark.parametrize("world", [World([], [], {}), World(["a"], ["goal"], {}), World(["a", "b"], [None, None], {})])
@@ -234,7 +246,7 @@ def test_one_modality_alone_is_enough(tmp_path: Path, only: str) -> None:
         world.dense = {"clip": world.dense["clip"]}
     _write(tmp_path, world, 2)
     execute(stage_fuse.STAGE, _options(tmp_path))
-    assert [m.name for m in transform_fn.read_layout(str(tmp_path / "runs" / DATE / "fused")).modalities] == [only]
+    assert [m.name for m in transform_fn.read_layout(str(tmp_path / "runs" / DATE / "content")).modalities] == [only]
     found = _fused(tmp_path)
     assert np.isfinite(found["fused"]).all() and 0 < found["mask"].sum() < 12
 

@@ -69,7 +69,7 @@ def test_every_row_is_written_rejected_or_a_duplicate(tmp_path: Path, capsys: py
         ("posts", "none.jsonl", "--posts: no file matches"),
         ("posts", "", "--posts is missing"),
         ("interactions", "posts.txt", "--interactions: the ending of"),
-        ("max_nesting", "0", "--max_nesting must be at least"),
+        ("num_parts", "-1", "--num_parts must be at least"),
     ],
 )
 def test_input_that_cannot_be_read_at_all_is_bad_usage(

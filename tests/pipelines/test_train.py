@@ -36,7 +36,7 @@ def write_fused(directory: str, seed: int) -> None:
     factors = {"singular_values": [], "num_posts": 0, "num_users": 0, "energy": 0.0}
     files.write_json(f"{directory}/collaborative/{FACTORS_FILE}", factors)
     files.write_json(f"{directory}/collaborative/{TUNING_FILE}", Tuning().to_dict())
-    space_lineage.write(space_lineage.Lineage("2026-01-31", "", "--cold_start", {}), f"{directory}/collaborative")
+    space_lineage.write(space_lineage.Lineage("2026-01-31", "", "--refit_days 0", {}), f"{directory}/transform_fn")
 
 
 class Killed(Exception):
@@ -45,9 +45,7 @@ class Killed(Exception):
 
 @pytest.fixture
 def options(tmp_path: Path) -> Options:
-    made = Options(
-        output=str(tmp_path), run_date="2026-01-31", epochs=4, latent=3, batch_size=16, no_evaluate=True, no_gate=True
-    )
+    made = Options(output=str(tmp_path), run_date="2026-01-31", epochs=4, latent=3, no_evaluate=True, no_gate=True)
     write_fused(runs.run_dir(made), 0)
     return made
 

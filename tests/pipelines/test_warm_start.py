@@ -1,7 +1,9 @@
 """train starts from the last published run's model, and tells why where it does not."""
 
+import functools
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 
+import model.train
 from pipelines import run, train
 from pipelines.command_line.options import Options
 from pipelines.continuity import space_lineage, warm_start
@@ -23,7 +26,7 @@ from transforms.tables import blocks, files, parquet, schemas
 
 FIRST, SECOND = "2026-01-30", "2026-01-31"
 NUM_POSTS, RANK, USED = 400, 4, 3
-FLAGS: dict[str, Any] = {"epochs": 3, "latent": 4, "batch_size": 32, "learning_rate": 1e-2}
+FLAGS: dict[str, Any] = {"epochs": 3, "latent": 4}
 
 
 def write_tables(directory: str, text: int, turn: np.ndarray, found: space_lineage.Lineage) -> None:
@@ -49,7 +52,16 @@ def write_tables(directory: str, text: int, turn: np.ndarray, found: space_linea
     sizes = {"singular_values": [2.0, 2.0, 2.0, 1.0], "num_posts": num_posts, "num_users": 50, "energy": 20.0}
     files.write_json(f"{directory}/collaborative/{FACTORS_FILE}", sizes)
     files.write_json(f"{directory}/collaborative/{TUNING_FILE}", Tuning(decoded=Decoded(k=USED, lam=1.0)).to_dict())
-    space_lineage.write(found, f"{directory}/collaborative")
+    space_lineage.write(found, f"{directory}/transform_fn")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_training() -> Iterator[None]:
+    """Steps large and many enough that three epochs of some hundred posts lead somewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        config = functools.partial(model.train.TrainConfig, batch_size=32, learning_rate=1e-2)
+        patch.setattr(model.train, "TrainConfig", config)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +111,7 @@ def test_the_next_run_starts_from_the_last_ones_model(output: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"why_new": "--cold_start"}, "--cold_start"),
+        ({"why_new": "--refit_days 0"}, "--refit_days 0"),
         ({"text": 7}, "the modalities or their widths are others"),
         ({"latent": 5}, "latent is 5, was 4"),
     ],
@@ -115,7 +127,7 @@ def test_a_model_that_is_gone_or_of_other_tables_is_no_start(output: Path) -> No
     directory = runs.run_dir(options)
     places = declaration.Places(directory, directory, directory)
     write_tables(directory, 6, np.eye(USED), space_lineage.Lineage(FIRST, FIRST, "", {}, fitted_by="another"))
-    assert warm_start.find_previous(options, places, USED) == (None, f"{FIRST} was fused again since")
+    assert warm_start.find_previous(options, places, USED) == (None, f"{FIRST} was factorized again since")
     (output / "runs" / FIRST / "model" / "model.json").write_text("")
     assert warm_start.find_previous(options, places, USED) == (None, f"the model of {FIRST} is gone")
 

@@ -74,13 +74,13 @@ def write(options: Options, places: Places) -> None:
     for name, rows in written.items():
         parquet.write_file(parquet.part_path(places.output(name), 0), rows, rows.schema)
     about = {"since": "2026-01-01", "previous": "", "why_new": "", "settings": {}}
-    files.write_json(places.output("collaborative") + "/_lineage.json", about)
+    files.write_json(places.output("transform_fn") + "/_lineage.json", about)
 
 
 STAGE = Stage(
     "recommend",
     reads=("posts", "users"),
-    writes=(*TABLES, "candidates", "recommendations", "similar_posts"),
+    writes=(*TABLES, "transform_fn", "candidates", "recommendations", "similar_posts"),
     run=write,
     tensorflow=False,
 )

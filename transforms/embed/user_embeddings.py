@@ -22,6 +22,8 @@ ROWS_PER_PART = 2_000_000
 USERS_AT_ONCE = 65_536
 _MIXED_AT_ONCE = 8192
 _READ_ROWS = 65_536
+# Interactions that stated interests count as: a few likes more of one's own soon outweigh them.
+INTERESTS_WORTH = 5.0
 # What was disliked takes at most so much of the length of what was liked away: it turns a profile, it never
 # turns it around.
 MAX_DISLIKE = 0.5
@@ -69,7 +71,7 @@ class MakeProfiles(beam.PTransform):
     covariances: Covariances
     num_parts: int
     encode_interests: EncodeInterests | None = None
-    interests_worth: float = 5.0
+    interests_worth: float = INTERESTS_WORTH
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -28,6 +28,8 @@ MAX_DIVERSITY_USERS = 2000
 SLICE_MEASURES = ("recall@20", "ndcg@10")
 # Posts known to anybody up to which the neighbors of item-kNN are looked for.
 MAX_KNN_POSTS = 200_000
+# EASE inverts a dense matrix of posts x posts: 3 GB of float64 at this number.
+EASE_MAX_POSTS = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class EvaluationLimits:
       num_threads: of the scans.
     """
 
-    ease_max_posts: int = 20_000
+    ease_max_posts: int = EASE_MAX_POSTS
     num_components: int = 64
     seed: int = 0
     num_threads: int = 1
@@ -90,7 +92,7 @@ def _collaborative(
     if num_posts <= limits.ease_max_posts:
         found["EASE"] = baselines.ease(judged, MAX_K)
     else:
-        skipped["EASE"] = f"{num_posts:,} posts with interactions, more than --ease_max_posts {limits.ease_max_posts:,}"
+        skipped["EASE"] = f"{num_posts:,} posts with interactions, more than {limits.ease_max_posts:,}"
     if baselines.has_als():
         found["implicit ALS"] = baselines.als(judged, MAX_K, limits.seed)
     else:

@@ -18,6 +18,10 @@ from transforms.tables import blocks, parquet
 
 # 6 GB in one process. What has more posts is judged on a part of them, by a run of its own.
 MAX_POSTS = 30_000_000
+# Test users: confidence intervals of some thousandths, and lists of all of them are held.
+MAX_USERS = 20_000
+# Interactions from which the baselines are fitted in one process; of more, those of a sample of users.
+MAX_FIT_ROWS = 5_000_000
 READ_ROWS = 65_536
 _MAPPED_AT_ONCE = 1 << 20
 _HISTORY = ("user_id", "post_id", "weight")

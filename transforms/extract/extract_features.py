@@ -21,6 +21,10 @@ from transforms.media.sandbox import IsolatedDecoder
 from transforms.tables import blocks, parquet, progress, schemas
 from transforms.text.token_counts import text_terms
 
+# Networks allow from 4 to 20 media in a post; one post must not hold up a worker.
+MAX_MEDIA_PER_POST = 16
+# Posts whose media are held at a time: a few MB each while they wait for the decoder.
+BLOCK_ROWS = 256
 # Posts without media cost little: in blocks of as many as those with them, most of the time of a post was the block's.
 _MOST_BLOCKS = 16
 
@@ -56,8 +60,8 @@ class ExtractFeatures(beam.PTransform):
     vector_widths: Mapping[str, int]
     keys: MediaKeys
     limits: MediaLimits
-    max_media_per_post: int = 16
-    block_rows: int = 256
+    max_media_per_post: int = MAX_MEDIA_PER_POST
+    block_rows: int = BLOCK_ROWS
     reusable: str = ""
     hosts: Sequence[str] = ()
 

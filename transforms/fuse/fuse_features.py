@@ -23,6 +23,9 @@ from transforms.tables import blocks, progress, schemas
 from transforms.text.tfidf_svd import TextFit
 
 MIN_PRESENT = 2
+# Most numbers of a dense modality's block: the leading components hold nearly all of the variance of descriptors, and
+# every vector, shuffle and covariance grows with it.
+PCA_WIDTH = 64
 # The singular vectors are held whole, a few times over.
 MAX_TEXT_NUMBERS = 200_000_000
 Part = tuple[int, pa.RecordBatch]

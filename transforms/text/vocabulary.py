@@ -44,6 +44,12 @@ class Vocabulary:
         return idf
 
 
+# A term of one post relates it to no other.
+MIN_DOCUMENT_FREQUENCY = 2
+# A term of more posts than that separates none; scikit-learn's max_df has no such default, stop words are not listed.
+MAX_DOCUMENT_SHARE = 0.5
+
+
 @dataclasses.dataclass
 class SelectVocabulary(beam.PTransform):
     """Features parts -> one block of SCHEMA, the vocabulary in its order; no element of it where no post has a term.
@@ -55,8 +61,8 @@ class SelectVocabulary(beam.PTransform):
     """
 
     vocabulary_size: int = 50_000
-    min_document_frequency: int = 2
-    max_document_share: float = 0.5
+    min_document_frequency: int = MIN_DOCUMENT_FREQUENCY
+    max_document_share: float = MAX_DOCUMENT_SHARE
     num_parts: int = 16
 
     def __post_init__(self) -> None:

@@ -4,9 +4,9 @@ import datetime
 import pytest
 
 from pipelines import run
-from pipelines.command_line.options import Options, UsageError, parse
+from pipelines.command_line.options import GROUPS, Options, UsageError, parse
 
-STAGES = "all, ingest, extract, fuse, train, embed, recommend, validate, evaluate"
+STAGES = "all, ingest, extract, fuse, factorize, train, embed, recommend, validate, evaluate"
 
 
 def _parse(*words: str) -> Options:
@@ -32,7 +32,7 @@ def test_words_become_options() -> None:
         (["--k", "10001"], "--k must be at most 10000, got 10001"),
         (["--k", "many"], "--k: invalid int value: 'many'"),
         (["--k"], "--k: expected one argument"),
-        (["--max_document_share", "nan"], "--max_document_share must be at least 0, got nan"),
+        (["--diversity", "nan"], "--diversity must be at least 0, got nan"),
         (["--run_date", "2026-02-30"], "--run_date must be a date YYYY-MM-DD, got '2026-02-30'"),
         (["--run_date", "../x"], "--run_date must be a date YYYY-MM-DD, got '../x'"),
         (
@@ -67,8 +67,10 @@ def test_cold_posts_are_for_the_cold_split() -> None:
 
 
 def test_every_flag_says_what_it_is_for() -> None:
-    flags = [field for field in dataclasses.fields(Options) if field.name != "beam_args"]
-    assert all(field.metadata["help"] and field.metadata["group"] for field in flags)
+    flags = [field for group in GROUPS for field in dataclasses.fields(group)]
+    assert all(field.metadata["help"] for field in flags)
+    assert [field.name for field in flags] == sorted({field.name for field in flags}, key=[f.name for f in flags].index)
+    assert {field.name for field in flags} == {field.name for field in dataclasses.fields(Options)} - {"beam_args"}
 
 
 def test_the_run_is_named_by_the_day() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines import embed, fuse
+from pipelines import embed, factorize, fuse
 from pipelines.command_line.options import Options
 from pipelines.continuity import alignment, space_lineage
 from pipelines.stage import declaration, execute
@@ -27,7 +27,7 @@ from transforms.fuse.fuse_features import MIN_PRESENT
 from transforms.tables import blocks, files, parquet, schemas
 
 FIRST, SECOND = "2024-05-31", "2024-06-01"
-FLAGS: dict[str, Any] = {"text_width": 8, "min_document_frequency": 1, "factors": 3}
+FLAGS: dict[str, Any] = {"text_width": 8, "factors": 3}
 
 
 def make_run(output: Path, name: str, interactions: list[dict[str, Any]], **flags: Any) -> Path:
@@ -39,6 +39,7 @@ def make_run(output: Path, name: str, interactions: list[dict[str, Any]], **flag
     write_features(directory, posts)
     options = Options(output=str(output), run_date=name, **(FLAGS | flags))
     execute.execute(fuse.STAGE, options)
+    execute.execute(factorize.STAGE, options)
     write_ridge(directory)
     execute.execute(embed.STAGE, options)
     return directory
@@ -116,8 +117,7 @@ def test_turning_a_run_changes_no_score(output: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        ({"cold_start": True}, "--cold_start"),
-        ({"transform_fn": "somewhere"}, "--transform_fn"),
+        ({"refit_days": 0}, "--refit_days 0"),
         ({"text_width": 7}, "--text_width is 7, was 8"),
         ({"refit_days": 1}, f"the last one began with {FIRST}, 1 days ago (--refit_days 1)"),
         ({"run_date": FIRST}, "there is no published run that is older"),
@@ -154,11 +154,11 @@ def test_a_modality_that_many_posts_have_begins_a_space(
 
 
 def test_other_widths_of_features_begin_a_space(output: Path, tmp_path: Path) -> None:
-    before = space_lineage.read(str(output / "runs" / FIRST / "collaborative"))
+    before = space_lineage.read(str(output / "runs" / FIRST / "transform_fn"))
     earlier = output / "runs" / "2024-05-30"
     space_lineage.write(
         space_lineage.Lineage("2024-05-30", "", "", before.settings | {"widths": {"clip": 6}}),
-        str(earlier / "collaborative"),
+        str(earlier / "transform_fn"),
     )
     publish(earlier)
     schema = schemas.features({"clip": 5})
@@ -171,7 +171,7 @@ def test_other_widths_of_features_begin_a_space(output: Path, tmp_path: Path) ->
 
 def test_a_run_that_is_gone_is_no_place_to_turn_to(output: Path, tmp_path: Path) -> None:
     found = space_lineage.Lineage(FIRST, "2020-01-01", "", {})
-    space_lineage.write(found, str(tmp_path / "collaborative"))
+    space_lineage.write(found, str(tmp_path / "transform_fn"))
     options = Options(output=str(output), run_date=SECOND)
     assert alignment.last_items(options, declaration.Places(str(tmp_path), "", "")) == ""
     assert embedding_space.read_widths(str(output / "runs" / FIRST / "item_embeddings")).own > 0
