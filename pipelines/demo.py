@@ -8,6 +8,7 @@ Writes OUTPUT/world/ (the input) and OUTPUT/runs/ (the result).
 from pipelines import run
 from pipelines.command_line.options import Options
 from pipelines.store import paths
+from transforms.tables import files
 
 DEFAULT_OUTPUT = "demo-output"
 
@@ -19,7 +20,7 @@ def demo(options: Options) -> int:
     from pipelines.demo_world import make_world
 
     output = options.output or DEFAULT_OUTPUT
-    world_dir = paths.join(output, "world")
+    world_dir = files.join(output, "world")
     paths.check_writable(world_dir)
     world = make_world(world_dir)
     return run.run(

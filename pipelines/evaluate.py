@@ -23,7 +23,6 @@ from pipelines.command_line.options import (
     TrainOptions,
 )
 from pipelines.stage.declaration import Places, Stage
-from pipelines.store import paths
 from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
 from transforms.tables import files
 
@@ -32,8 +31,8 @@ def run(options: Options, places: Places) -> None:
     """Runs the stage."""
     evaluation = evaluate(options, places)
     directory = places.output(EVALUATION)
-    files.write_json(paths.join(directory, EVALUATION_FILE), evaluation)
-    files.write_text(paths.join(directory, "report.html"), report.html(evaluation))
+    files.write_json(files.join(directory, EVALUATION_FILE), evaluation)
+    files.write_text(files.join(directory, "report.html"), report.html(evaluation))
 
 
 def evaluate(options: Options, places: Places) -> dict[str, Any]:
@@ -111,7 +110,7 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
 
 def table(directory: str) -> str:
     """The measures of a run that has been evaluated, as a table for the screen."""
-    return report.table(files.read_json(paths.join(directory, EVALUATION, EVALUATION_FILE)))
+    return report.table(files.read_json(files.join(directory, EVALUATION, EVALUATION_FILE)))
 
 
 STAGE = Stage(

@@ -15,12 +15,12 @@ from pipelines.command_line.options import ExtractOptions, Options
 from pipelines.stage import fingerprint, part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
 from pipelines.store import runs
-from pipelines.store.paths import join
 from transforms.extract import extract_features, reuse, supplied_vectors
 from transforms.extract.extract_features import ExtractFeatures, feature_schema
 from transforms.media.encoders import make_encoder
 from transforms.media.media_files import MediaLimits
 from transforms.tables import counts, parquet, schemas
+from transforms.tables.files import join
 from transforms.tables.rejects import WriteRejects, choose_num_parts
 
 REUSED = "reusable"

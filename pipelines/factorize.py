@@ -13,15 +13,12 @@ import logging
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from pipelines.command_line.options import FactorizeOptions, Options, RunError, UsageError, end_of_run
 from pipelines.continuity import space_lineage
 from pipelines.stage import part_sizes
 from pipelines.stage.declaration import Places, Stage
 from pipelines.stage.runner import new_pipeline
-from pipelines.store import paths
-from pipelines.store.paths import join
 from transforms.embed import trend
 from transforms.embed.append_factors import AppendFactors
 from transforms.embed.embedding_space import COLLABORATIVE, FACTORS_FILE, TUNING_FILE
@@ -31,6 +28,7 @@ from transforms.interactions import collaborative_factors, history, interaction_
 from transforms.interactions.weights import InteractionWeights, parse_kind_weights
 from transforms.linalg.tiled_matrix import TiledMatrix, open_matrix
 from transforms.tables import counts, files, parquet, schemas
+from transforms.tables.files import join
 from transforms.tuning import sample, tune
 
 
@@ -94,7 +92,7 @@ def factorize(options: Options, places: Places, factors: int = 128) -> FactorsSu
         logging.warning("no collaborative factors: fewer than two users or posts have interactions that count")
     described = FactorsSummary(solution.singular_values.tolist(), matrix.num_columns, matrix.num_rows, solution.energy)
     files.write_json(join(places.output("collaborative"), FACTORS_FILE), dataclasses.asdict(described))
-    FileSystems.delete([directory])
+    files.delete(directory)
     return described
 
 
@@ -120,7 +118,7 @@ def find_tuning(options: Options, places: Places) -> None:
     taken = sample.sample_interactions(places.output("history"), places.input("content"))
     space = space_lineage.read(places.input("transform_fn"))
     before = space_lineage.collaborative_of(options, space.previous) if space.previous else ""
-    if before and paths.exists(join(before, TUNING_FILE)):
+    if before and files.exists(join(before, TUNING_FILE)):
         last = Tuning.from_dict(files.read_json(join(before, TUNING_FILE)))
         found = tune.as_of_now(last, taken.interactions)
     else:

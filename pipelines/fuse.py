@@ -19,7 +19,7 @@ from pipelines.stage import part_sizes
 from pipelines.stage.declaration import Places, Stage
 from pipelines.stage.runner import new_pipeline
 from transforms.fuse import fuse_features, tft_graph, time_modality, transform_fn
-from transforms.tables import counts, parquet, schemas
+from transforms.tables import counts, files, parquet, schemas
 from transforms.text import tfidf_svd, vocabulary
 
 # Of what counts terms, however few posts there are.
@@ -116,7 +116,7 @@ def fuse_content(options: Options, places: Places, fitted: str = "") -> None:
         layout = transform_fn.read_layout(fitted)
         transform_fn.check_version(fitted)
         transform_fn.check_widths(layout, parquet.read_schema(places.input("features")))
-        transform_fn.copy_directory(fitted, directory)
+        files.copy_directory(fitted, directory)
     else:
         layout = fit(options, places)
     with new_pipeline(options) as root:

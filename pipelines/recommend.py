@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pipelines.command_line.options import Options, RecommendOptions, end_of_run
 from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
-from pipelines.store import paths
+from transforms.tables import files
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -61,10 +61,10 @@ def build_candidates(root: "beam.Pipeline", options: Options, places: Places) ->
             root
             | beam.Create([places.input("item_embeddings")])
             | "FitCells"
-            >> beam.Map(cells.fit, places.input("user_embeddings"), num_cells, paths.join(directory, regions.CELLS_DIR))
+            >> beam.Map(cells.fit, places.input("user_embeddings"), num_cells, files.join(directory, regions.CELLS_DIR))
         )
         ordered = made | cells.OrderByCell(fitted, num_parts)
-        made, in_regions = ordered.parts, paths.join(directory, regions.REGIONS_DIR)
+        made, in_regions = ordered.parts, files.join(directory, regions.REGIONS_DIR)
         schema = schemas.candidates(width, profile_width, cells.leading_width(width))
         _ = ordered.regions | "WriteRegions" >> parquet.WriteParts(in_regions, schemas.regions(width))
     _ = made | "WriteCandidates" >> parquet.WriteParts(directory, schema, parquet.READ_OFTEN)

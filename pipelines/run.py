@@ -20,6 +20,7 @@ from pipelines.publishing import drift, publish, reject_limit, summary
 from pipelines.stage import declaration, execute, fingerprint, runner
 from pipelines.stage.reports import Report, read_report, read_reports
 from pipelines.store import cleanup, lock, paths, replace_run, runs
+from transforms.tables import files
 
 SKIPPED = "skipped: unchanged"
 # What is said of the runs of a range of dates, from the best exit code to the worst.
@@ -50,7 +51,7 @@ def make_runs(options: Options, stages: Sequence[declaration.Stage]) -> int:
     names, codes = options.run_names, dict[str, int]()
     with lock.hold(options.output) as held:
         cleanup.sweep(options.output)
-        paths.check_writable(paths.join(options.output, runs.RUNS))
+        paths.check_writable(files.join(options.output, runs.RUNS))
         for name in names:
             one = dataclasses.replace(options, run_date=name)
             if len(names) == 1:
@@ -91,7 +92,7 @@ def make(options: Options, stages: Sequence[declaration.Stage], held: lock.Lock)
     verdict, directory = publish.publish(options, reports, directory)
     print(summary.text(options, reports, directory, time.monotonic() - began))
     left = [
-        name for name in holders if (path := runs.directory(options.output, name)) != directory and paths.exists(path)
+        name for name in holders if (path := runs.directory(options.output, name)) != directory and files.exists(path)
     ]
     if left:
         print(f"fusefeed run: {erased_ids.advice(options, left)}", file=sys.stderr)
@@ -160,7 +161,7 @@ def check(options: Options) -> None:
     erased_ids.load(options)
     runner.beam_pipeline_options(options.beam_args)
     for root in options.media_root:
-        if not paths.exists(root):
+        if not files.exists(root):
             raise UsageError(f"--media_root: {root} is not there")
     if not options.output:
         raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")

@@ -44,7 +44,7 @@ def run(options: Options, places: Places) -> None:
     previous, why_cold = warm_start.find_previous(options, places, settings.get("factors_used", 0))
     report = train(
         files=parquet.list_files(fused),
-        layout=files.read_json(paths.join(fused, "_layout.json")),
+        layout=files.read_json(files.join(fused, "_layout.json")),
         output_dir=local,
         work_dir=kept,
         config=config,
@@ -55,7 +55,7 @@ def run(options: Options, places: Places) -> None:
     started = warm_start.describe_start(report, space_lineage.read(places.input("transform_fn")).previous, why_cold)
     logging.info("training started %s", warm_start.tell_start(started))
     files.write_json(os.path.join(local, warm_start.START), started)
-    paths.upload(local, places.output("model"))
+    files.upload(local, places.output("model"))
     shutil.rmtree(kept)
 
 
@@ -79,7 +79,7 @@ def factor_settings(places: Places) -> dict[str, Any]:
 def work_dir(places: Places) -> str:
     """The local directory that outlives a training that is killed: in the run's own where that is local."""
     if files.is_local(places.run_dir):
-        return paths.join(places.run_dir, "_training")
+        return files.join(places.run_dir, "_training")
     return os.path.join(tempfile.gettempdir(), "fusefeed-training-" + paths.slug(places.run_dir))
 
 

@@ -13,10 +13,9 @@ from pipelines.continuity import space_lineage
 from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places, Stage
 from pipelines.stage.reports import read_reports
-from pipelines.store import paths
 from pipelines.store.file_names import STATISTICS, STATISTICS_FILE
-from pipelines.store.paths import join
 from transforms.tables import files
+from transforms.tables.files import join
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -90,7 +89,7 @@ def run(options: Options, places: Places) -> None:
         build(root, options, places, found)
     path = join(found, "violations.json")
     wrong = files.read_json(path)
-    paths.delete(path)
+    files.delete(path)
     if wrong:
         more = f" and {len(wrong) - NUM_SHOWN} more" if len(wrong) > NUM_SHOWN else ""
         raise RunError(

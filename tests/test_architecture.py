@@ -90,6 +90,34 @@ def test_folders_import_only_what_they_may(package: str, walls: dict[str, set[st
         assert imported - {folder.name} == walls[folder.name], folder
 
 
+# Modules that use Beam without a transform: a coder of Arrow blocks, and an object loaded once a process.
+USE_BEAM = {"tables/files.py", "tables/blocks.py", "embed/exported_model.py"}
+
+
+def test_only_files_with_a_transform_import_beam() -> None:
+    folder, found = ROOT / "transforms", set()
+    for path in folder.rglob("*.py"):
+        bases = {
+            ast.unparse(base).split(".")[-1]
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ClassDef)
+            for base in node.bases
+        }
+        if "apache_beam" in _imported(path) and not bases & {"PTransform", "DoFn"}:
+            found.add(path.relative_to(folder).as_posix())
+    assert found == USE_BEAM
+
+
+def test_one_module_uses_the_file_systems_of_beam() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for package in MAY_IMPORT
+        for path in (ROOT / package).rglob("*.py")
+        if "apache_beam.io.filesystem" in path.read_text(encoding="utf-8")
+    }
+    assert found == {"transforms/tables/files.py"}
+
+
 def test_every_module_of_transforms_has_a_folder() -> None:
     assert [path.name for path in (ROOT / "transforms").glob("*.py")] == ["__init__.py"]
     assert len(list((ROOT / "pipelines").glob("*.py"))) <= 15

@@ -149,7 +149,7 @@ def _linear_maps(made: Backtest, space: "Space", known: "ContentMoments") -> "It
 
 
 def _latent_size(made: Backtest) -> int:
-    size: int = files.read_json(paths.join(made.known.input("model"), "model.json"))["latent"]
+    size: int = files.read_json(files.join(made.known.input("model"), "model.json"))["latent"]
     return size
 
 
@@ -177,9 +177,8 @@ def _add_cosines(bench: Bench, made: Backtest, known: "ContentMoments") -> None:
 
 def _delete(made: Backtest) -> None:
     """Deletes the tables of a backtest: one for each modality would fill the disk. What it links to stays."""
-    from apache_beam.io.filesystems import FileSystems
-
-    FileSystems.delete(sorted({made.known.run_dir, made.everything.run_dir}))
+    for directory in {made.known.run_dir, made.everything.run_dir}:
+        files.delete(directory)
 
 
 def _without(made: Backtest, name: str) -> Backtest:

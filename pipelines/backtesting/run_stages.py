@@ -13,7 +13,6 @@ from pipelines.command_line.options import Options, UsageError, end_of_run
 from pipelines.continuity import erased_ids
 from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places
-from pipelines.store import paths
 from transforms.tables import files
 
 if TYPE_CHECKING:
@@ -154,11 +153,11 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     split, notes = choose_split(options, places)
     root = places.scratch("backtest")
     num_posts, num_new = _count_new(places.input("posts"), split)
-    directories = {name: paths.join(root, name) for name in ("all", "known")}
+    directories = {name: files.join(root, name) for name in ("all", "known")}
     everything = new_places(directories["all"], places, "all")
     known = new_places(directories["known"], places, "known") if num_new else everything
     with runner.new_pipeline(options) as pipeline:
-        _split(pipeline, options, places, split, paths.join(root, "held_out"), everything)
+        _split(pipeline, options, places, split, files.join(root, "held_out"), everything)
         if num_new:
             _keep_known(pipeline, places, known, split)
     for table in ("posts", "users", "features"):
@@ -166,7 +165,7 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
     if num_new:
         link(places.input("users"), known.input("users"))
         link(everything.input("interactions"), known.input("interactions"))
-    held_out = paths.join(root, "held_out")
+    held_out = files.join(root, "held_out")
     then = split_rules.time_of(split.cut).strftime("%Y-%m-%d") if split.kind == "time" else options.run_name
     as_then = dataclasses.replace(
         options, run_date=then, refit_days=0, k=evaluation.MAX_K, similar_k=0, include_seen=False
@@ -267,13 +266,12 @@ def _known(numbered: "tuple[int, pa.RecordBatch]", split: "Split") -> "tuple[int
 
 def link(source: str, target: str) -> None:
     """Makes a table appear in a second place: a symbolic link where it is local, a copy elsewhere."""
-    from transforms.fuse import transform_fn
 
     if files.is_local(source) and files.is_local(target):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.symlink(os.path.abspath(source), target)
     else:
-        transform_fn.copy_directory(source, target)
+        files.copy_directory(source, target)
 
 
 def run_stages(made: Backtest, users: "pa.Array") -> None:
@@ -332,9 +330,9 @@ def _keep_users(directory: str, users: "pa.Array") -> None:
     from transforms.tables import parquet
 
     every = directory + "_of_all"
-    paths.move(directory, every)
+    files.move(directory, every)
     schema = parquet.read_schema(every)
     for number, path in enumerate(parquet.list_files(every)):
         block = parquet.read_file(path)
         kept = block.filter(pc.is_in(block.column("user_id"), value_set=users))
-        parquet.write_file(paths.join(directory, f"part-{number:05d}.parquet"), kept, schema)
+        parquet.write_file(files.join(directory, f"part-{number:05d}.parquet"), kept, schema)

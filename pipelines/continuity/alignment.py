@@ -11,8 +11,9 @@ from pipelines.command_line.options import Options
 from pipelines.continuity import space_lineage
 from pipelines.stage import part_sizes, runner
 from pipelines.stage.declaration import Places
-from pipelines.store import paths, runs
-from pipelines.store.paths import join
+from pipelines.store import runs
+from transforms.tables import files
+from transforms.tables.files import join
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +39,7 @@ def last_items(options: Options, places: Places) -> str:
     """The item_embeddings/ of the run in whose space this one goes on; "" where it begins one, or that run is gone."""
     found = space_lineage.read(places.input("transform_fn"))
     directory = join(runs.directory(options.output, found.previous), "item_embeddings") if found.previous else ""
-    return directory if directory and paths.exists(directory) else ""
+    return directory if directory and files.exists(directory) else ""
 
 
 def find_rotations(options: Options, places: Places, straight: "Space", before: str) -> "Rotations | None":

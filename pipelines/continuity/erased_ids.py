@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.command_line.options import Options, RunError, UsageError
 from pipelines.stage import runner
-from pipelines.store import paths, runs
+from pipelines.store import runs
+from transforms.tables import files
 
 if TYPE_CHECKING:
     from transforms.ingest.erasure import Erasure
@@ -40,14 +41,14 @@ def find_holders(options: Options, directories: Iterable[str]) -> list[str]:
     named = [(directory, path) for directory in directories for path in erasure.parquet_files(directory)]
     if not named:
         return []
-    scratch = paths.join(options.output, f"_erase-{paths.new_id()}")
+    scratch = files.join(options.output, f"_erase-{files.new_id()}")
     try:
         with runner.new_pipeline(options) as root:
             found = root | "Files" >> beam.Create(named) | "FindHolders" >> erasure.FindHolders(what)
             _ = found | "WriteCounts" >> counts.WriteCounts(scratch)
         return sorted(counts.read_counts(scratch))
     finally:
-        paths.delete(scratch)
+        files.delete(scratch)
 
 
 def other_holders(options: Options, directory: str) -> list[str]:

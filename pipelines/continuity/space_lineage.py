@@ -14,9 +14,9 @@ from pipelines.command_line.options import Options
 from pipelines.continuity import erased_ids
 from pipelines.stage.declaration import Places
 from pipelines.stage.reports import read_report, read_reports
-from pipelines.store import paths, runs
-from pipelines.store.paths import join
+from pipelines.store import runs
 from transforms.tables import files
+from transforms.tables.files import join
 
 FILE = "_lineage.json"
 # Flags that another value of which is another space.
@@ -65,7 +65,7 @@ def _why_new(options: Options, places: Places, name: str, settings: dict[str, An
         return "--refit_days 0"
     if not name:
         return "there is no published run that is older"
-    if not paths.exists(join(directory_of(options, name), FILE)):
+    if not files.exists(join(directory_of(options, name), FILE)):
         return f"{name} does not tell its space"
     if erased_ids.find_holders(options, [join(runs.directory(options.output, name), "posts")]):
         return f"{name} was fitted on posts that --erase names"
@@ -118,7 +118,7 @@ def sources(options: Options, directory: str, tables: Sequence[str]) -> dict[str
       tables: those that are read of the one before.
     """
     fitted = join(directory, "transform_fn")
-    name = read(fitted).previous if paths.exists(join(fitted, FILE)) else ""
+    name = read(fitted).previous if files.exists(join(fitted, FILE)) else ""
     reports = read_reports(runs.directory(options.output, name)) if name else []
     return {f"{report.stage} of {name}": report.id for report in reports if set(report.files) & set(tables)}
 

@@ -8,7 +8,7 @@ from pipelines.continuity import alignment, erased_ids, space_lineage
 from pipelines.stage import fingerprint
 from pipelines.stage.declaration import Places
 from pipelines.stage.reports import read_report
-from pipelines.store import paths, runs
+from pipelines.store import runs
 from transforms.tables import files
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def find_previous(options: Options, places: Places, factors: int) -> "tuple[Prev
     """
     from model.train import Previous
     from transforms.embed import embedding_space
-    from transforms.fuse import transform_fn
 
     found = space_lineage.read(places.input("transform_fn"))
     if not found.previous:
@@ -36,15 +35,15 @@ def find_previous(options: Options, places: Places, factors: int) -> "tuple[Prev
         return None, f"the model of {found.previous} is gone"
     if space_lineage.execution(options, found.previous, "factorize") != found.fitted_by:
         return None, f"{found.previous} was factorized again since"
-    if erased_ids.find_holders(options, [paths.join(directory, "interactions")]):
+    if erased_ids.find_holders(options, [files.join(directory, "interactions")]):
         return None, f"{found.previous} was trained on interactions that --erase names"
     before = space_lineage.collaborative_of(options, found.previous)
     if not 0 < factors <= len(embedding_space.read_singular_values(before)):
         return None, "there are no collaborative factors to tell, or the last run has fewer"
     rotation = alignment.find_factor_rotation(options, places, before, factors)
-    model = paths.join(directory, "model")
+    model = files.join(directory, "model")
     if not files.is_local(model):
-        transform_fn.copy_directory(model, os.path.join(places.local, "previous"))
+        files.copy_directory(model, os.path.join(places.local, "previous"))
         model = os.path.join(places.local, "previous")
     return Previous(model, rotation), ""
 

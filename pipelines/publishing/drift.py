@@ -7,10 +7,10 @@ from typing import Any
 
 from pipelines.command_line.options import Options, RunError
 from pipelines.stage.reports import Report
-from pipelines.store import paths, runs
+from pipelines.store import runs
 from pipelines.store.file_names import STATISTICS, STATISTICS_FILE
-from pipelines.store.paths import join
 from transforms.tables import files
+from transforms.tables.files import join
 
 NUM_SHOWN = 5
 
@@ -34,13 +34,13 @@ def find(options: Options, directory: str) -> dict[str, Any] | None:
     from transforms.validate import drift
 
     path = join(directory, STATISTICS, STATISTICS_FILE)
-    if not paths.exists(path):
+    if not files.exists(path):
         return None
     name = runs.last_before(options.output, options.run_name)
     if not name:
         return _nothing("there is no published run that is older")
     metrics = join(runs.directory(options.output, name), "metrics.json")
-    before = files.read_json(metrics).get("statistics") if paths.exists(metrics) else None
+    before = files.read_json(metrics).get("statistics") if files.exists(metrics) else None
     if before is None:
         return _nothing(f"{name} left no statistics")
     now = files.read_json(path)

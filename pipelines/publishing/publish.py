@@ -11,7 +11,7 @@ from pipelines.publishing.gate import Verdict, decide
 from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS
 from pipelines.stage import fingerprint
 from pipelines.stage.reports import Report
-from pipelines.store import paths, replace_run, runs
+from pipelines.store import replace_run, runs
 from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
 from transforms.tables import files
 
@@ -49,9 +49,9 @@ def publish(options: Options, reports: Sequence[Report], directory: str) -> tupl
     values["gate"] = dataclasses.asdict(verdict)
     if (found := drift.find(options, directory)) is not None:
         values["drift"] = found
-    files.write_json(paths.join(directory, "metrics.json"), values)
-    files.write_text(paths.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
-    files.write_json(paths.join(directory, runs.MANIFEST), manifest(options, reports, verdict.passed))
+    files.write_json(files.join(directory, "metrics.json"), values)
+    files.write_text(files.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
+    files.write_json(files.join(directory, runs.MANIFEST), manifest(options, reports, verdict.passed))
     if not verdict.passed:
         return verdict, directory
     final = runs.directory(options.output, name)
@@ -79,8 +79,8 @@ def check_complete(reports: Sequence[Report], directory: str) -> None:
 def last_evaluation(options: Options) -> Any:
     """The evaluation of the newest published run before this one; None where there is none."""
     name = runs.last_before(options.output, options.run_name)
-    path = paths.join(runs.directory(options.output, name), "metrics.json")
-    return files.read_json(path).get("evaluation") if name and paths.exists(path) else None
+    path = files.join(runs.directory(options.output, name), "metrics.json")
+    return files.read_json(path).get("evaluation") if name and files.exists(path) else None
 
 
 def metrics(options: Options, reports: Sequence[Report], directory: str) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def metrics(options: Options, reports: Sequence[Report], directory: str) -> dict
         "stages": {report.stage: report.measures() for report in reports},
     }
     for name, writer, path in MEASURES:
-        full = paths.join(directory, path)
-        if writer in measures["stages"] and paths.exists(full):
+        full = files.join(directory, path)
+        if writer in measures["stages"] and files.exists(full):
             measures[name] = files.read_json(full)
     return measures
 

@@ -6,8 +6,8 @@ from pipelines.command_line.console import duration
 from pipelines.command_line.options import Options
 from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS
 from pipelines.stage.reports import Report
-from pipelines.store import paths
 from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
+from transforms.tables import files
 
 NUM_EXAMPLES = 5
 RESULT_TABLES = ("item_embeddings", "user_embeddings", "recommendations", "similar_posts", "rejects")
@@ -72,8 +72,8 @@ def _continuity(directory: str) -> Iterator[str]:
     from pipelines.continuity import alignment
     from transforms.tables import files
 
-    path = paths.join(directory, "item_embeddings", alignment.FILE)
-    if not paths.exists(path):
+    path = files.join(directory, "item_embeddings", alignment.FILE)
+    if not files.exists(path):
         return
     about = files.read_json(path)
     if about["why_new"]:
@@ -88,7 +88,7 @@ def _drift(directory: str) -> Iterator[str]:
     from pipelines.publishing import drift
     from transforms.tables import files
 
-    if found := files.read_json(paths.join(directory, "metrics.json")).get("drift"):
+    if found := files.read_json(files.join(directory, "metrics.json")).get("drift"):
         yield from drift.lines(found)
 
 
@@ -96,8 +96,8 @@ def _training(directory: str) -> Iterator[str]:
     from pipelines.continuity import warm_start
     from transforms.tables import files
 
-    path = paths.join(directory, "model", warm_start.START)
-    if paths.exists(path):
+    path = files.join(directory, "model", warm_start.START)
+    if files.exists(path):
         yield f"training started {warm_start.tell_start(files.read_json(path))}"
 
 
@@ -117,7 +117,7 @@ def _evaluation(options: Options, directory: str) -> Iterator[str]:
     from transforms.tables import files
 
     if not options.no_evaluate:
-        yield report.table(files.read_json(paths.join(directory, EVALUATION, EVALUATION_FILE)))
+        yield report.table(files.read_json(files.join(directory, EVALUATION, EVALUATION_FILE)))
 
 
 def _examples(directory: str) -> Iterator[str]:
@@ -126,8 +126,8 @@ def _examples(directory: str) -> Iterator[str]:
 
     from transforms.tables import parquet
 
-    files = parquet.list_files(paths.join(directory, "recommendations"))
-    best = parquet.read_file(files[0]) if files else None
+    found = parquet.list_files(files.join(directory, "recommendations"))
+    best = parquet.read_file(found[0]) if found else None
     if best is None or not best.num_rows:
         return
     best = best.filter(pc.equal(best.column("rank"), 1))

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from pipelines.command_line.options import Options
-from pipelines.store import paths
+from transforms.tables import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,15 +17,15 @@ class Places:
 
     def input(self, table: str) -> str:
         """The directory of a table that an earlier stage wrote."""
-        return paths.join(self.run_dir, table)
+        return files.join(self.run_dir, table)
 
     def output(self, table: str) -> str:
         """The directory in which this stage writes a table: temporary until the stage is complete."""
-        return paths.join(self.temporary, table)
+        return files.join(self.temporary, table)
 
     def scratch(self, name: str) -> str:
         """A directory for what only this stage needs, gone after it; workers on other machines see it too."""
-        return paths.join(self.temporary, "_scratch", name)
+        return files.join(self.temporary, "_scratch", name)
 
 
 @dataclasses.dataclass(frozen=True)

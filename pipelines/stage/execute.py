@@ -42,8 +42,8 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: fingerp
     fingerprint.check_read(stage, read, directory)
     made_from = sources(stage, read, options, directory)
     origin = dataclasses.replace(origin or fingerprint.origin(stage, options), stages=made_from)
-    temporary = paths.join(directory, f"_{stage.name}-{paths.new_id()}")
-    paths.make(temporary)
+    temporary = files.join(directory, f"_{stage.name}-{files.new_id()}")
+    paths.check_writable(temporary)
     if stage.tensorflow:
         tensorflow_import.import_tensorflow()
     local = tempfile.mkdtemp(prefix=f"{paths.local_prefix(options.output)}{stage.name}-")
@@ -52,7 +52,7 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: fingerp
     try:
         places = Places(directory, temporary, local)
         try:
-            total = parquet.count_rows(paths.join(directory, stage.work)) if stage.work else 0
+            total = parquet.count_rows(files.join(directory, stage.work)) if stage.work else 0
             with console.progress(stage.name, total), step_counters.gather() as counters:
                 stage.run(options, places)
         except Exception:
@@ -62,14 +62,14 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: fingerp
             raise
         fingerprint.check_unchanged(origin, stage.name)
         report = dataclasses.replace(_describe(stage, origin, places, began), steps=counters)
-        paths.delete(report_path(directory, stage.name))
+        files.delete(report_path(directory, stage.name))
         for table in stage.writes:
-            paths.move(places.output(table), places.input(table))
+            files.move(places.output(table), places.input(table))
         files.write_json(report_path(directory, stage.name), dataclasses.asdict(report))
         return report
     finally:
         with contextlib.suppress(OSError):  # must not hide why the stage failed; the next run sweeps it away
-            paths.delete(temporary)
+            files.delete(temporary)
         shutil.rmtree(local, ignore_errors=True)
 
 
@@ -84,7 +84,7 @@ def _describe(stage: Stage, origin: fingerprint.Origin, places: Places, began: f
         peak_memory_bytes=peak_memory.peak_bytes(),
         rows={table: parquet.count_rows(path) for table, path in written.items() if parquet.list_files(path)},
         counts={name: number for path in written.values() for name, number in counts.read_counts(path).items()},
-        id=paths.new_id(),
+        id=files.new_id(),
         origin=files.plain(dataclasses.asdict(origin)),
         files={table: files.list_sizes(path) for table, path in written.items()},
     )
@@ -104,10 +104,10 @@ def sources(stage: Stage, reports: Iterable[Report], options: Options, directory
 
 
 def _check_inputs(stage: Stage, directory: str) -> None:
-    missing = [table for table in stage.reads if not paths.exists(paths.join(directory, table))]
+    missing = [table for table in stage.reads if not files.exists(files.join(directory, table))]
     if missing:
         raise UsageError(
-            f"{paths.join(directory, missing[0])} is not there; run the stage that writes it before {stage.name}"
+            f"{files.join(directory, missing[0])} is not there; run the stage that writes it before {stage.name}"
         )
 
 
@@ -119,9 +119,8 @@ def command(stage: Stage, options: Options) -> None:
     directory = runs.run_dir(options)
     with lock.hold(options.output):
         cleanup.sweep(options.output)
-        paths.check_writable(directory)
         report = execute(stage, options)
     for table, rows in report.rows.items():
-        print(f"{paths.join(directory, table)}: {rows:,} rows")
+        print(f"{files.join(directory, table)}: {rows:,} rows")
     if stage.show is not None:
         print(stage.show(directory))

@@ -27,7 +27,6 @@ FUSEFEED = "fusefeed"
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("model", "pipelines", "transforms")
 UNCHANGED = ""
-FileState = tuple[str, int, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Origin:
     run: str
     versions: Mapping[str, str]
     options: Mapping[str, Any]
-    files: Mapping[str, Sequence[FileState]]
+    files: Mapping[str, Sequence[files.FileState]]
     roots: Sequence[tuple[str, int, int, str]]
     stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -96,20 +95,14 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def file_states(patterns: str) -> list[FileState]:
+def file_states(patterns: str) -> list[files.FileState]:
     """The input files that globs match, and those below a directory that is named, in the order of their paths."""
-    from apache_beam.io.filesystems import FileSystems
-
     globs = [word.removeprefix("keras:") for part in patterns.split(",") if (word := part.strip())]
-    found = {each.path: each for match in FileSystems.match(globs) for each in match.metadata_list}
-    found = {path: each for path, each in found.items() if os.path.basename(path)[:1] not in ("_", ".")}
+    found = {state.path: state for state in files.match(*globs)}
+    found = {path: state for path, state in found.items() if os.path.basename(path)[:1] not in ("_", ".")}
     below = [f"{glob.rstrip('/')}/**" for glob in globs if not files.is_local(glob) or os.path.isdir(glob)]
-    found |= {each.path: each for match in FileSystems.match(below) for each in match.metadata_list}
-    return sorted(
-        (path, each.size_in_bytes, each.last_updated_in_seconds or 0.0)
-        for path, each in found.items()
-        if not (files.is_local(path) and os.path.isdir(path))
-    )
+    found |= {state.path: state for state in files.match(*below)}
+    return sorted(state for path, state in found.items() if not (files.is_local(path) and os.path.isdir(path)))
 
 
 def root_state(root: str, output: str) -> tuple[str, int, int, str]:
@@ -125,7 +118,7 @@ def root_state(root: str, output: str) -> tuple[str, int, int, str]:
     return root, number, total, f"{sums:032x}"
 
 
-def _media_files(root: str, output: str) -> Iterable[FileState]:
+def _media_files(root: str, output: str) -> Iterable[files.FileState]:
     if not files.is_local(root):
         yield from file_states(f"{root.rstrip('/')}/**")
         return
@@ -138,7 +131,7 @@ def _media_files(root: str, output: str) -> Iterable[FileState]:
                 found = os.stat(path)
             except OSError:  # a link to nowhere, or gone meanwhile: what extract finds too
                 continue
-            yield path, found.st_size, found.st_mtime
+            yield files.FileState(path, found.st_size, found.st_mtime)
 
 
 def why_again(report: "Report | None", now: Origin, directory: str) -> str:
@@ -234,19 +227,6 @@ def check_unchanged(before: Origin, stage: str) -> None:
       RunError: one was changed, cut off or removed while it was read.
     """
     for name, states in before.files.items():
-        now = [state for path, *_ in states if (state := _state(path)) is not None]
+        now = [state for path, *_ in states if (state := files.read_state(path)) is not None]
         if changed := changed_file(states, now):
             raise RunError(f"--{name}: {changed} while {stage} read it; give the same command again")
-
-
-def _state(path: str) -> FileState | None:
-    from apache_beam.io.filesystems import FileSystems
-
-    if files.is_local(path):
-        try:
-            found = os.stat(path)
-        except FileNotFoundError:
-            return None
-        return path, found.st_size, found.st_mtime
-    metadata = [each for match in FileSystems.match([path]) for each in match.metadata_list if each.path == path]
-    return (path, metadata[0].size_in_bytes, metadata[0].last_updated_in_seconds or 0.0) if metadata else None

@@ -7,7 +7,6 @@ import dataclasses
 from typing import Any
 
 from pipelines.stage import step_counters
-from pipelines.store import paths
 from transforms.tables import files
 
 
@@ -45,18 +44,18 @@ class Report:
 
 def report_path(directory: str, stage: str) -> str:
     """Where a stage's report is; it is there if and only if the stage is complete."""
-    return paths.join(directory, "_stages", f"{stage}.json")
+    return files.join(directory, "_stages", f"{stage}.json")
 
 
 def read_report(directory: str, stage: str) -> Report | None:
     """The report of a stage; None where it is not complete."""
     path = report_path(directory, stage)
-    return Report(**files.read_json(path)) if paths.exists(path) else None
+    return Report(**files.read_json(path)) if files.exists(path) else None
 
 
 def read_reports(directory: str) -> list[Report]:
     """The reports of all stages that are complete, by name."""
-    names = sorted(files.list_sizes(paths.join(directory, "_stages")))
+    names = sorted(files.list_sizes(files.join(directory, "_stages")))
     return [
-        Report(**files.read_json(paths.join(directory, "_stages", name))) for name in names if name.endswith(".json")
+        Report(**files.read_json(files.join(directory, "_stages", name))) for name in names if name.endswith(".json")
     ]

@@ -21,18 +21,18 @@ def sweep(output: str) -> list[str]:
     if not files.is_local(output):
         found = [path for path in files.list_sizes(output) if any(map(TEMPORARY.fullmatch, path.split("/")))]
         for path in found:
-            paths.delete(paths.join(output, path))
+            files.delete(files.join(output, path))
         return found + _sweep_local(output)
     lock.sweep(output)
     replace_run.recover(output)
-    root = paths.join(output, runs.RUNS)
-    inside = [paths.join(root, name) for name in paths.list_names(root) if not name.startswith("_")]
-    folders = [output, root, *inside, *(paths.join(run, "_stages") for run in inside)]
+    root = files.join(output, runs.RUNS)
+    inside = [files.join(root, name) for name in files.list_names(root) if not name.startswith("_")]
+    folders = [output, root, *inside, *(files.join(run, "_stages") for run in inside)]
     found = [
-        paths.join(folder, name) for folder in folders for name in paths.list_names(folder) if TEMPORARY.fullmatch(name)
+        files.join(folder, name) for folder in folders for name in files.list_names(folder) if TEMPORARY.fullmatch(name)
     ]
     for path in found:
-        paths.delete(path)
+        files.delete(path)
     return found + _sweep_local(output)
 
 

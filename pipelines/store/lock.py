@@ -257,12 +257,10 @@ def _take_remote(path: str, me: Holder) -> str:
 
 def _age(path: str, me: Holder) -> float:
     """Seconds since an object was written, by the store's own clock; 0 where it does not tell."""
-    from apache_beam.io.filesystems import FileSystems
-
     probe = f"{path.rsplit('/', 1)[0]}/_{me.id}.tmp"
     files.write_text(probe, "")
     try:
-        now, then = (FileSystems.match([each])[0].metadata_list[0].last_updated_in_seconds for each in (probe, path))
+        now, then = (files.match(each)[0].modified for each in (probe, path))
     finally:
         _remove(probe)
     return now - then if now and then else 0.0
@@ -276,9 +274,7 @@ def sweep(output: str) -> None:
 
 
 def _remove(path: str) -> None:
-    from apache_beam.io.filesystems import FileSystems
-
-    FileSystems.delete([path])
+    files.delete(path)
 
 
 def _beat(lock: Lock, stop: threading.Event) -> None:

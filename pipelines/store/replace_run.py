@@ -11,7 +11,7 @@ import ctypes
 import os
 import shutil
 
-from pipelines.store import paths, runs
+from pipelines.store import runs
 from transforms.tables import files
 
 _AT_FDCWD = -100
@@ -28,8 +28,8 @@ def workplace(output: str, name: str) -> str:
         runs.withdraw(output, name)
         return directory
     made = directory + runs.NEXT
-    if paths.exists(made):
-        paths.delete(paths.join(made, runs.MANIFEST))
+    if files.exists(made):
+        files.delete(files.join(made, runs.MANIFEST))
     else:
         clone(directory, made)
     return made
@@ -37,7 +37,7 @@ def workplace(output: str, name: str) -> str:
 
 def clone(source: str, target: str) -> None:
     """A copy of a local run made of hard links, without what tells that it is published; it appears whole."""
-    temporary = paths.join(os.path.dirname(source), f"_clone-{paths.new_id()}")
+    temporary = files.join(os.path.dirname(source), f"_clone-{files.new_id()}")
 
     def ignore(folder: str, names: list[str]) -> list[str]:
         private = [name for name in names if name.startswith("_") and name != "_stages"]
@@ -58,7 +58,7 @@ def put_in_place(made: str, directory: str) -> None:
     """Puts a local run that was made beside the published one into its place, and removes the old one."""
     if not exchange(made, directory):
         # Without an exchange there is a moment without the run; `recover` puts it back should we be killed in it.
-        doomed = paths.join(os.path.dirname(directory), f"_removed-{paths.new_id()}")
+        doomed = files.join(os.path.dirname(directory), f"_removed-{files.new_id()}")
         os.rename(directory, doomed)
         os.rename(made, directory)
         made = doomed
@@ -75,9 +75,9 @@ def exchange(one: str, two: str) -> bool:
 
 def recover(output: str) -> None:
     """Puts runs in place that were complete when a command was killed between two renames."""
-    root = paths.join(output, runs.RUNS)
-    for name in paths.list_names(root) if files.is_local(root) else ():
-        directory = paths.join(root, name.removesuffix(runs.NEXT))
+    root = files.join(output, runs.RUNS)
+    for name in files.list_names(root) if files.is_local(root) else ():
+        directory = files.join(root, name.removesuffix(runs.NEXT))
         made = directory + runs.NEXT
         if name.endswith(runs.NEXT) and not os.path.exists(directory) and runs.is_published(output, name):
             os.rename(made, directory)
@@ -85,5 +85,5 @@ def recover(output: str) -> None:
 
 def discard(output: str, name: str) -> None:
     """Removes what was begun to take a run's place."""
-    if paths.exists(runs.directory(output, name) + runs.NEXT):
-        paths.delete(runs.directory(output, name) + runs.NEXT)
+    if files.exists(runs.directory(output, name) + runs.NEXT):
+        files.delete(runs.directory(output, name) + runs.NEXT)

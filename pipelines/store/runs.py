@@ -8,7 +8,6 @@ import datetime
 import re
 
 from pipelines.command_line.options import Options, UsageError
-from pipelines.store import paths
 from transforms.tables import files
 
 LATEST = "LATEST"
@@ -19,17 +18,17 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 def directory(output: str, name: str) -> str:
     """Where a run is."""
-    return paths.join(output, RUNS, name)
+    return files.join(output, RUNS, name)
 
 
 def names(output: str) -> list[str]:
     """The runs that there are, complete or not, oldest first."""
-    return sorted({word for word in paths.list_names(paths.join(output, RUNS)) if _is_date(word)})
+    return sorted({word for word in files.list_names(files.join(output, RUNS)) if _is_date(word)})
 
 
 def all_directories(output: str) -> list[str]:
     """The names of all directories of runs, also of those that are being made to take another's place."""
-    words = paths.list_names(paths.join(output, RUNS))
+    words = files.list_names(files.join(output, RUNS))
     return sorted(word for word in words if _is_date(word.removesuffix(NEXT)))
 
 
@@ -42,14 +41,14 @@ def _is_date(word: str) -> bool:
 
 def latest(output: str) -> str:
     """The run that LATEST names; "" where it names none."""
-    path = paths.join(output, LATEST)
-    return files.read_text(path).strip() if paths.exists(path) else ""
+    path = files.join(output, LATEST)
+    return files.read_text(path).strip() if files.exists(path) else ""
 
 
 def is_published(output: str, name: str) -> bool:
     """True if a run is complete and passed the gate."""
-    path = paths.join(directory(output, name), MANIFEST)
-    return paths.exists(path) and bool(files.read_json(path).get("published"))
+    path = files.join(directory(output, name), MANIFEST)
+    return files.exists(path) and bool(files.read_json(path).get("published"))
 
 
 def last_before(output: str, name: str) -> str:
@@ -62,7 +61,7 @@ def name_latest(output: str, name: str) -> str:
     newest = latest(output)
     if newest > name and is_published(output, newest):
         return f"published, but {LATEST} still names {newest}, which is newer"
-    files.write_text(paths.join(output, LATEST), name + "\n")
+    files.write_text(files.join(output, LATEST), name + "\n")
     return ""
 
 
@@ -71,11 +70,11 @@ def withdraw(output: str, name: str) -> None:
     if latest(output) == name:
         others = [each for each in names(output) if each != name and is_published(output, each)]
         if others:
-            files.write_text(paths.join(output, LATEST), others[-1] + "\n")
+            files.write_text(files.join(output, LATEST), others[-1] + "\n")
         else:
-            paths.delete(paths.join(output, LATEST))
+            files.delete(files.join(output, LATEST))
     for file in (MANIFEST, "metrics.json", "metrics.prom"):
-        paths.delete(paths.join(directory(output, name), file))
+        files.delete(files.join(directory(output, name), file))
 
 
 def remove_old(output: str, keep: int, made: str) -> list[str]:
@@ -108,11 +107,11 @@ def remove(output: str, name: str) -> None:
 def remove_directory(output: str, name: str) -> None:
     """Removes one directory of a run, the manifest first."""
     path = directory(output, name)
-    paths.delete(paths.join(path, MANIFEST))
-    if paths.exists(path):
-        doomed = paths.join(output, RUNS, f"_removed-{paths.new_id()}")
-        paths.move(path, doomed)
-        paths.delete(doomed)
+    files.delete(files.join(path, MANIFEST))
+    if files.exists(path):
+        doomed = files.join(output, RUNS, f"_removed-{files.new_id()}")
+        files.move(path, doomed)
+        files.delete(doomed)
 
 
 # What is appended to the name of a published run's directory for the one in which it is made anew.
@@ -123,4 +122,4 @@ def run_dir(options: Options) -> str:
     """The directory of the run that the options name."""
     if not options.output:
         raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")
-    return paths.join(options.output, "runs", options.run_name)
+    return files.join(options.output, "runs", options.run_name)

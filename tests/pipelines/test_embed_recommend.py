@@ -341,5 +341,5 @@ def test_weights_of_kinds_reach_the_history(tmp_path: Path) -> None:
 
 
 def test_bad_kind_weights_are_bad_usage(fused_run: Path) -> None:
-    with pytest.raises(declaration.UsageError, match="--kind_weights must be like like=1,hide=-1, got 'like'"):
+    with pytest.raises(UsageError, match="--kind_weights must be like like=1,hide=-1, got 'like'"):
         execute.execute(factorize.STAGE, options_of(fused_run, kind_weights="like"))

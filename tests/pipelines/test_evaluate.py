@@ -19,7 +19,7 @@ from pipelines.command_line.options import Options, RunError, UsageError
 from pipelines.demo_world import make_world
 from pipelines.stage import execute
 from pipelines.stage.declaration import Places
-from pipelines.store import paths, runs
+from pipelines.store import runs
 from transforms.embed import embedding_space, exported_model, text_to_factors, user_embeddings
 from transforms.embed.stated_interests import InterestsEncoder
 from transforms.evaluate import ablation, variant_embeddings
@@ -173,8 +173,8 @@ def test_poisoned_posts_do_not_reach_what_is_fitted(
     for table in ("history", "fused", "posts", "features"):
         same(clean.known, made.known, table)
     for name in ("model/model.json", "collaborative/_tuning.json"):
-        for one, two in [(paths.join(each.known.run_dir, name) for each in (clean, made))]:
-            if paths.exists(one):
+        for one, two in [(files.join(each.known.run_dir, name) for each in (clean, made))]:
+            if files.exists(one):
                 assert without_times(files.read_json(one)) == without_times(files.read_json(two)), name
     cut = cut_of(clean)
     old = [read(each.everything, "item_embeddings") for each in (clean, made)]

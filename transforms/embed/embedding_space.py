@@ -4,13 +4,12 @@ import dataclasses
 import io
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.embed import formulas
 from transforms.embed.formulas import VectorMoments, Widths
 from transforms.embed.parameters import Tuning
 from transforms.embed.procrustes import Rotations
-from transforms.tables.files import read_json
+from transforms.tables.files import join, open_read, open_write, read_json
 
 # The modality of fused/ that is made of what users did; no content.
 COLLABORATIVE = "collaborative"
@@ -107,19 +106,19 @@ class Space:
 
 def read_space(fused_dir: str, collaborative_dir: str) -> Space:
     """The space of a run, from fused/_layout.json and the files beside the collaborative factors."""
-    layout = read_json(FileSystems.join(fused_dir, "_layout.json"))
-    factors = read_json(FileSystems.join(collaborative_dir, FACTORS_FILE))
+    layout = read_json(join(fused_dir, "_layout.json"))
+    factors = read_json(join(collaborative_dir, FACTORS_FILE))
     return Space(
         tuple((entry["name"], entry["offset"], entry["width"]) for entry in layout["modalities"]),
         np.array(factors["singular_values"], np.float64),
         factors["num_posts"],
-        Tuning.from_dict(read_json(FileSystems.join(collaborative_dir, TUNING_FILE))),
+        Tuning.from_dict(read_json(join(collaborative_dir, TUNING_FILE))),
     )
 
 
 def read_singular_values(collaborative_dir: str) -> np.ndarray:
     """Of the factors in a collaborative/, falling: [F] float64."""
-    return np.array(read_json(FileSystems.join(collaborative_dir, FACTORS_FILE))["singular_values"], np.float64)
+    return np.array(read_json(join(collaborative_dir, FACTORS_FILE))["singular_values"], np.float64)
 
 
 Covariances = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -130,7 +129,7 @@ def write_covariances(moments: tuple[VectorMoments, VectorMoments, VectorMoments
     buffer = io.BytesIO()
     own, decoded, content = (block.covariance() for block in moments)
     np.savez(buffer, own=own, decoded=decoded, content=content)
-    with FileSystems.create(FileSystems.join(directory, BLOCKS_FILE), compression_type="uncompressed") as file:
+    with open_write(join(directory, BLOCKS_FILE)) as file:
         file.write(buffer.getvalue())
 
 
@@ -141,7 +140,7 @@ def read_widths(directory: str) -> Widths:
 
 def read_covariances(directory: str) -> Covariances:
     """Covariances of the own, the decoded and the content block, as `write_covariances` wrote them."""
-    path = FileSystems.join(directory, BLOCKS_FILE)
-    with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
+    path = join(directory, BLOCKS_FILE)
+    with open_read(path) as file, np.load(io.BytesIO(file.read())) as saved:
         own, decoded, content = (saved[name] for name in Widths._fields)
         return own, decoded, content

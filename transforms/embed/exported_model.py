@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils import shared
 
 from transforms.embed.embedding_space import COLLABORATIVE
-from transforms.tables.files import read_json
+from transforms.tables.files import join, read_json
 
 # Every batch has this many rows (the last is filled up): what becomes of a row must not depend on its neighbors.
 BATCH_ROWS = 1024
@@ -23,10 +22,10 @@ class StandIn:
     """
 
     def __init__(self, model_dir: str) -> None:
-        paths = read_json(FileSystems.join(model_dir, "model.json"))["paths"]
-        self._encoder = FileSystems.join(model_dir, paths["encoder"])
+        paths = read_json(join(model_dir, "model.json"))["paths"]
+        self._encoder = join(model_dir, paths["encoder"])
         decoder = paths["decoders"].get(COLLABORATIVE)
-        self._decoder = None if decoder is None else FileSystems.join(model_dir, decoder)
+        self._decoder = None if decoder is None else join(model_dir, decoder)
         self._shared = shared.Shared()
 
     @property

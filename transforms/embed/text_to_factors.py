@@ -11,13 +11,13 @@ from collections.abc import Iterable
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.embed.embedding_space import Space
 from transforms.fuse.tft_graph import TEXT
 from transforms.linalg import ridge
 from transforms.linalg.ridge import Sums
 from transforms.tables import blocks
+from transforms.tables.files import join, open_read, open_write
 
 FILE = "_text_factors.npz"
 
@@ -68,13 +68,13 @@ def write_map(text_map: np.ndarray, directory: str) -> None:
     """Writes the map beside a table."""
     buffer = io.BytesIO()
     np.savez(buffer, map=text_map)
-    with FileSystems.create(FileSystems.join(directory, FILE), compression_type="uncompressed") as file:
+    with open_write(join(directory, FILE)) as file:
         file.write(buffer.getvalue())
 
 
 def read_map(directory: str) -> np.ndarray:
     """Ridge map from text to factors, as `write_map` wrote it: [w, F] float32."""
-    path = FileSystems.join(directory, FILE)
-    with FileSystems.open(path, compression_type="uncompressed") as file, np.load(io.BytesIO(file.read())) as saved:
+    path = join(directory, FILE)
+    with open_read(path) as file, np.load(io.BytesIO(file.read())) as saved:
         found: np.ndarray = saved["map"]
         return found

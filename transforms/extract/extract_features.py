@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam import pvalue
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.extract import media_outcomes, supplied_vectors
 from transforms.extract.pooling import DecodedRows, Place, Pool
@@ -19,6 +18,7 @@ from transforms.media.encoders import make_encoder
 from transforms.media.media_files import MediaLimits
 from transforms.media.sandbox import IsolatedDecoder
 from transforms.tables import blocks, parquet, progress, schemas
+from transforms.tables.files import exists
 from transforms.text.token_counts import text_terms
 
 # Networks allow from 4 to 20 media in a post; one post must not hold up a worker.
@@ -103,7 +103,7 @@ class _ExtractPart(beam.DoFn):
 
     def _reused(self, part: int) -> pa.RecordBatch | None:
         path = parquet.part_path(self.reusable, part)
-        return parquet.read_file(path) if self.reusable and FileSystems.exists(path) else None
+        return parquet.read_file(path) if self.reusable and exists(path) else None
 
 
 class ExtractOutputs(NamedTuple):

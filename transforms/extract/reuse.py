@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from transforms.media.media_files import MediaError, MediaLimits, resolve_uri
 from transforms.tables import blocks, schemas, shuffle
-from transforms.tables.files import hash_sources, is_local
+from transforms.tables.files import hash_sources, is_local, match
 
 _PACKAGES = ("opencv-python-headless", "av", "numpy", "tensorflow")
 # What a busy machine or a host may be to blame for, and not the medium.
@@ -72,10 +72,7 @@ class MediaKeys:
             if is_local(path):
                 status = os.stat(path)
                 return [path, status.st_size, status.st_mtime_ns]
-            from apache_beam.io.filesystems import FileSystems
-
-            found = FileSystems.match([path])[0].metadata_list[0]
-            return [path, found.size_in_bytes, found.last_updated_in_seconds]
+            return list(match(path)[0])
         except MediaError as error:
             return [error.code]
         except (OSError, IndexError):

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.tables import blocks
-from transforms.tables.files import read_json, write_json
+from transforms.tables.files import exists, join, read_json, write_json
 
 TIME = "time"
 WIDTH = 8
@@ -69,13 +68,13 @@ def quantile_edges(sample: pa.RecordBatch) -> np.ndarray:
 
 def write_edges(edges: np.ndarray, directory: str) -> None:
     """Writes the edges into a transform_fn directory."""
-    write_json(FileSystems.join(directory, _FILE), edges.tolist())
+    write_json(join(directory, _FILE), edges.tolist())
 
 
 def read_edges(directory: str) -> np.ndarray:
     """The edges in a transform_fn directory; none where it has none."""
-    path = FileSystems.join(directory, _FILE)
-    if not FileSystems.exists(path):
+    path = join(directory, _FILE)
+    if not exists(path):
         return np.empty(0)
     return np.array(read_json(path), np.float64)
 

@@ -1,7 +1,6 @@
 """A saved transform_fn: what it makes of which modalities, and its use on blocks of posts or users."""
 
 import functools
-import os
 import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,13 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.fuse import tft_graph
 from transforms.fuse.tft_graph import TEXT, ModalityBlock
 from transforms.linalg import runs
 from transforms.tables import blocks, schemas
-from transforms.tables.files import make_directory, read_json, write_json
+from transforms.tables.files import copy_directory, exists, is_local, join, read_json, write_json
 
 LAYOUT_FILE = "_layout.json"
 # What the saved graph asks for and gives: another number where one of the other version cannot be used any more.
@@ -48,7 +46,7 @@ class FusedLayout(NamedTuple):
 def write_layout(layout: FusedLayout, directory: str) -> None:
     """Writes DIRECTORY/_layout.json: {"modalities": [{"name", "offset", "width", "input_width"}], "width", "graph"}."""
     value = {"modalities": [vars(modality) for modality in layout.modalities], "width": layout.width}
-    write_json(FileSystems.join(directory, LAYOUT_FILE), value | {"graph": GRAPH_VERSION})
+    write_json(join(directory, LAYOUT_FILE), value | {"graph": GRAPH_VERSION})
 
 
 def read_layout(directory: str) -> FusedLayout:
@@ -61,8 +59,8 @@ def read_layout(directory: str) -> FusedLayout:
 
 
 def _read(directory: str) -> dict[str, Any]:
-    path = FileSystems.join(directory, LAYOUT_FILE)
-    if not FileSystems.exists(path):
+    path = join(directory, LAYOUT_FILE)
+    if not exists(path):
         raise FileNotFoundError(f"{path} is not there: {directory} was not written by fusefeed, or not to the end")
     found: dict[str, Any] = read_json(path)
     return found
@@ -113,7 +111,7 @@ class TransformApplier:
         import tensorflow as tf
 
         self.layout = read_layout(directory)
-        self._module = tf.saved_model.load(_local_copy(FileSystems.join(directory, "transform_fn")))
+        self._module = tf.saved_model.load(_local_copy(join(directory, "transform_fn")))
 
     def __call__(self, block: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         fused = np.zeros((block.num_rows, self.layout.width), np.float32)
@@ -196,22 +194,8 @@ def _no_nulls(column: pa.ListArray) -> pa.ListArray:
 
 def _local_copy(directory: str) -> str:
     """The directory itself where it is local; else a copy of it, as TensorFlow reads fewer file systems than Beam."""
-    if FileSystems.get_scheme(directory) is None:
+    if is_local(directory):
         return directory
     copy = tempfile.mkdtemp(prefix="fusefeed-transform_fn-")
     copy_directory(directory, copy)
     return copy
-
-
-def copy_directory(source: str, target: str) -> None:
-    """Copies all files below a directory, between any two file systems."""
-    found = [entry.path for match in FileSystems.match([source.rstrip("/") + "/**"]) for entry in match.metadata_list]
-    for path in found:
-        copy = target.rstrip("/") + path[len(source.rstrip("/")) :]
-        make_directory(os.path.dirname(copy))
-        with (
-            FileSystems.open(path, compression_type="uncompressed") as read,
-            FileSystems.create(copy, compression_type="uncompressed") as written,
-        ):
-            while data := read.read(1 << 20):
-                written.write(data)

@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.ingest import input_files
 from transforms.tables import files, parquet
@@ -130,7 +129,7 @@ def _pairs(path: str) -> Iterator[tuple[str, Any]]:
             for block in pq.ParquetFile(source).iter_batches():
                 yield from _fields(path, block.to_pylist())
         return
-    with FileSystems.open(path, compression_type="uncompressed") as file:
+    with files.open_read(path) as file:
         plain = gzip.GzipFile(fileobj=file) if path.endswith(input_files.GZIP) else file
         lines = io.TextIOWrapper(plain, "utf-8-sig")
         if kind == input_files.CSV:

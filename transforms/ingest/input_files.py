@@ -7,13 +7,10 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.tables import files, parquet
 
@@ -81,10 +78,8 @@ def find_files(globs: str) -> list[InputFile]:
 
 def _match(glob: str) -> dict[str, int]:
     try:
-        found = {
-            entry.path: entry.size_in_bytes for match in FileSystems.match([glob]) for entry in match.metadata_list
-        }
-    except BeamIOError as error:
+        found = {state.path: state.size for state in files.match(glob)}
+    except OSError as error:
         raise ValueError(f"{glob} cannot be listed: {error}") from error
     return {path: size for path, size in found.items() if os.path.basename(path)[:1] not in ("_", ".")}
 
@@ -127,7 +122,7 @@ def plan_splits(file: InputFile, block_bytes: int) -> Iterator[FileSplit]:
 def _plan_lines(file: InputFile, block_bytes: int) -> Iterator[FileSplit]:
     start = position = 0
     first = line = 1
-    with open_bytes(file.path) as stream:
+    with files.open_read(file.path) as stream:
         while data := stream.read(block_bytes):
             cut = data.rfind(b"\n") + 1
             line += count_lines(data)
@@ -161,11 +156,3 @@ def _plan_parquet(file: InputFile) -> Iterator[FileSplit]:
     for group in range(metadata.num_row_groups):
         yield FileSplit(file, group, None, first)
         first += metadata.row_group(group).num_rows
-
-
-def open_bytes(path: str) -> BinaryIO:
-    """Opens a file of any file system as it is, compressed or not."""
-    if files.is_local(path):
-        return open(path, "rb")
-    stream: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return stream

@@ -7,7 +7,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from transforms.ingest.input_files import FileSplit, count_lines, open_bytes
+from transforms.ingest.input_files import FileSplit, count_lines
+from transforms.tables.files import open_read
 
 BOM = b"\xef\xbb\xbf"
 READ_BYTES = 256 << 10
@@ -67,7 +68,7 @@ def read_pieces(split: FileSplit, chunk_bytes: int, limits: LineLimits) -> Itera
     Raises:
       DamagedError: a gzip is cut off or damaged, or unpacks to too much; what came before has been given.
     """
-    with open_bytes(split.file.path) as stream:
+    with open_read(split.file.path) as stream:
         pieces = (
             _gunzip(stream, chunk_bytes, limits.max_gzip_ratio)
             if split.file.gzipped

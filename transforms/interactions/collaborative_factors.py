@@ -13,7 +13,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.linalg import tiled_matrix
 from transforms.linalg.subspace_iteration import (
@@ -30,6 +29,7 @@ from transforms.linalg.subspace_iteration import (
 )
 from transforms.linalg.tiled_matrix import TiledMatrix
 from transforms.tables import arrays, blocks, schemas
+from transforms.tables.files import join
 
 OVERSAMPLING = 16
 PASSES = 6
@@ -157,15 +157,14 @@ class ReadFactors(beam.PTransform):
 def write_solution(solution: Solution, directory: str) -> None:
     """Writes a solution beside its matrix."""
     for name in ("singular_values", "transform"):
-        arrays.save(FileSystems.join(directory, f"{name}.npy"), getattr(solution, name))
-    arrays.save(FileSystems.join(directory, "scalars.npy"), np.array([solution.energy, solution.step]))
+        arrays.save(join(directory, f"{name}.npy"), getattr(solution, name))
+    arrays.save(join(directory, "scalars.npy"), np.array([solution.energy, solution.step]))
 
 
 def read_solution(directory: str) -> Solution:
     """The solution that lies beside a matrix."""
     values, transform, scalars = (
-        np.array(arrays.load(FileSystems.join(directory, f"{name}.npy")))
-        for name in ("singular_values", "transform", "scalars")
+        np.array(arrays.load(join(directory, f"{name}.npy"))) for name in ("singular_values", "transform", "scalars")
     )
     return Solution(values, transform, float(scalars[0]), int(scalars[1]))
 

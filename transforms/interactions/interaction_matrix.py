@@ -13,10 +13,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.linalg import runs, sparse, tiled_matrix
 from transforms.tables import blocks, parquet, shuffle
+from transforms.tables.files import join
 
 COLUMNS = ("user_id", "post_id", "weight", "strength", "created_at")
 EXPONENT = 0.25
@@ -91,7 +91,7 @@ class MakeMatrix(beam.PTransform):
             | "GroupByUser" >> shuffle.GroupBlocks("user", self.num_parts)
             | "WriteRows" >> beam.Map(_write_rows, self.directory, self.num_parts)
         )
-        posts_directory = FileSystems.join(self.directory, "posts")
+        posts_directory = join(self.directory, "posts")
         posts = numbered.posts | "CountPosts" >> beam.Map(lambda numbered: (numbered[0], numbered[1].num_rows))
         files = numbered.posts | "WritePosts" >> parquet.WriteParts(posts_directory, tiled_matrix.POSTS)
         written = (

@@ -18,17 +18,16 @@ import dataclasses
 import functools
 import math
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import scipy.sparse as sp
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 
 from transforms.tables import arrays
+from transforms.tables.files import delete, join, new_id
 
 NUM_THREADS = min(4, os.cpu_count() or 1)
 BASIS_BITS = 24
@@ -131,19 +130,18 @@ def _write_basis(paths: list[str], shape: tuple[int, int], directory: str, numbe
     written = _write(orthonormalize(total, 2 if last else 1), directory, "basis", number)
     # Those of the previous step: a retried step still finds its own.
     before = _directory(directory, "products", number - 1)
-    if FileSystems.exists(before):
-        FileSystems.delete([before])
+    delete(before)
     return written
 
 
 def _write(array: np.ndarray, directory: str, kind: str, number: int) -> str:
-    path: str = FileSystems.join(_directory(directory, kind, number), f"{uuid.uuid4().hex}.npy")
+    path: str = join(_directory(directory, kind, number), f"{new_id()}.npy")
     arrays.save(path, array)
     return path
 
 
 def _directory(directory: str, kind: str, number: int) -> str:
-    path: str = FileSystems.join(directory, f"{kind}-{number}")
+    path: str = join(directory, f"{kind}-{number}")
     return path
 
 

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.linalg import tiled_matrix
 from transforms.linalg.randomized_svd import GRAM_TOLERANCE, RANK_TOLERANCE
 from transforms.linalg.tiled_matrix import TiledMatrix
 from transforms.tables import arrays, blocks
+from transforms.tables.files import delete, join
 
 
 class SubspaceBasis(NamedTuple):
@@ -84,7 +84,7 @@ class Work:
     def multiply(self, part: int, basis: SubspaceBasis, number: int) -> int:
         """Writes Y = A V of a part of users, where V is of the pass before."""
         product = self.matrix.times(part, self._reader("posts", number - 1), self.width) @ basis.transform
-        arrays.delete(self._path("users", part, number - 1))
+        delete(self._path("users", part, number - 1))
         arrays.save(self._path("users", part, number), product)
         return part
 
@@ -94,7 +94,7 @@ class Work:
         product = self.matrix.transposed_times(part, self._reader("users", number), self.width)
         if basis.shift:
             product -= basis.shift * (self._load("posts", part, number - 1) @ basis.transform)
-        arrays.delete(self._path("posts", part, number - 2))
+        delete(self._path("posts", part, number - 2))
         return self._write_posts(part, number, product)
 
     def probe(self, part: int, basis: SubspaceBasis, number: int) -> tuple[int, PostSums]:
@@ -137,7 +137,7 @@ def solve_alone(work: Work, factors: int, passes: int) -> Solution:
 
 def tall_path(directory: str, side: str, part: int, number: int) -> str:
     """Path of a pass's tall array for a part of "posts" or "users"."""
-    return FileSystems.join(directory, "tall", f"{side}-{part:05d}-{number}.npy")
+    return join(directory, "tall", f"{side}-{part:05d}-{number}.npy")
 
 
 def sum_in_order(numbered: Iterable[tuple[int, Any]]) -> Any:

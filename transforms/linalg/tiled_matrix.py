@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.tables import arrays, parquet
-from transforms.tables.files import read_json, write_json
+from transforms.tables.files import join, read_json, write_json
 
 ENTRY = np.dtype([("row", np.int32), ("column", np.int32), ("value", np.float64)])
 _SIZES = "_sizes.json"
@@ -104,12 +103,12 @@ def write_sizes(directory: str, row_parts: Mapping[int, int], column_parts: Mapp
     """Writes the row and column counts of all parts; written last, it marks the matrix as complete."""
     sizes = {"row_parts": {str(k): v for k, v in row_parts.items()}}
     sizes["column_parts"] = {str(k): v for k, v in column_parts.items()}
-    write_json(FileSystems.join(directory, _SIZES), sizes)
+    write_json(join(directory, _SIZES), sizes)
 
 
 def open_matrix(directory: str) -> TiledMatrix:
     """The matrix stored in a directory."""
-    sizes = read_json(FileSystems.join(directory, _SIZES))
+    sizes = read_json(join(directory, _SIZES))
     row_parts, column_parts = (
         {int(part): number for part, number in sizes[name].items() if number} for name in ("row_parts", "column_parts")
     )
@@ -117,7 +116,7 @@ def open_matrix(directory: str) -> TiledMatrix:
 
 
 def _path(directory: str, kind: str, part: int) -> str:
-    return FileSystems.join(directory, kind, f"{kind}-{part:05d}.npy")
+    return join(directory, kind, f"{kind}-{part:05d}.npy")
 
 
 POSTS = pa.schema([pa.field("post_id", pa.string(), nullable=False), pa.field("degree", pa.float64(), nullable=False)])
@@ -125,4 +124,4 @@ POSTS = pa.schema([pa.field("post_id", pa.string(), nullable=False), pa.field("d
 
 def read_posts(directory: str, part: int) -> pa.RecordBatch:
     """The posts of a part in the order of its columns: block of POSTS."""
-    return parquet.read_file(FileSystems.join(directory, "posts", f"part-{part:05d}.parquet"))
+    return parquet.read_file(join(directory, "posts", f"part-{part:05d}.parquet"))

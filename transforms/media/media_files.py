@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from transforms.media.file_signatures import ENDINGS, sniff
+from transforms.tables.files import file_exists, open_read
 
 __all__ = ["MediaError", "MediaLimits", "kind_of", "read_media", "resolve_uri", "sniff"]
 
@@ -113,7 +114,7 @@ def resolve_uri(uri: str, roots: Sequence[str]) -> str:
         if _SCHEME.match(root):
             found = _remote_path(path, root)
             outside |= found is None
-            if found is not None and _remote_exists(found):
+            if found is not None and file_exists(found):
                 return found
         elif not _SCHEME.match(path):
             candidate = os.path.realpath(os.path.join(root, path))
@@ -164,9 +165,7 @@ def kind_of(kind: str | None, uri: str) -> str:
 def _read_bounded(path: str, max_bytes: int) -> Iterator[bytes]:
     """Pieces of the file, at most one byte more than `max_bytes` (which shows that there is more)."""
     if _SCHEME.match(path):
-        from apache_beam.io.filesystems import FileSystems
-
-        with FileSystems.open(path, mime_type="application/octet-stream", compression_type="uncompressed") as file:
+        with open_read(path) as file:
             left = max_bytes + 1
             while left > 0 and (piece := file.read(min(left, 1 << 20))):
                 left -= len(piece)
@@ -276,9 +275,3 @@ def _remote_path(path: str, root: str) -> str | None:
     else:
         joined = posixpath.normpath(posixpath.join(base, path))
     return f"{scheme}://{joined.lstrip('/')}" if joined.startswith(base + "/") else None
-
-
-def _remote_exists(path: str) -> bool:
-    from apache_beam.io.filesystems import FileSystems
-
-    return bool(FileSystems.exists(path))

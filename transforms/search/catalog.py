@@ -7,10 +7,10 @@ from collections.abc import Container, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.search import regions
 from transforms.tables import blocks, parquet, schemas
+from transforms.tables.files import FileState, join, match
 
 # Decoding 100,000 vectors of 128 numbers takes 0.1 s, so a catalog that is small is decoded once a process.
 CACHED_BYTES = 128 << 20
@@ -83,22 +83,21 @@ class Catalog:
 
     def regions(self) -> regions.Regions | None:
         """Where alike candidates lie together; None where they do not, which is so in a small catalog."""
-        return _regions(self.directory, _files(FileSystems.join(self.directory, regions.REGIONS_DIR)))
+        return _regions(self.directory, _files(join(self.directory, regions.REGIONS_DIR)))
 
 
-def _files(directory: str) -> tuple[tuple[str, int, float], ...]:
+def _files(directory: str) -> tuple[FileState, ...]:
     """The files with their sizes and times, so that one that is written anew is not taken for the old one."""
-    found = FileSystems.match(parquet.list_files(directory))
-    return tuple((f.path, f.size_in_bytes, f.last_updated_in_seconds) for match in found for f in match.metadata_list)
+    return tuple(match(*parquet.list_files(directory)))
 
 
 @functools.lru_cache(maxsize=1)
-def _regions(directory: str, files: tuple[tuple[str, int, float], ...]) -> regions.Regions | None:
+def _regions(directory: str, files: tuple[FileState, ...]) -> regions.Regions | None:
     return regions.read(directory)
 
 
 @functools.lru_cache(maxsize=1)
-def _cached(files: tuple[tuple[str, int, float], ...]) -> list[pa.RecordBatch]:
+def _cached(files: tuple[FileState, ...]) -> list[pa.RecordBatch]:
     return [parquet.read_file(path) for path, _, _ in files]
 
 

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsSingleton
 from scipy.cluster.vq import kmeans2
 
 from transforms.linalg import runs
 from transforms.search import upper_bounds
 from transforms.tables import arrays, blocks, parquet, schemas, shuffle
+from transforms.tables.files import join
 
 # A smaller catalog is looked through as a whole.
 MIN_POSTS = 1 << 16
@@ -97,14 +97,14 @@ def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
     counts = np.bincount(_nearest(turned, centers), minlength=len(centers))
     shares = np.append(counts, len(sample) - known.sum()) / max(len(sample), 1)
     for name, values in zip(_FILES, (*basis[:3], centers, shares), strict=True):
-        arrays.save(FileSystems.join(directory, f"{name}.npy"), values)
+        arrays.save(join(directory, f"{name}.npy"), values)
     return directory
 
 
 def read(directory: str) -> Cells:
     """The cells that `fit` wrote."""
     to_query, to_post, mean, centers, shares = (
-        np.array(arrays.load(FileSystems.join(directory, f"{name}.npy"))) for name in _FILES
+        np.array(arrays.load(join(directory, f"{name}.npy"))) for name in _FILES
     )
     return Cells(upper_bounds.basis_of(to_query, to_post, mean), centers, shares)
 

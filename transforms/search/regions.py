@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.linalg import selection
 from transforms.search import cells, upper_bounds
 from transforms.tables import blocks, parquet
+from transforms.tables.files import join
 
 CELLS_DIR, REGIONS_DIR = "_cells", "_regions"
 # A query first looks at so many regions, those with the best centers, and at more where these are small for its k.
@@ -169,11 +169,11 @@ class Regions:
 
 def read(candidates_dir: str) -> Regions | None:
     """The regions of a catalog; None if it has none, or no embedding."""
-    directory = FileSystems.join(candidates_dir, REGIONS_DIR)
+    directory = join(candidates_dir, REGIONS_DIR)
     files = parquet.list_files(directory)
     if not files:
         return None
-    found = cells.read(FileSystems.join(candidates_dir, CELLS_DIR))
+    found = cells.read(join(candidates_dir, CELLS_DIR))
     parts = [pa.Table.from_batches([parquet.read_file(path)]) for path in files]
     num_rows = [part["num_rows"].to_numpy().sum() for part in parts]
     # Posts without embedding score nothing: nobody looks for them here.
@@ -183,7 +183,7 @@ def read(candidates_dir: str) -> Regions | None:
         return None
     basis, spread = found.basis, rows.column("spread").to_numpy()
     return Regions(
-        [FileSystems.join(candidates_dir, os.path.basename(path)) for path in files],
+        [join(candidates_dir, os.path.basename(path)) for path in files],
         np.cumsum(num_rows) - num_rows,
         np.repeat(np.arange(len(parts)), [part.num_rows for part in parts]),
         rows.column("start").to_numpy(),

@@ -1,25 +1,17 @@
 """Arrays on disk, as .npy files on any file system, with reads of row slices."""
 
-import os
-import uuid
-
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.tables import files
 
 
 def save(path: str, array: np.ndarray) -> None:
-    """Writes an array, under a temporary name first: a retried bundle leaves one complete file."""
-    directory, name = os.path.split(path)
-    temporary = FileSystems.join(directory, f"_{name}.{uuid.uuid4().hex}")
-    files.make_directory(directory)
-    with FileSystems.create(temporary, "application/octet-stream", compression_type="uncompressed") as file:
+    """Writes an array."""
+    with files.open_write(path) as file:
         contiguous = np.ascontiguousarray(array)
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(contiguous))
         # Not `tofile`, whose error does not name a full disk.
         file.write(contiguous.reshape(-1).view(np.uint8).data)
-    FileSystems.rename([temporary], [path])
 
 
 def load(path: str, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -27,7 +19,7 @@ def load(path: str, start: int = 0, stop: int | None = None) -> np.ndarray:
     if files.is_local(path):
         rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)[start:stop]
         return rows
-    with FileSystems.open(path, compression_type="uncompressed") as file:
+    with files.open_read(path) as file:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
@@ -36,12 +28,3 @@ def load(path: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         file.seek(file.tell() + start * row_bytes)
         data = file.read((stop - start) * row_bytes)
     return np.frombuffer(data, dtype).reshape(stop - start, *shape[1:])
-
-
-def delete(path: str) -> None:
-    """Deletes a file; a missing file is no error."""
-    try:
-        FileSystems.delete([path])
-    except OSError:
-        if FileSystems.exists(path):
-            raise

@@ -7,9 +7,8 @@ element (name, number) of a side output, summed by `SumCounts`, and written with
 from collections.abc import Mapping, Sequence
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
-from transforms.tables.files import read_json, write_json
+from transforms.tables.files import exists, join, read_json, write_json
 
 FILE_NAME = "_counts.json"
 
@@ -34,7 +33,7 @@ class WriteCounts(beam.PTransform):
 
 def write_counts(counts: dict[str, int], directory: str) -> None:
     """Writes the counts, sorted by name, to DIRECTORY/_counts.json."""
-    write_json(FileSystems.join(directory, FILE_NAME), counts)
+    write_json(join(directory, FILE_NAME), counts)
 
 
 def check_sum(counts: Mapping[str, int], name: str, whole: str, parts: Sequence[str], things: str = "rows") -> None:
@@ -55,8 +54,8 @@ def check_sum(counts: Mapping[str, int], name: str, whole: str, parts: Sequence[
 
 def read_counts(directory: str) -> dict[str, int]:
     """The counts that a stage left in a directory; empty where it left none."""
-    path = FileSystems.join(directory, FILE_NAME)
-    if not FileSystems.exists(path):
+    path = join(directory, FILE_NAME)
+    if not exists(path):
         return {}
     counts: dict[str, int] = read_json(path)
     return counts

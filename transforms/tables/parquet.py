@@ -6,7 +6,6 @@ megabytes), large enough to be worth vectorized work. Files whose names start wi
 
 import datetime
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -14,10 +13,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
-from transforms.tables import blocks, schemas
-from transforms.tables.files import is_local, make_directory
+from transforms.tables import blocks, files, schemas
 from transforms.tables.threads import FlatMapInThreads
 
 
@@ -118,14 +115,12 @@ def write_empty(directory: str, schema: pa.Schema) -> None:
 
 def part_path(directory: str, part: int) -> str:
     """Path of a part of a table."""
-    path: str = FileSystems.join(directory, f"part-{part:05d}.parquet")
-    return path
+    return files.join(directory, f"part-{part:05d}.parquet")
 
 
 def list_files(directory: str) -> list[str]:
     """Paths of the Parquet files directly in a directory, sorted by name."""
-    pattern = FileSystems.join(directory, "*.parquet")
-    paths = [found.path for match in FileSystems.match([pattern]) for found in match.metadata_list]
+    paths = [state.path for state in files.match(files.join(directory, "*.parquet"))]
     return sorted(path for path in paths if not os.path.basename(path).startswith("_"))
 
 
@@ -134,7 +129,7 @@ def open_file(path: str) -> "BinaryIO | pa.NativeFile":
 
     Not memory-mapped: a file truncated while it is read would kill the process (SIGBUS).
     """
-    return pa.OSFile(path) if is_local(path) else FileSystems.open(path)
+    return pa.OSFile(path) if files.is_local(path) else files.open_read(path)
 
 
 def read_file(path: str, columns: Sequence[str] | None = None) -> pa.RecordBatch:
@@ -218,14 +213,10 @@ def read_schema(directory: str) -> pa.Schema:
 def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema, layout: FileLayout = COMPACT) -> None:
     """Writes a block as one Parquet file in exactly the given schema.
 
-    Written under a temporary name and renamed: listings never show a partial file, and a retried bundle leaves one
-    complete file.
+    Listings never show a partial file, and a retried bundle leaves one complete file.
     """
     table = pa.Table.from_batches([schemas.conform(block, schema)], schema=schema)
-    directory, name = os.path.split(path)
-    temporary = FileSystems.join(directory, f"_{name}.{uuid.uuid4().hex}")
-    make_directory(directory)
-    with FileSystems.create(temporary, "application/octet-stream", compression_type="uncompressed") as file:
+    with files.open_write(path) as file:
         pq.write_table(
             table,
             file,
@@ -233,4 +224,3 @@ def write_file(path: str, block: pa.RecordBatch, schema: pa.Schema, layout: File
             row_group_size=layout.row_group_rows,
             dictionary_pagesize_limit=DICTIONARY_BYTES,
         )
-    FileSystems.rename([temporary], [path])

@@ -9,7 +9,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.linalg import randomized_svd, tiled_matrix
 from transforms.tables import arrays, files, parquet
@@ -44,7 +43,7 @@ class TextFit(NamedTuple):
     @property
     def vocabulary(self) -> str:
         """The path of the vocabulary's file."""
-        path: str = FileSystems.join(self.directory, VOCABULARY_FILE)
+        path: str = files.join(self.directory, VOCABULARY_FILE)
         return path
 
     def numbers(self) -> "Numbers":
@@ -146,9 +145,9 @@ def _write_numbers(found: randomized_svd.Svd, directory: str, terms: str, num_po
     files.make_directory(directory)
     known = vocabulary.read_vocabulary(terms, num_posts)
     lines = zip(known.posts.tolist(), known.terms.to_pylist(), strict=True)
-    files.write_text(FileSystems.join(directory, VOCABULARY_FILE), "".join(f"{n} {term}\n" for n, term in lines))
+    files.write_text(files.join(directory, VOCABULARY_FILE), "".join(f"{n} {term}\n" for n, term in lines))
     for name, values in ((_COMPONENTS_FILE, found.components), (_IDF_FILE, known.idf())):
-        arrays.save(FileSystems.join(directory, name), values.astype(np.float32))
+        arrays.save(files.join(directory, name), values.astype(np.float32))
     return directory
 
 
@@ -174,7 +173,7 @@ def _add(found: Iterable[_Units]) -> _Units:
 
 def _write_mean(found: _Units, directory: str) -> str:
     mean = randomized_svd.rounded(found.total / max(found.number, 1), _MEAN_BITS)
-    arrays.save(FileSystems.join(directory, _MEAN_FILE), mean)
+    arrays.save(files.join(directory, _MEAN_FILE), mean)
     return directory
 
 
@@ -187,7 +186,7 @@ def open_fit(directory: str) -> TextFit | None:
 @functools.lru_cache(maxsize=3)
 def _read(directory: str, name: str) -> np.ndarray:
     """An array of `FitText`, cached in the process: the graph is traced several times."""
-    return arrays.load(FileSystems.join(directory, name))
+    return arrays.load(files.join(directory, name))
 
 
 def read_numbers(directory: str) -> Numbers:

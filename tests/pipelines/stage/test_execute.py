@@ -6,7 +6,7 @@ import pytest
 from pipelines.command_line.options import Options, UsageError
 from pipelines.stage import execute, reports
 from pipelines.stage.declaration import Places, Stage
-from pipelines.store import paths, runs
+from pipelines.store import runs
 from transforms.tables import counts, files, parquet
 
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -50,7 +50,7 @@ def test_a_stage_that_fails_leaves_what_was_there_before(tmp_path: Path) -> None
 
     with pytest.raises(RuntimeError, match="no space left"):
         execute.execute(Stage("double", (), ("doubled",), fail), options)
-    directory = paths.join(runs.run_dir(options), "doubled")
+    directory = files.join(runs.run_dir(options), "doubled")
     assert parquet.count_rows(directory) == 50
     assert not [p for p in Path(runs.run_dir(options)).iterdir() if p.name.startswith("_double")]
 
@@ -60,7 +60,7 @@ def test_done_again_a_stage_replaces_its_tables(tmp_path: Path) -> None:
     execute.execute(DOUBLE, options)
     shorter = Options(output=options.output, run_date=options.run_date, k=3)
     execute.execute(DOUBLE, shorter)
-    assert parquet.count_rows(paths.join(runs.run_dir(options), "doubled")) == 3
+    assert parquet.count_rows(files.join(runs.run_dir(options), "doubled")) == 3
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
