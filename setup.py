@@ -25,6 +25,8 @@ REQUIRES = [
     "numpy>=2.0",
     # One thread for many products of small matrices.
     "threadpoolctl>=3.5",
+    # The lock on a local output.
+    "fasteners>=0.19",
     # Rows that the block parser refuses, one by one; strict about UTF-8 and the grammar.
     "orjson>=3.10",
 ]

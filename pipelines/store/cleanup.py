@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 
-from pipelines.store import lock, paths, replace_run, runs
+from pipelines.store import paths, replace_run, runs
 from transforms.tables import files
 
 _HEX = "[0-9a-f]{32}"
@@ -23,7 +23,6 @@ def sweep(output: str) -> list[str]:
         for path in found:
             files.delete(files.join(output, path))
         return found + _sweep_local(output)
-    lock.sweep(output)
     replace_run.recover(output)
     root = files.join(output, runs.RUNS)
     inside = [files.join(root, name) for name in files.list_names(root) if not name.startswith("_")]

@@ -12,27 +12,34 @@ from pipelines.command_line.options import RunError, UsageError
 from pipelines.store import lock
 from pipelines.store.lock import Holder
 from tests.pipelines.flat_store import FlatStore
+from transforms.tables import files
 
 STORE = "flat://bucket/out"
 
 
-def write(path: Path, holder: Holder, age: float = 0.0) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(holder)))
-    then = time.time() - age
-    os.utime(path, (then, then))
+HOLD = (
+    "import sys, time\nfrom pipelines.command_line import console\nfrom pipelines.store import lock\n"
+    "def work():\n  with lock.hold(sys.argv[1]): print('mine', flush=True); time.sleep(float(sys.argv[2]))\n"
+    "  return 0\n"
+    "sys.exit(console.exit_code('fusefeed run', work))\n"
+)
+ROOT = str(Path(__file__).resolve().parents[3])
 
 
-def dead() -> Holder:
-    """A holder on this machine whose process is gone."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return dataclasses.replace(lock._me(), pid=process.pid, command="fusefeed run --posts x")
+def start(output: Path, seconds: float) -> subprocess.Popen[str]:
+    """A process that holds the lock on an output for some seconds."""
+    words = [sys.executable, "-c", HOLD, str(output), str(seconds)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": ROOT})
+
+
+def wait_until_held(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None and process.stdout.readline() == "mine\n"
 
 
 @pytest.fixture
 def elsewhere() -> Holder:
-    return Holder("1" * 32, "far", "another place", 7, "1", "2026-01-31T03:00:00+00:00", "fusefeed run")
+    return Holder("1" * 32, "far", 7, "2026-01-31T03:00:00+00:00", "fusefeed run")
 
 
 def test_the_second_is_told_who_is_first_and_the_lock_goes_with_the_block(tmp_path: Path) -> None:
@@ -44,113 +51,64 @@ def test_the_second_is_told_who_is_first_and_the_lock_goes_with_the_block(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_whose_process_is_gone_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gone = dead()
-    write(tmp_path / "LOCK", gone)
-    with lock.hold(str(tmp_path)):
+def test_another_process_is_refused_in_one_line_that_names_the_holder(tmp_path: Path) -> None:
+    with lock.hold(str(tmp_path)) as held:
+        second = start(tmp_path, 60)
+        said = second.communicate(timeout=30)[1]
+        assert second.returncode == 1 and said.count("\n") == 1
+        assert f"another command is at work here: {held.holder}; {held.path} goes with it" in said
+        held.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = start(tmp_path, 60)
+    wait_until_held(first)
+    with pytest.raises(RunError, match=f"pid {first.pid} on "):
+        lock.hold(str(tmp_path)).__enter__()
+    first.kill()
+    first.communicate()
+    with lock.hold(str(tmp_path)) as held:
+        held.check()
         said = capsys.readouterr().err
-    assert f"took over the lock of pid {gone.pid} on " in said and said.endswith("its process is gone\n")
+    assert said.startswith(f"took over the lock of pid {first.pid} on ") and said.endswith("its process is gone\n")
     assert said.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-def test_a_process_id_that_was_given_away_again_holds_nothing(tmp_path: Path) -> None:
-    write(tmp_path / "LOCK", dataclasses.replace(lock._me(), started="another time"))
+def test_a_lock_that_was_lost_is_noticed(tmp_path: Path) -> None:
     with lock.hold(str(tmp_path)) as held:
-        held.check()
-
-
-@pytest.mark.parametrize(("age", "stale"), [(0.0, False), (lock.STALE_SECONDS - 60, False), (86_400.0, True)])
-def test_from_elsewhere_the_heartbeat_tells(
-    tmp_path: Path, elsewhere: Holder, age: float, stale: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(tmp_path / "LOCK", elsewhere, age)
-    if stale:
-        with lock.hold(str(tmp_path)):
-            assert "no heartbeat for 24 h" in capsys.readouterr().err
-    else:
-        with pytest.raises(RunError, match="pid 7 on far since 2026-01-31"):
-            lock.hold(str(tmp_path)).__enter__()
-        assert json.loads((tmp_path / "LOCK").read_text())["host"] == "far"
-
-
-def test_the_heartbeat_beats_but_not_on_a_lock_that_was_lost(
-    tmp_path: Path, elsewhere: Holder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
-    path = tmp_path / "LOCK"
-    with lock.hold(str(tmp_path)) as held:
-        os.utime(path, (0, 0))
-        until = time.monotonic() + 30
-        while os.path.getmtime(path) == 0 and time.monotonic() < until:
-            time.sleep(0.01)
-        assert os.path.getmtime(path) > 0
-        write(path, elsewhere, age=1000)
-        before = os.path.getmtime(path)
-        with pytest.raises(RunError, match="was taken over by pid 7 on far"):
+        (tmp_path / "LOCK").unlink()
+        with pytest.raises(RunError, match="LOCK was removed; nothing more is written"):
             held.check()
-        time.sleep(0.1)
-        assert os.path.getmtime(path) == before
-    assert path.exists()  # it is not ours to remove
+        second = start(tmp_path, 60)
+        wait_until_held(second)
+        with pytest.raises(RunError, match=f"LOCK was taken over by pid {second.pid} on "):
+            held.check()
+    assert (tmp_path / "LOCK").exists()  # it is not ours to remove
+    second.terminate()
+    second.communicate()
 
 
 def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path) -> None:
-    write(tmp_path / "LOCK", dead())
-    code = (
-        "import sys, time\nfrom pipelines.store import lock\nfrom pipelines.command_line.options import RunError\n"
-        "try:\n  with lock.hold(sys.argv[1]): print('mine', flush=True); time.sleep(3)\n"
-        "except RunError as error: print(error)\n"
-    )
-    root = str(Path(__file__).resolve().parents[3])
-    words = [sys.executable, "-c", code, str(tmp_path)]
-    all_of_them = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ | {"PYTHONPATH": root})
-        for _ in range(4)
-    ]
-    said = [process.communicate()[0] for process in all_of_them]
-    assert sorted(line.startswith("mine") for line in said) == [False, False, False, True], said
+    (tmp_path / "LOCK").write_text("{")
+    every = [start(tmp_path, 3) for _ in range(4)]
+    said = [process.communicate()[0] for process in every]
+    assert sorted(said) == ["", "", "", "mine\n"]
+    assert sorted(process.returncode for process in every) == [0, 1, 1, 1]
 
 
 def test_a_command_that_a_scheduler_stops_gives_the_lock_back(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\nfrom pipelines.command_line import console\nfrom pipelines.store import lock\n"
-        "def work():\n  with lock.hold(sys.argv[1]): print('mine', flush=True); time.sleep(60)\n"
-        "sys.exit(console.exit_code('fusefeed run', work))\n"
-    )
-    root = str(Path(__file__).resolve().parents[3])
-    words = [sys.executable, "-c", code, str(tmp_path)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
-    assert process.stdout is not None and process.stdout.readline() == "mine\n"
+    process = start(tmp_path, 60)
+    wait_until_held(process)
     process.terminate()
     assert process.communicate(timeout=30)[1] == "fusefeed run: interrupted\n"
     assert process.returncode == 1 and list(tmp_path.iterdir()) == []
-
-
-def test_a_lock_that_cannot_be_read_is_somebodys(tmp_path: Path) -> None:
-    (tmp_path / "LOCK").write_text("{")
-    with pytest.raises(RunError, match="an unknown command"):
-        lock.hold(str(tmp_path)).__enter__()
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file/out cannot be written: Not a directory"):
         lock.hold(str(tmp_path / "file" / "out")).__enter__()
-
-
-def test_candidates_are_swept_and_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "LOCK-1").write_text("")
-    lock.sweep(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
-    link = lock._link
-
-    def swept_before(temporary: str, path: str) -> None:
-        monkeypatch.setattr(lock, "_link", link)
-        lock.sweep(str(tmp_path))
-        link(temporary, path)
-
-    monkeypatch.setattr(lock, "_link", swept_before)
-    with lock.hold(str(tmp_path)) as held:
-        held.check()
 
 
 def test_on_an_object_store_too_there_is_one(
@@ -169,3 +127,41 @@ def test_on_an_object_store_too_there_is_one(
     monkeypatch.setattr(lock.time, "sleep", lambda _: FlatStore.objects.update({f"{STORE}/LOCK": (text, 2e9)}))
     with pytest.raises(RunError, match="pid 7 on far"):  # who wrote last has it
         lock.hold(STORE).__enter__()
+
+
+@pytest.mark.parametrize(("age", "stale"), [(0.0, False), (lock.STALE_SECONDS - 60, False), (86_400.0, True)])
+def test_on_an_object_store_the_age_of_the_last_heartbeat_decides(
+    elsewhere: Holder, age: float, stale: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.0)
+    FlatStore.objects.clear()
+    files.write_text(f"{STORE}/clock", "")
+    now = FlatStore.objects.pop(f"{STORE}/clock")[1]
+    FlatStore.objects[f"{STORE}/LOCK"] = (json.dumps(dataclasses.asdict(elsewhere)).encode(), now - age)
+    if stale:
+        with lock.hold(STORE):
+            assert "no heartbeat for 24 h" in capsys.readouterr().err
+    else:
+        with pytest.raises(RunError, match="pid 7 on far since 2026-01-31"):
+            lock.hold(STORE).__enter__()
+        assert list(FlatStore.objects) == [f"{STORE}/LOCK"]
+
+
+def test_the_heartbeat_beats_but_not_on_a_lock_that_was_lost(
+    elsewhere: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    FlatStore.objects.clear()
+    path = f"{STORE}/LOCK"
+    with lock.hold(STORE) as held:
+        first, until = FlatStore.objects[path], time.monotonic() + 30
+        while FlatStore.objects[path] == first and time.monotonic() < until:
+            time.sleep(0.01)
+        assert FlatStore.objects[path][1] > first[1]
+        monkeypatch.setattr(lock, "BEAT_SECONDS", 60.0)
+        time.sleep(0.1)
+        lost = FlatStore.objects[path] = (json.dumps(dataclasses.asdict(elsewhere)).encode(), 1.0)
+        with pytest.raises(RunError, match="was taken over by pid 7 on far"):
+            held.check()
+    assert FlatStore.objects[path] == lost  # it is not ours to remove
