@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import embed, factorize, fuse, recommend
-from pipelines.command_line.options import Options
+from pipelines.command_line.options import Options, UsageError
 from pipelines.stage import declaration, execute
 from tests.transforms.embed.space_fixtures import write_model
 from transforms.embed import user_embeddings
