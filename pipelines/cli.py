@@ -26,7 +26,7 @@ USAGE = """usage: fusefeed COMMAND [flags] [-- Beam flags]
 
 {commands}
 
-fusefeed COMMAND --help tells the flags of a command.
+fusefeed COMMAND --help lists the flags.
 """
 
 

@@ -70,7 +70,7 @@ def check_size(places: Places) -> None:
 
 
 def describe(made: Backtest) -> dict[str, Any]:
-    """Description of the split, to tell if two runs are comparable."""
+    """Description of the split; two runs are comparable if theirs are equal."""
     from transforms.evaluate import split_rules
 
     split = made.split

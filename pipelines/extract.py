@@ -32,7 +32,7 @@ def encoders_of(options: Options) -> dict[str, str]:
 
 
 def media_keys(options: Options) -> reuse.MediaKeys:
-    """Keys that tell if media files and the way they are read are unchanged."""
+    """Keys of media files, equal as long as the files and the way they are read are unchanged."""
     network = fingerprint.file_states(options.image_encoder) if options.image_encoder.startswith("keras:") else []
     limits, per_post = media_limits(options), extract_features.MAX_MEDIA_PER_POST
     version = reuse.version_of(encoders_of(options), limits, per_post, network, options.allow_media_host)
@@ -40,7 +40,7 @@ def media_keys(options: Options) -> reuse.MediaKeys:
 
 
 def build_reusable(root: beam.Pipeline, options: Options, places: Places, before: str) -> None:
-    """Wires the first pipeline: what the run in the directory `before` tells of posts whose media have not changed."""
+    """Wires the first pipeline: features in the run `before` of posts whose media have not changed."""
     features = parquet.read_schema(join(before, "features"))
     wanted = [kind for kind, spec in encoders_of(options).items() if spec != "none"]
     schema = reuse.reusable_schema(features, wanted)
@@ -56,7 +56,7 @@ def build_reusable(root: beam.Pipeline, options: Options, places: Places, before
 
 
 def find_before(options: Options) -> str:
-    """The directory of the last published run, if what it tells of media may be taken over; else ""."""
+    """The directory of the last published run if its features of media can be reused; else ""."""
     name = runs.last_before(options.output, options.run_name) if options.refit_days else ""
     before = runs.directory(options.output, name) if name else ""
     if not before or not all(parquet.list_files(join(before, table)) for table in ("features", "media")):

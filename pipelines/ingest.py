@@ -69,8 +69,8 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
     # Rows are some hundred bytes of text; what is compressed has more of them, but a part may have more too.
     size = sum(file.size for found in files.values() for file in found)
     _ = rejects | WriteRejects(places.output(REJECTS), choose_num_parts(size // 100))
-    tallies = [ingested.counts for ingested in done.values()] | "AllCounts" >> beam.Flatten()
-    _ = tallies | counts.WriteCounts(places.output("posts"))
+    totals = [ingested.counts for ingested in done.values()] | "AllCounts" >> beam.Flatten()
+    _ = totals | counts.WriteCounts(places.output("posts"))
 
 
 def run(options: Options, places: Places) -> None:

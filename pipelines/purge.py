@@ -1,6 +1,6 @@
 """Removes the runs that still have ids which --erase names, published or not.
 
-The run that LATEST names stays: make a newer one with the same --erase first (exit code 1 tells so). Nothing is taken
+The run that LATEST names stays: make a newer one with the same --erase first (else exit code 1). Nothing is taken
 out of the tables of a run: its vectors were made with what is to be forgotten, so it goes as a whole.
 
     fusefeed purge --output out --erase forget.txt

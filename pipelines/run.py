@@ -23,8 +23,8 @@ from pipelines.store import cleanup, lock, paths, replace_run, runs
 from transforms.tables import files
 
 SKIPPED = "skipped: unchanged"
-# What is said of the runs of a range of dates, from the best exit code to the worst.
-SAID = {
+# Outcomes of the runs of a range of dates, from the best exit code to the worst.
+OUTCOMES = {
     console.DONE: "published",
     console.REFUSED: "refused by the gate",
     console.FAILED: "failed",
@@ -61,8 +61,8 @@ def make_runs(options: Options, stages: Sequence[declaration.Stage]) -> int:
                 codes[name] = make(one, stages, held)
             except Exception as error:
                 codes[name] = console.tell_error(f"fusefeed run {name}", error)
-    print("\n".join(["", *(f"run {name}: {SAID[code]}" for name, code in codes.items())]))
-    return max(codes.values(), key=list(SAID).index)
+    print("\n".join(["", *(f"run {name}: {OUTCOMES[code]}" for name, code in codes.items())]))
+    return max(codes.values(), key=list(OUTCOMES).index)
 
 
 def make(options: Options, stages: Sequence[declaration.Stage], held: lock.Lock) -> int:
@@ -89,16 +89,16 @@ def make(options: Options, stages: Sequence[declaration.Stage], held: lock.Lock)
         drift.check(reports[-1], options, directory)
     held.check()
     holders = erased_ids.other_holders(options, directory) if options.erase else []
-    verdict, directory = publish.publish(options, reports, directory)
+    decision, directory = publish.publish(options, reports, directory)
     print(summary.text(options, reports, directory, time.monotonic() - began))
     left = [
         name for name in holders if (path := runs.directory(options.output, name)) != directory and files.exists(path)
     ]
     if left:
         print(f"fusefeed run: {erased_ids.advice(options, left)}", file=sys.stderr)
-    if verdict.reason:
-        print(f"fusefeed run: {verdict.reason}", file=sys.stderr)
-    return console.DONE if verdict.passed else console.REFUSED
+    if decision.reason:
+        print(f"fusefeed run: {decision.reason}", file=sys.stderr)
+    return console.DONE if decision.passed else console.REFUSED
 
 
 def prepare(

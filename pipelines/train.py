@@ -4,7 +4,7 @@ Reads fused/ and collaborative/; writes model/. Runs in this process, not on Bea
 streamed from Parquet.
 A training that was killed goes on from its last epoch when the same command is given again. A run that goes on in the
 space of the last published one (see pipelines/continuity/space_lineage.py) starts from that one's model where it
-suits; model/start.json tells, and metrics.json (`train`).
+suits; model/start.json records it, and metrics.json (`train`).
 
     fusefeed train --output out --run_date 2026-01-31 --latent 64
 """
@@ -40,13 +40,13 @@ def run(options: Options, places: Places) -> None:
         **settings,
     )
     local = os.path.join(places.local, "model")
-    kept = work_dir(places)
+    checkpoints = work_dir(places)
     previous, why_cold = warm_start.find_previous(options, places, settings.get("factors_used", 0))
     report = train(
         files=parquet.list_files(fused),
         layout=files.read_json(files.join(fused, "_layout.json")),
         output_dir=local,
-        work_dir=kept,
+        work_dir=checkpoints,
         config=config,
         on_epoch=show,
         open_file=parquet.open_file,
@@ -56,7 +56,7 @@ def run(options: Options, places: Places) -> None:
     logging.info("training started %s", warm_start.tell_start(started))
     files.write_json(os.path.join(local, warm_start.START), started)
     files.upload(local, places.output("model"))
-    shutil.rmtree(kept)
+    shutil.rmtree(checkpoints)
 
 
 def factor_settings(places: Places) -> dict[str, Any]:

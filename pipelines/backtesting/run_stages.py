@@ -1,7 +1,7 @@
 """The stages, run on what lies before a cut: makes the tables that a run would have had and executes the run's code.
 
 Below a scratch directory: `known/` is what may be fitted on, `all/` has besides the posts that came after a time cut
-(they are embedded and ranked, by what was fitted without them); `held_out/` is what is to be foretold.
+(they are embedded and ranked, by what was fitted without them); `held_out/` has the interactions to predict.
 """
 
 import dataclasses
@@ -212,7 +212,7 @@ def _split(
         name: root | f"Read {name}" >> parquet.ReadBlocks(places.input(name), chosen)
         for name, chosen in columns.items()
     }
-    tallies = []
+    holdout_counts = []
     if options.holdout:
         how = (
             options.num_parts,
@@ -222,13 +222,13 @@ def _split(
         )
         holdout = split_interactions.ReadHoldout(find_holdout(options.holdout), *how)
         read["holdout"], counted = root | "ReadHoldout" >> holdout
-        tallies.append(counted)
+        holdout_counts.append(counted)
     weights = InteractionWeights(parse_kind_weights(options.kind_weights))
     num_parts = part_sizes.choose_num_parts(options, *map(places.input, columns))
     made = read | "Split" >> split_interactions.SplitInteractions(split, weights, num_parts)
     _ = made.train | "WriteTrain" >> parquet.WriteParts(everything.output("interactions"), schemas.INTERACTIONS)
     _ = made.held_out | "WriteHeldOut" >> parquet.WriteParts(held_out, split_interactions.HELD_OUT)
-    _ = (made.counts, *tallies) | "AllCounts" >> beam.Flatten() | "WriteCounts" >> counts.WriteCounts(held_out)
+    _ = (made.counts, *holdout_counts) | "AllCounts" >> beam.Flatten() | "WriteCounts" >> counts.WriteCounts(held_out)
 
 
 def find_holdout(patterns: str) -> Any:
@@ -253,8 +253,8 @@ def _keep_known(root: "beam.Pipeline", places: Places, known: Places, split: "Sp
 
     for table in ("posts", "features"):
         source = places.input(table)
-        kept = root | f"ReadAll {table}" >> parquet.ReadParts(source) | f"Keep {table}" >> beam.Map(_known, split=split)
-        _ = kept | f"WriteKnown {table}" >> parquet.WriteParts(known.output(table), parquet.read_schema(source))
+        old = root | f"ReadAll {table}" >> parquet.ReadParts(source) | f"Keep {table}" >> beam.Map(_known, split=split)
+        _ = old | f"WriteKnown {table}" >> parquet.WriteParts(known.output(table), parquet.read_schema(source))
 
 
 def _known(numbered: "tuple[int, pa.RecordBatch]", split: "Split") -> "tuple[int, pa.RecordBatch]":
@@ -334,5 +334,5 @@ def _keep_users(directory: str, users: "pa.Array") -> None:
     schema = parquet.read_schema(every)
     for number, path in enumerate(parquet.list_files(every)):
         block = parquet.read_file(path)
-        kept = block.filter(pc.is_in(block.column("user_id"), value_set=users))
-        parquet.write_file(files.join(directory, f"part-{number:05d}.parquet"), kept, schema)
+        chosen = block.filter(pc.is_in(block.column("user_id"), value_set=users))
+        parquet.write_file(files.join(directory, f"part-{number:05d}.parquet"), chosen, schema)

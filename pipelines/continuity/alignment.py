@@ -1,7 +1,7 @@
-"""Vectors of consecutive runs: how they are turned to lie where the last run's do, and how much alike they then are.
+"""Alignment of the embeddings of consecutive runs: rotations, and the mean cosine after them.
 
-Beside the item embeddings _continuity.json tells whose space they are in, and the mean cosine of the posts that both
-runs have; it stands in metrics.json too.
+_continuity.json beside the item embeddings names the run that began their space and has the mean cosine of the posts
+that both runs have; metrics.json repeats it.
 """
 
 from collections.abc import Callable, Sequence

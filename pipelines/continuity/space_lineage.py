@@ -1,7 +1,7 @@
 """Choice between continuing the embedding space of the last published run and beginning a new one.
 
-A space is told by what is fitted once and then used as it is: the transform_fn (vocabulary, principal components) and
-the tuning. A run takes both over from the newest published run that is older, so that the vectors of consecutive runs
+A space is defined by what is fitted once and then reused unchanged: the transform_fn (vocabulary, principal components)
+and the tuning. A run takes both over from the newest published run that is older, so that vectors of consecutive runs
 can be compared; factors, model and embeddings are made anew from all the data. A space lasts --refit_days.
 """
 
@@ -66,7 +66,7 @@ def _why_new(options: Options, places: Places, name: str, settings: dict[str, An
     if not name:
         return "there is no published run that is older"
     if not files.exists(join(directory_of(options, name), FILE)):
-        return f"{name} does not tell its space"
+        return f"{name} has no record of its space"
     if erased_ids.find_holders(options, [join(runs.directory(options.output, name), "posts")]):
         return f"{name} was fitted on posts that --erase names"
     before = read(directory_of(options, name))
@@ -110,7 +110,7 @@ def execution(options: Options, name: str, stage_name: str) -> str:
 def sources(options: Options, directory: str, tables: Sequence[str]) -> dict[str, str]:
     """The stages of the run whose space a run goes on in that left some tables, with the ids of their executions.
 
-    Of a run that is gone there is nothing to tell: what was made from it still stands.
+    A run that has been removed has no ids: tables made from it remain valid.
 
     Args:
       options: the flags.

@@ -39,7 +39,7 @@ def find_previous(options: Options, places: Places, factors: int) -> "tuple[Prev
         return None, f"{found.previous} was trained on interactions that --erase names"
     before = space_lineage.collaborative_of(options, found.previous)
     if not 0 < factors <= len(embedding_space.read_singular_values(before)):
-        return None, "there are no collaborative factors to tell, or the last run has fewer"
+        return None, "there are no collaborative factors to predict, or the last run has fewer"
     rotation = alignment.find_factor_rotation(options, places, before, factors)
     model = files.join(directory, "model")
     if not files.is_local(model):

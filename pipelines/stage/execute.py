@@ -27,8 +27,8 @@ def execute(stage: Stage, options: Options, directory: str = "", origin: fingerp
     Args:
       stage: the stage.
       options: the flags.
-      directory: where the run is made; the run's own where not told.
-      origin: what it is made from, but for the stages before it; found out where not told.
+      directory: where the run is made; the run's own by default.
+      origin: what it is made from, but for the stages before it; computed by default.
 
     Raises:
       UsageError: a table that it reads is not there, or the output cannot be written.

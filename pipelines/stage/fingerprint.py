@@ -1,6 +1,6 @@
-"""Fingerprints of stages, to tell if and why a stage has to be done again.
+"""Fingerprints of stages: if and why a stage has to be run again.
 
-A stage's report (`_stages/NAME.json`) tells what it was made from: versions, the flags that it depends on, files from
+A stage's report (`_stages/NAME.json`) records what it was made from: versions, the flags that it depends on, files from
 outside the run, and which execution of each earlier stage it read. It is done again when any of that is another now, or
 when its own files are not as it left them.
 """
@@ -34,7 +34,7 @@ class Origin:
     """Everything that a stage is made from.
 
     Attributes:
-      run: the run's name: it tells which rows lie in the future.
+      run: the run's name, which decides which rows lie in the future.
       versions: of the packages whose code makes the tables, of Python and of fusefeed.
       options: the flags that the stage depends on.
       files: (path, bytes, time of the last change) of what it reads from outside the run, by flag.
@@ -122,9 +122,9 @@ def _media_files(root: str, output: str) -> Iterable[files.FileState]:
     if not files.is_local(root):
         yield from file_states(f"{root.rstrip('/')}/**")
         return
-    left_out = os.path.realpath(output) if output and files.is_local(output) else ""
+    skipped = os.path.realpath(output) if output and files.is_local(output) else ""
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not left_out or os.path.realpath(f"{folder}/{name}") != left_out]
+        folders[:] = [name for name in folders if not skipped or os.path.realpath(f"{folder}/{name}") != skipped]
         for name in names:
             path = os.path.join(folder, name)
             try:
@@ -145,7 +145,7 @@ def why_again(report: "Report | None", now: Origin, directory: str) -> str:
     if report is None:
         return "not done yet"
     if report.origin is None:
-        return "its report does not tell what it was made from"
+        return "its report does not record what it was made from"
     return difference(report.origin, now) or damage(report, directory)
 
 

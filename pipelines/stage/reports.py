@@ -22,7 +22,7 @@ class Report:
       counts: exact ones.
       steps: what each step of its pipelines took in, gave and cost (`transforms.tables.step_metrics`), in order.
       id: of this execution, never the same twice: what later stages were made from.
-      origin: a `resume.Origin` as JSON; None in reports that do not tell.
+      origin: a `fingerprint.Origin` as JSON; None in reports without one.
       files: the bytes of every file of each table, by its path below the table.
     """
 

@@ -36,7 +36,7 @@ def workplace(output: str, name: str) -> str:
 
 
 def clone(source: str, target: str) -> None:
-    """A copy of a local run made of hard links, without what tells that it is published; it appears whole."""
+    """A copy of a local run made of hard links, without its manifest; it appears whole."""
     temporary = files.join(os.path.dirname(source), f"_clone-{files.new_id()}")
 
     def ignore(folder: str, names: list[str]) -> list[str]:
@@ -84,6 +84,6 @@ def recover(output: str) -> None:
 
 
 def discard(output: str, name: str) -> None:
-    """Removes what was begun to take a run's place."""
+    """Removes an unfinished replacement of a run."""
     if files.exists(runs.directory(output, name) + runs.NEXT):
         files.delete(runs.directory(output, name) + runs.NEXT)

@@ -1,7 +1,7 @@
 """OUTPUT/runs: which runs there are, which of them are published, what LATEST names, and which may go.
 
 A run is published when its manifest says so. The manifest is written when everything else is there and removed before
-any of it changes: with it or without it, a reader is never told of half a run.
+any of it changes: with it or without it, a reader never sees half a run.
 """
 
 import datetime
@@ -99,7 +99,7 @@ def remove_old(output: str, keep: int, made: str) -> list[str]:
 
 
 def remove(output: str, name: str) -> None:
-    """Removes a run, and what was begun to take its place."""
+    """Removes a run and its unfinished replacement."""
     for each in (name, name + NEXT):
         remove_directory(output, each)
 
