@@ -24,7 +24,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy $(SOURCES) examples benchmarks faults
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 demo: $(INSTALLED)
 	$(BIN)/fusefeed demo --output demo-output

@@ -31,7 +31,7 @@ REQUIRES = [
     "orjson>=3.10",
 ]
 
-TEST = ["pytest>=8", "pytest-timeout>=2.3"]
+TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 # Profiles of all threads: the in-process runner works in threads, of which cProfile sees one.
 PROFILE = ["yappi>=1.6"]
