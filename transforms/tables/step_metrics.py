@@ -4,7 +4,7 @@ Metrics count attempts: a retried bundle counts twice. Exact counts are in `coun
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -13,9 +13,8 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
-from apache_beam.runners.common import DoFnSignature
 from apache_beam.runners.runner import PipelineResult
-from apache_beam.transforms.core import _MultiParDo
+from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.tables.spill import SpilledPiece
 
@@ -25,13 +24,15 @@ COUNTERS = ("elements_in", "rows_in", "bytes_in", "elements_out", "rows_out", "b
 REJECTS = "rejects"  # the tag of reject rows, everywhere
 _LIBRARIES = ("apache_beam", "tensorflow_transform", "tfx_bsl")
 _NANOSECONDS = 1_000_000
-_PARAMETER = type(beam.DoFn.ElementParam)  # what Beam fills in by the defaults of `process`
+# The composite transform that `with_outputs` makes of a single step.
+_WithOutputs = type(beam.Map(len).with_outputs())
 
 
 def meter(pipeline: beam.Pipeline) -> None:
     """Adds the counters in COUNTERS, under its label, to each of the project's ParDos in a pipeline before it runs.
 
-    Steps inside transforms of libraries (Reshuffle, the analyzers of tensorflow-transform) are left as they are.
+    Steps inside transforms of libraries (Reshuffle, the analyzers of tensorflow-transform) are left as they are. A DoFn
+    of ours must not use parameters that Beam fills in (`beam.DoFn.TimestampParam`, state, timers).
     """
     pipeline.visit(_Meter())
 
@@ -75,21 +76,14 @@ class _Meter(PipelineVisitor):
 
     def visit_transform(self, transform_node: AppliedPTransform) -> None:
         step = transform_node.transform
-        if not isinstance(step, beam.ParDo) or _of_library(transform_node.parent):
-            return
-        signature = DoFnSignature(step.fn)
-        takes_parameters = any(isinstance(each, _PARAMETER) for each in signature.process_method.defaults)
-        if takes_parameters or signature.is_stateful_dofn() or signature.is_splittable_dofn():
-            return
-        step.fn = step.dofn = _Metered(step.fn)
+        if isinstance(step, beam.ParDo) and not _of_library(transform_node.parent):
+            step.fn = step.dofn = _Metered(step.fn)
 
 
 def _of_library(node: AppliedPTransform | None) -> bool:
-    if node is not None and isinstance(node.transform, _MultiParDo):  # what `with_outputs` puts around a step
+    if node is not None and isinstance(node.transform, _WithOutputs):
         node = node.parent
-    if node is None or node.transform is None:
-        return False
-    return type(node.transform).__module__.split(".")[0] in _LIBRARIES
+    return node is not None and type(node.transform).__module__.split(".")[0] in _LIBRARIES
 
 
 class _Metered(beam.DoFn):
@@ -100,45 +94,37 @@ class _Metered(beam.DoFn):
         self.counters = {name: Metrics.counter(NAMESPACE, name) for name in COUNTERS}
         self.nanoseconds = 0
 
-    def setup(self) -> Any:
-        return self.fn.setup()
+    def setup(self) -> None:
+        self.fn.setup()
 
-    def start_bundle(self) -> Any:
-        return self.fn.start_bundle()
+    def start_bundle(self) -> None:
+        self.fn.start_bundle()
 
     def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         self._count("in", element)
-        began = time.monotonic_ns()
-        outputs = self.fn.process(element, *args, **kwargs)
-        self._spend(began)
-        yield from self._counted(outputs)
+        return self._outputs(lambda: self.fn.process(element, *args, **kwargs))
 
     def finish_bundle(self) -> Iterator[Any]:
+        return self._outputs(self.fn.finish_bundle)
+
+    def teardown(self) -> None:
+        self.fn.teardown()
+
+    def _outputs(self, call: Callable[[], Iterable[Any] | None]) -> Iterator[Any]:
+        """The outputs of a call, counted; time that downstream steps take between two of them is excluded."""
         began = time.monotonic_ns()
-        outputs = self.fn.finish_bundle()
-        self._spend(began)
-        yield from self._counted(outputs)
-
-    def teardown(self) -> Any:
-        return self.fn.teardown()
-
-    def _counted(self, outputs: Iterable[Any] | None) -> Iterator[Any]:
-        """The outputs, counted; the time of downstream steps is excluded."""
-        iterator = iter(() if outputs is None else outputs)
-        while True:
-            began = time.monotonic_ns()
-            output = next(iterator, self)
+        for output in call() or ():
             self._spend(began)
-            if output is self:
-                return
             self._count("out", output)
             yield output
+            began = time.monotonic_ns()
+        self._spend(began)
 
     def _count(self, way: str, element: Any) -> None:
         tag = None
         if isinstance(element, beam.pvalue.TaggedOutput):
             tag, element = element.tag, element.value
-        elif isinstance(element, beam.utils.windowed_value.WindowedValue):
+        if isinstance(element, WindowedValue):
             element = element.value
         rows, num_bytes = size(element)
         self.counters[f"elements_{way}"].inc()
@@ -149,5 +135,4 @@ class _Metered(beam.DoFn):
 
     def _spend(self, began: int) -> None:
         milliseconds, self.nanoseconds = divmod(self.nanoseconds + time.monotonic_ns() - began, _NANOSECONDS)
-        if milliseconds:
-            self.counters["milliseconds"].inc(milliseconds)
+        self.counters["milliseconds"].inc(milliseconds)

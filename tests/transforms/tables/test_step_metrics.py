@@ -1,5 +1,7 @@
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -91,6 +93,12 @@ def test_time_is_that_of_the_step_alone(steps: dict[str, dict[str, int]]) -> Non
 
 def test_steps_of_libraries_are_left_out(steps: dict[str, dict[str, int]]) -> None:
     assert not [label for label in steps if "CombineGlobally" in label or "Create" in label]
+
+
+def test_no_step_uses_parameters_that_the_counting_does_not_hand_on() -> None:
+    folder = Path(step_metrics.__file__).parents[1]
+    users = [path.name for path in folder.rglob("*.py") if re.search(r"DoFn\.\w+Param\b", path.read_text())]
+    assert users == ["step_metrics.py"]  # its docstring
 
 
 def test_size_counts_what_is_nested() -> None:
