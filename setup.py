@@ -27,6 +27,8 @@ REQUIRES = [
     "threadpoolctl>=3.5",
     # The lock on a local output.
     "fasteners>=0.19",
+    # The progress bar at a terminal.
+    "rich>=13.7",
     # Rows that the block parser refuses, one by one; strict about UTF-8 and the grammar.
     "orjson>=3.10",
 ]

@@ -16,7 +16,7 @@ from pipelines.command_line.options import RunError, UsageError
 
 DONE, FAILED, BAD_USAGE, REFUSED = 0, 1, 2, 3
 PLAIN_SECONDS = 15.0
-_told = -PLAIN_SECONDS
+_text = ""
 # An OSError as text; TensorFlow's errors tell of a full disk in the words of the system.
 _SYSTEM_ERROR = re.compile(
     rf"[^\n]*(?:\[Errno \d+\]|{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EROFS)}|{os.strerror(errno.EFBIG)})[^\n]*"
@@ -77,42 +77,59 @@ def environment_error(error: BaseException) -> str:
     return found[-1] if found else ""
 
 
-def tell(line: str) -> None:
-    """Prints a line of progress: in the place of the last at a terminal, at most one every PLAIN_SECONDS elsewhere."""
-    global _told
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-    elif time.monotonic() - _told >= PLAIN_SECONDS:
-        _told = time.monotonic()
-        print(line, file=sys.stderr, flush=True)
+def tell(text: str) -> None:
+    """Shows a text in the progress display that is running, in the place of the last one."""
+    global _text
+    _text = text
 
 
 @contextlib.contextmanager
 def progress(name: str, total: int) -> Iterator[None]:
-    """Shows the rows that this process has worked on while the block runs, of `total` where that is known (not 0).
+    """Shows progress while the block runs: a bar at a terminal, a line every PLAIN_SECONDS elsewhere.
 
-    Workers elsewhere (other processes or machines) are not seen here; then only the time that has passed is told.
+    Args:
+      name: of the stage.
+      total: rows of the work; 0 if unknown. Workers in other processes are not seen here: without rows only the time
+        that has passed is shown.
     """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress
+
     from transforms.tables import progress as work_done
 
+    tell("")
+    terminal = sys.stderr.isatty()
+    bar = Progress(
+        BarColumn(),
+        "{task.description}",
+        console=Console(stderr=True, force_terminal=terminal),
+        refresh_per_second=2,
+        transient=True,
+        redirect_stdout=False,
+        disable=not terminal,
+    )
+    task = bar.add_task(name, total=None)
     first, began = work_done.rows(), time.monotonic()
     stop = threading.Event()
 
     def show() -> None:
+        next_line = PLAIN_SECONDS
         while not stop.wait(0.5):
             rows, seconds = work_done.rows() - first, time.monotonic() - began
-            if rows or seconds >= PLAIN_SECONDS:
-                tell(progress_line(name, rows, total, seconds))
+            line = progress_line(name, rows, total, seconds) + (f", {_text}" if _text else "")
+            bar.update(task, description=line, completed=rows, total=total if rows and total else None)
+            if not terminal and seconds >= next_line:
+                next_line = seconds + PLAIN_SECONDS
+                print(line, file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
     try:
-        yield
+        with bar:
+            yield
     finally:
         stop.set()
         thread.join()
-        if sys.stderr.isatty():
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def progress_line(name: str, rows: int, total: int, seconds: float) -> str:

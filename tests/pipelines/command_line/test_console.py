@@ -1,7 +1,12 @@
+import io
+import re
+import time
+
 import pytest
 
 from pipelines.command_line import console
 from pipelines.command_line.options import UsageError
+from transforms.tables import progress as rows
 
 
 def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,6 +27,28 @@ def test_progress_lines() -> None:
     assert console.progress_line("extract", 0, 100, 3.21) == "extract: 3.2 s"
     assert console.progress_line("extract", 50, 0, 10) == "extract: 10 s, 50 rows, 5 rows/s"
     assert console.progress_line("extract", 50, 100, 10) == "extract: 10 s, 50 of 100 rows, 5 rows/s, 10 s left"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_bar_at_a_terminal_and_lines_elsewhere(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setenv("COLUMNS", "200")
+    until = time.monotonic() + 30
+    with console.progress("train", 100):
+        rows.advance(40)
+        console.tell("epoch 3 of at most 9")
+        while "epoch 3" not in screen.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+    said = screen.getvalue()
+    assert re.search(r"train: \d\.\d s, 40 of 100 rows, \d+ rows/s, \d\.\d s left, epoch 3 of at most 9", said)
+    assert ("\x1b[" in said) == terminal
+    assert said.endswith("\x1b[2K" if terminal else " 9\n")
 
 
 def test_durations() -> None:
