@@ -14,14 +14,27 @@ FILE_NAME = "_counts.json"
 
 
 class SumCounts(beam.PTransform):
-    """(name, number) elements -> one dict name -> sum, a single element (empty where nothing was counted)."""
+    """(name, number) elements -> one element, a dict name -> sum (empty if nothing was counted).
+
+    Example:
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     _ = root | beam.Create([("posts.read", 2), ("posts.read", 3)]) | SumCounts() | beam.Map(print)
+      {'posts.read': 5}
+    """
 
     def expand(self, counts: beam.PCollection[tuple[str, int]]) -> beam.PCollection[dict[str, int]]:
         return counts | "SumByName" >> beam.CombinePerKey(sum) | "Gather" >> beam.combiners.ToDict()
 
 
 class WriteCounts(beam.PTransform):
-    """Sums (name, number) elements and writes them to DIRECTORY/_counts.json."""
+    """Sums (name, number) elements and writes them to DIRECTORY/_counts.json.
+
+    Example:
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     _ = root | beam.Create([("posts.read", 2), ("posts.read", 3)]) | WriteCounts("posts")
+      >>> read_counts("posts")
+      {'posts.read': 5}
+    """
 
     def __init__(self, directory: str) -> None:
         super().__init__()

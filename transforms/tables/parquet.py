@@ -34,7 +34,14 @@ DICTIONARY_BYTES = 1 << 16
 
 
 class ReadParts(beam.PTransform):
-    """The files of a table as (part, block), one element per file; parts are numbered from 0 in file name order."""
+    """The files of a table as (part, block), one element per file; parts are numbered from 0 in file name order.
+
+    Example:
+      >>> write_file("posts/part-00000.parquet", pa.record_batch({"n": [1, 2]}), pa.schema({"n": pa.int64()}))
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     _ = root | ReadParts("posts", ["n"]) | beam.MapTuple(lambda part, block: print(part, block.num_rows))
+      0 2
+    """
 
     def __init__(self, directory: str, columns: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -57,7 +64,14 @@ def _read_part(file: tuple[int, str], columns: Sequence[str] | None) -> tuple[in
 
 
 class ReadBlocks(beam.PTransform):
-    """The files of a table as blocks, for a shuffle: `ReadParts` without the part numbers."""
+    """The files of a table as blocks, for a shuffle: `ReadParts` without the part numbers.
+
+    Example:
+      >>> write_file("posts/part-00000.parquet", pa.record_batch({"n": [1, 2]}), pa.schema({"n": pa.int64()}))
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     _ = root | ReadBlocks("posts") | beam.Map(lambda block: print(block.num_rows))
+      2
+    """
 
     def __init__(self, directory: str, columns: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -73,6 +87,12 @@ class WriteParts(beam.PTransform):
 
     Each part number may occur once. Empty parts are skipped; an empty table is one file without rows, so that a reader
     always finds the schema.
+
+    Example:
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     parts = root | beam.Create([(3, pa.record_batch({"n": [1, 2]}))])
+      ...     _ = parts | WriteParts("posts", pa.schema({"n": pa.int64()})) | beam.Map(print)
+      ('posts/part-00003.parquet', 2)
     """
 
     def __init__(self, directory: str, schema: pa.Schema, layout: FileLayout = COMPACT) -> None:

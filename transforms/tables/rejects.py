@@ -124,6 +124,12 @@ class WriteRejects(beam.PTransform):
     """Writes blocks of rejects to a directory: the rows of a source in its order, together as far as parts allow.
 
     In several parts, STRETCH_ROWS of a source are in one: a single file may have all the rejects.
+
+    Example:
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     rejects = reject_block(source=["posts.jsonl"], stage="ingest", code="id_missing", line=[7])
+      ...     _ = root | beam.Create([rejects]) | WriteRejects("rejects") | beam.Map(print)
+      ('rejects/part-00000.parquet', 1)
     """
 
     def __init__(self, directory: str, num_parts: int = 1) -> None:

@@ -33,6 +33,13 @@ class GroupBlocks(beam.PTransform):
     The rows of a part come in no particular order: sort them by something unique before order matters.
     A part is in memory as a whole: choose `num_parts` so that rows / num_parts is some ten thousands. All rows of a key
     are in one part, which may have MAX_PART_BYTES; a larger one raises PartTooLarge in the worker.
+
+    Example:
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     posts = root | beam.Create([pa.record_batch({"post_id": ["a", "b"]})])
+      ...     parts = posts | GroupBlocks("post_id", num_parts=1)
+      ...     _ = parts | beam.MapTuple(lambda part, block: print(part, block.column("post_id").to_pylist()))
+      0 ['a', 'b']
     """
 
     key: str
@@ -55,7 +62,16 @@ class GroupBlocks(beam.PTransform):
 class CoGroupBlocks(beam.PTransform):
     """Several collections of blocks, each with a key column -> (part, name -> one block with its rows of the part).
 
-    Where a collection has no row in a part, its block is empty (that is what `schemas` is for).
+    If a collection has no row in a part, its block is empty, of its schema in `schemas`.
+
+    Example:
+      >>> posts, likes = (pa.record_batch({"post_id": ids}) for ids in (["a"], ["a", "a"]))
+      >>> keys = {"posts": "post_id", "likes": "post_id"}
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     tables = {"posts": root | "P" >> beam.Create([posts]), "likes": root | "L" >> beam.Create([likes])}
+      ...     parts = tables | CoGroupBlocks(keys, {"posts": posts.schema, "likes": likes.schema}, num_parts=1)
+      ...     _ = parts | beam.MapTuple(lambda part, rows: print(part, rows["posts"].num_rows, rows["likes"].num_rows))
+      0 1 2
     """
 
     keys: Mapping[str, str]
