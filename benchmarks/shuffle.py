@@ -29,7 +29,7 @@ def prepare(folder: Path, scale: float) -> Mapping[str, int]:
 
 
 def ours(folder: Path) -> Run:
-    """GroupBlocks in a pipeline as the stages make it, then pyarrow's group_by inside each part."""
+    """GroupBlocks in a pipeline of the stages' runner, then pyarrow's group_by within each part."""
     import apache_beam as beam
     import pyarrow as pa
 
@@ -80,7 +80,7 @@ def _load(folder: Path) -> "pa.Table":
 
 
 def _facts(table: "pa.Table") -> Facts:
-    """Users, rows and the sum of each user's latest time: of the grouping, so that nothing of it can be left out."""
+    """Users, rows and the sum of each user's latest time, computed from the grouping."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

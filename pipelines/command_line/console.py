@@ -17,18 +17,18 @@ from pipelines.command_line.options import RunError, UsageError
 DONE, FAILED, BAD_USAGE, REFUSED = 0, 1, 2, 3
 PLAIN_SECONDS = 15.0
 _text = ""
-# An OSError as text; TensorFlow's errors tell of a full disk in the words of the system.
+# An OSError as text; TensorFlow reports a full disk with the system's message.
 _SYSTEM_ERROR = re.compile(
     rf"[^\n]*(?:\[Errno \d+\]|{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EROFS)}|{os.strerror(errno.EFBIG)})[^\n]*"
 )
 
 
 def exit_code(command: str, work: Callable[[], int]) -> int:
-    """Does the work; what it raises becomes an exit code: 2 and one line for bad usage, 1 where the run failed."""
+    """Exit code of the work: its own, 2 (and one line) for bad usage, 1 if it failed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        with _stopped_politely():
+        with _interrupted_by_sigterm():
             return work()
     except KeyboardInterrupt:
         print(f"{command}: interrupted", file=sys.stderr)
@@ -38,8 +38,8 @@ def exit_code(command: str, work: Callable[[], int]) -> int:
 
 
 @contextlib.contextmanager
-def _stopped_politely() -> Iterator[None]:
-    """Lets SIGTERM, with which schedulers stop a job, do what Ctrl-C does: the lock and temporary files go with it."""
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Treats SIGTERM, with which schedulers stop a job, as Ctrl-C, so that temporary files and the lock are removed."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -55,21 +55,21 @@ def _stopped_politely() -> Iterator[None]:
 
 
 def tell_error(command: str, error: Exception) -> int:
-    """Prints what went wrong, with a traceback where nobody foresaw it. Returns the exit code."""
+    """Prints an error, with a traceback if it is unexpected. Returns the exit code."""
     if isinstance(error, UsageError | RunError):
         print(f"{command}: {error}", file=sys.stderr)
         return BAD_USAGE if isinstance(error, UsageError) else FAILED
-    said = environment_error(error)
-    if not said:
+    message = environment_error(error)
+    if not message:
         traceback.print_exception(error)
-    print(f"{command}: failed: {said or error}", file=sys.stderr)
+    print(f"{command}: failed: {message or error}", file=sys.stderr)
     return FAILED
 
 
 def environment_error(error: BaseException) -> str:
     """One-line message of an operating system error (a full disk, a missing file); "" for all other errors.
 
-    Beam's runner hands on what a worker raised as text, at the end of which the error stands.
+    Beam's runner passes on an error of a worker as text that ends with it.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return str(error)
@@ -156,12 +156,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _worth_saying(record: logging.LogRecord) -> bool:
-    # Beam says this of every transform with several named inputs or outputs, as its own style guide wants them.
+def _is_relevant(record: logging.LogRecord) -> bool:
+    # Beam logs this for every transform with several named inputs or outputs, which its own style guide recommends.
     return "type hint will be ignored and not used for type-checking" not in str(record.msg)
 
 
 logging.getLogger("apache_beam").setLevel(logging.ERROR)
-# What fails in a step is raised as well, and told once.
+# An error of a step is also raised, and printed once.
 logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-logging.getLogger().addFilter(_worth_saying)
+logging.getLogger().addFilter(_is_relevant)

@@ -1,11 +1,11 @@
-"""The peak memory of this process, measured from a moment of our choosing."""
+"""Peak memory of this process since a reset."""
 
 import resource
 import sys
 
 
 def reset_peak() -> None:
-    """Forgets the peak so far where the system can (Linux); elsewhere the peak is that of the whole process."""
+    """Resets the peak, on Linux; elsewhere the peak is that of the process since its start."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -14,7 +14,7 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that the process had resident since `reset_peak`, in bytes."""
+    """Maximum resident memory since `reset_peak`, in bytes."""
     try:
         with open("/proc/self/status") as file:
             for line in file:

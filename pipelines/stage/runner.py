@@ -19,8 +19,8 @@ RUNNER_FLAG = "--runner"
 def new_pipeline(options: Options) -> "Iterator[beam.Pipeline]":
     """A Beam pipeline with the runner of the options, run when the block ends, its steps counted.
 
-    What the local runner shuffles lies on the local disk meanwhile. It is named explicitly: the default DirectRunner
-    tries Prism first, a binary that it downloads, and which of its runners is used in the end depends on the graph.
+    The local runner spills its shuffles to the local disk. It is named explicitly: the default DirectRunner tries Prism
+    first, a binary that it downloads, and then chooses a runner by the graph.
     """
     import apache_beam as beam
     from apache_beam.runners.portability import fn_api_runner
@@ -44,7 +44,7 @@ def new_pipeline(options: Options) -> "Iterator[beam.Pipeline]":
 
 
 def beam_pipeline_options(beam_args: Sequence[str]) -> Any:
-    """Beam's own options, with flags that no part of Beam knows refused: Beam itself ignores a misspelt flag.
+    """Beam's own options; refuses unknown flags, which Beam itself ignores.
 
     Raises:
       UsageError: an unknown flag, or a value that Beam does not accept.

@@ -1,4 +1,4 @@
-"""Where the counters of a stage's steps are gathered while its pipelines run."""
+"""Collection of the step counters of a stage's pipelines."""
 
 import contextlib
 import contextvars
@@ -14,7 +14,7 @@ _gathered: contextvars.ContextVar[Steps | None] = contextvars.ContextVar("steps"
 
 @contextlib.contextmanager
 def gather() -> Iterator[Steps]:
-    """Gives a dict, label -> counter -> number, that `add` fills as long as the block lasts."""
+    """Gives a dict, label -> counter -> number, that `add` fills while the block runs."""
     steps: Steps = {}
     token = _gathered.set(steps)
     try:
@@ -24,7 +24,7 @@ def gather() -> Iterator[Steps]:
 
 
 def add(result: "PipelineResult") -> None:
-    """Adds the counters of a pipeline that has run; steps of several pipelines that have the same label are summed."""
+    """Adds the counters of a finished pipeline; steps with the same label are summed over pipelines."""
     from transforms.tables import step_metrics
 
     steps = _gathered.get()

@@ -1,8 +1,8 @@
-"""A published run that is made again: beside itself, so that readers have the old tables until all new ones are there.
+"""Replacement of a published run: the new one is made beside it, so that readers have the old tables until then.
 
-Locally the new run begins as a copy of the old one made of hard links (files are never changed in place, only
-replaced), in runs/NAME.next; when it is published the two directories change places in one step. If it fails or is
-refused, it stays there and the next run goes on with it. Object stores have neither links nor renames: there the run is
+Locally the new run starts in runs/NAME.next as a copy of the old one made of hard links (files are never changed in
+place, only replaced); on publication the two directories are exchanged in one step. A replacement that fails or is
+refused stays there, and the next run resumes it. Object stores have neither links nor renames: there the run is
 withdrawn first and made again in its own place; see `runs.withdraw`.
 """
 
@@ -19,12 +19,10 @@ _RENAME_EXCHANGE = 2
 
 
 def workplace(output: str, name: str) -> str:
-    """The directory in which a run is made or changed, while no reader is looking there."""
+    """Directory in which a run is made or changed: one that no reader uses."""
     directory = runs.directory(output, name)
-    if not (runs.is_published(output, name) or runs.latest(output) == name):
-        runs.withdraw(output, name)
-        return directory
-    if not files.is_local(directory):
+    is_read = runs.is_published(output, name) or runs.latest(output) == name
+    if not is_read or not files.is_local(directory):
         runs.withdraw(output, name)
         return directory
     made = directory + runs.NEXT
@@ -36,7 +34,7 @@ def workplace(output: str, name: str) -> str:
 
 
 def clone(source: str, target: str) -> None:
-    """A copy of a local run made of hard links, without its manifest; it appears whole."""
+    """Copies a local run, by hard links, without its manifest and metrics; the copy appears whole."""
     temporary = files.join(os.path.dirname(source), f"_clone-{files.new_id()}")
 
     def ignore(folder: str, names: list[str]) -> list[str]:
@@ -55,7 +53,7 @@ def _link(source: str, target: str) -> None:
 
 
 def put_in_place(made: str, directory: str) -> None:
-    """Puts a local run that was made beside the published one into its place, and removes the old one."""
+    """Replaces a published local run by the one made beside it, and removes the old one."""
     if not exchange(made, directory):
         # Without an exchange there is a moment without the run; `recover` puts it back should we be killed in it.
         doomed = files.join(os.path.dirname(directory), f"_removed-{files.new_id()}")
@@ -66,7 +64,7 @@ def put_in_place(made: str, directory: str) -> None:
 
 
 def exchange(one: str, two: str) -> bool:
-    """Lets two directories change places in one step. Returns whether the system can (Linux, most file systems)."""
+    """Exchanges two directories in one step. Returns False if the system cannot (Linux can, on most file systems)."""
     with contextlib.suppress(OSError, AttributeError):
         rename = ctypes.CDLL(None, use_errno=True).renameat2
         return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), _RENAME_EXCHANGE) == 0
@@ -74,7 +72,7 @@ def exchange(one: str, two: str) -> bool:
 
 
 def recover(output: str) -> None:
-    """Puts runs in place that were complete when a command was killed between two renames."""
+    """Moves complete replacements into place whose command was killed between the two renames."""
     root = files.join(output, runs.RUNS)
     for name in files.list_names(root) if files.is_local(root) else ():
         directory = files.join(root, name.removesuffix(runs.NEXT))
@@ -84,6 +82,6 @@ def recover(output: str) -> None:
 
 
 def discard(output: str, name: str) -> None:
-    """Removes an unfinished replacement of a run."""
+    """Removes the replacement of a run."""
     if files.exists(runs.directory(output, name) + runs.NEXT):
         files.delete(runs.directory(output, name) + runs.NEXT)

@@ -1,7 +1,7 @@
-"""OUTPUT/runs: which runs there are, which of them are published, what LATEST names, and which may go.
+"""OUTPUT/runs: names of the runs, their publication, LATEST, and removal.
 
-A run is published when its manifest says so. The manifest is written when everything else is there and removed before
-any of it changes: with it or without it, a reader never sees half a run.
+A run is published when its manifest says so. The manifest is written last and removed before anything of the run
+changes, so a run with a manifest is complete.
 """
 
 import datetime
@@ -13,21 +13,23 @@ from transforms.tables import files
 LATEST = "LATEST"
 MANIFEST = "manifest.json"
 RUNS = "runs"
+# Suffix of the directory in which the replacement of a published run is made.
+NEXT = ".next"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def directory(output: str, name: str) -> str:
-    """Where a run is."""
+    """Directory of a run."""
     return files.join(output, RUNS, name)
 
 
 def names(output: str) -> list[str]:
-    """The runs that there are, complete or not, oldest first."""
+    """Names of all runs, complete or not, oldest first."""
     return sorted({word for word in files.list_names(files.join(output, RUNS)) if _is_date(word)})
 
 
 def all_directories(output: str) -> list[str]:
-    """The names of all directories of runs, also of those that are being made to take another's place."""
+    """Names of all directories of runs, including replacements (`NEXT`) that are not in place yet."""
     words = files.list_names(files.join(output, RUNS))
     return sorted(word for word in words if _is_date(word.removesuffix(NEXT)))
 
@@ -40,7 +42,7 @@ def _is_date(word: str) -> bool:
 
 
 def latest(output: str) -> str:
-    """The run that LATEST names; "" where it names none."""
+    """Name of the run that LATEST names; "" if it names none."""
     path = files.join(output, LATEST)
     return files.read_text(path).strip() if files.exists(path) else ""
 
@@ -52,12 +54,12 @@ def is_published(output: str, name: str) -> bool:
 
 
 def last_before(output: str, name: str) -> str:
-    """The newest published run that is older than this one; "" where there is none."""
+    """Name of the newest published run before this one; "" if there is none."""
     return next((each for each in reversed(names(output)) if each < name and is_published(output, each)), "")
 
 
 def name_latest(output: str, name: str) -> str:
-    """Lets LATEST name a run that has been published, unless it names a newer one. Returns what there is to say."""
+    """Lets LATEST name a published run, unless it names a newer one: then returns a message, otherwise ""."""
     newest = latest(output)
     if newest > name and is_published(output, newest):
         return f"published, but {LATEST} still names {newest}, which is newer"
@@ -66,7 +68,7 @@ def name_latest(output: str, name: str) -> str:
 
 
 def withdraw(output: str, name: str) -> None:
-    """Makes a run unpublished, before it changes: LATEST names the newest other run, or nothing where there is none."""
+    """Unpublishes a run before it changes: LATEST names the newest other published run, or is deleted."""
     if latest(output) == name:
         others = [each for each in names(output) if each != name and is_published(output, each)]
         if others:
@@ -78,28 +80,28 @@ def withdraw(output: str, name: str) -> None:
 
 
 def remove_old(output: str, keep: int, made: str) -> list[str]:
-    """Removes what is older than the newest `keep` published runs; never the one just made, nor what LATEST names.
+    """Removes runs older than the newest `keep` published ones; never the run that LATEST names.
 
     Args:
       output: the output.
-      keep: how many stay; 0: all.
-      made: the run just made, be it ever so old.
+      keep: number of published runs to keep; 0: all.
+      made: the run just made, which stays however old it is.
 
-    Returns: the names of the runs that are gone.
+    Returns: the names of the removed runs.
     """
     newest = latest(output)
     published = [name for name in names(output) if name <= newest and is_published(output, name)]
     if not keep or len(published) <= keep:
         return []
-    first_kept = min(published[-keep], newest)
-    gone = [name for name in names(output) if name < first_kept and name != made]
-    for name in gone:
+    oldest = min(published[-keep], newest)
+    old = [name for name in names(output) if name < oldest and name != made]
+    for name in old:
         remove(output, name)
-    return gone
+    return old
 
 
 def remove(output: str, name: str) -> None:
-    """Removes a run and its unfinished replacement."""
+    """Removes a run, and its unfinished replacement."""
     for each in (name, name + NEXT):
         remove_directory(output, each)
 
@@ -114,12 +116,8 @@ def remove_directory(output: str, name: str) -> None:
         files.delete(doomed)
 
 
-# What is appended to the name of a published run's directory for the one in which it is made anew.
-NEXT = ".next"
-
-
 def run_dir(options: Options) -> str:
-    """The directory of the run that the options name."""
+    """Directory of the run that the options name."""
     if not options.output:
         raise UsageError("--output is missing: the directory in which runs/ and LATEST are written")
-    return files.join(options.output, "runs", options.run_name)
+    return directory(options.output, options.run_name)

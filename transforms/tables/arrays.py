@@ -20,9 +20,8 @@ def load(path: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         rows: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)[start:stop]
         return rows
     with files.open_read(path) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         stop = shape[0] if stop is None else min(stop, shape[0])
         row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
         file.seek(file.tell() + start * row_bytes)

@@ -249,16 +249,16 @@ def valid(column: pa.Array) -> np.ndarray:
 
 def rebatch(blocks: Iterable[pa.RecordBatch], max_rows: int) -> Iterator[pa.RecordBatch]:
     """The same rows in blocks of `max_rows` (the last may be smaller); buffers one such block and one input block."""
-    held: list[pa.RecordBatch] = []
-    num_held = 0
+    buffer: list[pa.RecordBatch] = []
+    num_rows = 0
     for block in blocks:
         while block.num_rows:
-            piece = block.slice(0, max_rows - num_held)
-            held.append(piece)
-            num_held += piece.num_rows
+            piece = block.slice(0, max_rows - num_rows)
+            buffer.append(piece)
+            num_rows += piece.num_rows
             block = block.slice(piece.num_rows)
-            if num_held == max_rows:
-                yield concat(held)
-                held, num_held = [], 0
-    if held:
-        yield concat(held)
+            if num_rows == max_rows:
+                yield concat(buffer)
+                buffer, num_rows = [], 0
+    if buffer:
+        yield concat(buffer)

@@ -1,9 +1,10 @@
 """Exact counters that travel as data.
 
 Beam's own metrics count attempts: a bundle that is retried counts twice. Whatever has to reconcile is therefore an
-element (name, number) of a side output, summed by `SumCounts`, and written with the tables it speaks of.
+element (name, number) of a side output, summed by `SumCounts`, and written beside the tables.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import apache_beam as beam
@@ -50,10 +51,10 @@ def write_counts(counts: dict[str, int], directory: str) -> None:
 
 
 def check_sum(counts: Mapping[str, int], name: str, whole: str, parts: Sequence[str], things: str = "rows") -> None:
-    """Checks that NAME.WHOLE is the sum of NAME.PART over all parts; what was not counted is 0.
+    """Checks that NAME.WHOLE is the sum of NAME.PART over all parts; a missing count is 0.
 
     Raises:
-      ValueError: it is not; with the numbers.
+      ValueError: it is not; the message has the numbers.
     """
     total = counts.get(f"{name}.{whole}", 0)
     numbers = {part: counts.get(f"{name}.{part}", 0) for part in parts}
@@ -66,7 +67,7 @@ def check_sum(counts: Mapping[str, int], name: str, whole: str, parts: Sequence[
 
 
 def read_counts(directory: str) -> dict[str, int]:
-    """The counts that a stage left in a directory; empty where it left none."""
+    """The counts in DIRECTORY/_counts.json; empty if there is no such file."""
     path = join(directory, FILE_NAME)
     if not exists(path):
         return {}
@@ -75,23 +76,14 @@ def read_counts(directory: str) -> dict[str, int]:
 
 
 MAX_FIELD_NAMES = 1000
-
-
 OTHER_FIELDS = "(other)"
 
 
 def field_counts(ignored: Mapping[str, int]) -> dict[str, int]:
-    """Counts by field name, those with names that no field should have (ids as keys, say) under one name together."""
+    """Counts by field name; names that no field should have (ids as keys, say) are counted as OTHER_FIELDS."""
     counts: dict[str, int] = {}
     for name, rows in ignored.items():
-        plain = (
-            name.replace("-", "_")
-            .replace(".", "_")
-            .replace(":", "_")
-            .replace("@", "_")
-            .replace("$", "_")
-            .isidentifier()
-        )
+        plain = re.sub("[-.:@$]", "_", name).isidentifier()
         shown = name if plain and len(name) <= 64 and len(counts) < MAX_FIELD_NAMES else OTHER_FIELDS
         counts[shown] = counts.get(shown, 0) + rows
     return counts

@@ -19,7 +19,7 @@ from transforms.tables.threads import FlatMapInThreads
 
 
 class FileLayout(NamedTuple):
-    """FileLayout of a Parquet file: rows per row group, which is read as a whole, and codec."""
+    """Rows per row group (the unit of reading) and codec of a Parquet file."""
 
     row_group_rows: int
     compression: str

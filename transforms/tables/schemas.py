@@ -59,8 +59,8 @@ REJECTS = pa.schema(
 
 # A user's aggregated interactions with a post, over all kinds of interactions and with pure reposts resolved to their
 # original. `weight` is the sum of kind x rating x age (negative counts against); `strength` the sum of the kinds'
-# weights alone, cut to [0, 2]; `recency` the post's place in the user's own history, 0 the newest, near 1 the oldest (0
-# for all where nothing has a time); `created_at` the latest.
+# weights alone, cut to [0, 2]; `recency` the post's relative rank in the user's own history, from 0 (newest) to near 1
+# (oldest), 0 for all if none has a time; `created_at` the latest.
 HISTORY = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
@@ -101,8 +101,8 @@ def vector(width: int) -> pa.DataType:
     """The type of a dense vector that is always there: fixed_size_list<float32>[width].
 
     Never null: pyarrow (25 and before) cannot read a fixed_size_list column with nulls back from Parquet ("Expected all
-    lists to be of size=2 but index 1 had size=0"). Where there may be nothing, another column says so
-    (`modalities` is empty, `source` is `none`) or the column is an `optional_vector`.
+    lists to be of size=2 but index 1 had size=0"). If it may be missing, another column says so (`modalities` is
+    empty, `source` is `none`) or the column is an `optional_vector`.
     """
     return pa.list_(pa.float32(), width)
 

@@ -72,7 +72,7 @@ def size(element: Any) -> tuple[int, int]:
 
 
 class _Meter(PipelineVisitor):
-    """Wraps the DoFn of every step whose nearest composite transform is the project's in a `_Metered`."""
+    """Wraps the DoFn of every step that is part of a composite transform of ours."""
 
     def visit_transform(self, transform_node: AppliedPTransform) -> None:
         step = transform_node.transform
