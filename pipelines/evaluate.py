@@ -100,10 +100,7 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
     known = content_baselines.moments(made.known.input("fused"))
     lists, skipped = evaluation.baseline_lists(found, at("fused"), known, limits, is_cold)
     measured = evaluation.measure(found, {evaluation.OURS: ours, **lists}, at("fused"), known, seed)
-    why_not = ablate.why_not(made, len(found.posts.post_id))
-    if why_not:
-        skipped["ablations"] = why_not
-    else:
+    if made.options.ablations != "none":
         measured["ablations"] = ablate.measure(made, found, known)
     return {"about": evaluation.about(found), "skipped": skipped, **measured}
 

@@ -57,7 +57,7 @@ PIPELINES = {
     "store": {"command_line"},
     "stage": {"command_line", "store"},
     "continuity": {"command_line", "store", "stage"},
-    "publishing": {"command_line", "store", "stage", "continuity", "backtesting"},
+    "publishing": {"command_line", "store", "stage"},
     "backtesting": {
         "command_line",
         "store",

@@ -4,6 +4,7 @@ import collections
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,17 +79,20 @@ ALLOWED = {
 
 def test_the_summary_tells_what_happened(demo: Demo) -> None:
     lines = demo.printed.splitlines()
-    assert lines[0].startswith(f"run {demo.world.run_date} done in ")
+    assert lines[0].startswith(f"run {demo.world.run_date} published in ")
     truth = demo.world.inputs["posts"]
-    words = next(line for line in lines if line.startswith("posts ")).split()
-    assert [int(w.replace(",", "")) for w in words[1:]] == [
+    line = next(line for line in lines if line.startswith("posts "))
+    assert [int(number) for number in re.findall(r"\d+", line.replace(",", ""))] == [
         truth.rows,
         truth.written,
         sum(truth.rejected.values()),
         truth.duplicates,
     ]
-    start = lines.index("examples")
-    assert sum(" gets " in line for line in lines[start:]) == 5
+    start = next(number for number, line in enumerate(lines) if line.startswith("backtest "))
+    assert "better than the best baseline" in lines[start + 1] and "better than popularity" in lines[start + 2]
+    assert sum(" gets " in line for line in lines) == 5
+    texts = [text for text in demo.table("posts")["text"].to_pylist() if text]
+    assert not any(text[:20] in demo.printed for text in texts)
 
 
 @pytest.mark.parametrize("name", ["posts", "interactions", "users"])

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from transforms.evaluate.content_baselines import ContentMoments
     from transforms.evaluate.test_set import HeldOutSet
 
-# With `auto`, more posts are not embedded once more for each part.
-AUTO_MAX_POSTS = 100_000
-
 
 class Bench:
     """Figures of several ways to make lists, for the same users."""
@@ -61,15 +58,6 @@ class Bench:
             for name, compared in evaluation.compare(values, seed, evaluation.SLICE_MEASURES).items():
                 found.setdefault(name, {})[ranking] = size | compared
         return found
-
-
-def why_not(made: Backtest, num_posts: int) -> str:
-    """Why nothing is left out to see what it is worth; "" where it is."""
-    if made.options.ablations == "none":
-        return "--ablations none"
-    if made.options.ablations == "auto" and num_posts > AUTO_MAX_POSTS:
-        return f"{num_posts:,} posts, more than {AUTO_MAX_POSTS:,}; --ablations quick measures them all the same"
-    return ""
 
 
 def measure(made: Backtest, judged: "HeldOutSet", known: "ContentMoments") -> dict[str, dict[str, Any]]:

@@ -11,13 +11,6 @@ OURS = "fusefeed"
 SHOWN = (*(f"{measure}@{k}" for measure in ("recall", "ndcg", "map", "hit_rate") for k in (10, 20, 50)), "mrr@10")
 ON_SCREEN = ("recall@20", "ndcg@10", "map@10", "hit_rate@10")
 SLICE_MEASURES = ("recall@20", "ndcg@10")
-# What an ablation may find, the first what a reader must not miss.
-FINDINGS = (
-    "left out or replaced, better beyond noise (does not earn its place)",
-    "worse beyond noise (earns its place)",
-    "no difference beyond noise",
-)
-
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0 }
@@ -32,11 +25,11 @@ td small { color: #666; font-weight: normal }
 _METHOD = """<h2>How it is measured</h2><ul>
 <li>All posts that may be recommended are ranked, not a sample of them (Krichene and Rendle 2020, "On Sampled Metrics
 for Item Recommendation").</li>
-<li>Users count once each, whatever they have; those with nothing to find are left out, as nothing can be right for them
+<li>Users count once each, whatever they have; those with nothing held out are dropped, as nothing can be right for them
 (Cañamares, Castells and Moffat 2020, "Offline evaluation options for recommender systems"). With few things to find,
 recall is the share of all of them, nDCG and MAP are divided by what the best list would have; new users are a
 slice.</li>
-<li>Where popularity leaves posts equal, their order is by a seeded hash: the order of ids tells of age, and would be
+<li>Where popularity leaves posts equal, their order is by a seeded hash: ids grow with age, and their order would be
 counted as merit (McSherry and Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the
 Presence of Tied Scores"). Equal inner products are in the order of ids, as in the tables.</li>
 <li>Intervals are of the percentile bootstrap over users (Sakai 2006); a lead is of the same users with both.</li>
@@ -56,7 +49,7 @@ def table(evaluation: Mapping[str, Any]) -> str:
                 *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
             ]
             lines.append("  ".join(cells))
-    lines += verdicts(evaluation.get("ablations", {}))
+    lines += findings(evaluation.get("ablations", {}))
     lines += [f"not measured: {name}: {why}" for name, why in evaluation.get("skipped", {}).items()]
     lines += [f"note: {note}" for note in evaluation.get("notes", [])]
     return "\n".join(lines)
@@ -101,8 +94,8 @@ def html(evaluation: Mapping[str, Any]) -> str:
     parts = [f"<h1>{_escape(title)}</h1>", f"<p>{_escape(split_line(evaluation))}</p>"]
     counts = evaluation["split"].get("interactions", {})
     if counts:
-        told = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in sorted(counts.items()))
-        parts.append(f"<p>Interactions: {_escape(told)}.</p>")
+        numbers = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in sorted(counts.items()))
+        parts.append(f"<p>Interactions: {_escape(numbers)}.</p>")
     parts += [f"<p>{_escape(note)}</p>" for note in evaluation.get("notes", [])]
     if "methods" in evaluation:
         parts += list(_sections(evaluation))
@@ -118,30 +111,31 @@ def html(evaluation: Mapping[str, Any]) -> str:
     )
 
 
-def verdicts(ablations: Mapping[str, Any]) -> list[str]:
-    """Findings of the ablations as text, one line per ranking and finding.
+def findings(ablations: Mapping[str, Any]) -> list[str]:
+    """One sentence for each part and ranking, largest loss first.
 
-    A part earns its place in a ranking where the vectors without it are worse beyond noise (the 95% interval of the
-    difference lies above 0) in recall@20 or nDCG@10 and better in neither.
+    A change is significant where the 95% interval of the difference in recall@20 does not contain 0.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    lines = []
     for name, of in sorted(ablations.items(), key=lambda entry: (-_loss(entry[1]), entry[0])):
         for ranking, measured in of.items():
             if "lead" not in measured:
                 continue
-            lead = measured["lead"]
-            better = [measure for measure in SLICE_MEASURES if lead[measure]["high"] < 0]
-            worse = [measure for measure in SLICE_MEASURES if lead[measure]["low"] > 0]
-            place = found.setdefault(ranking, {finding: [] for finding in FINDINGS})
-            change = f"{-lead['recall@20']['mean']:+.4f}"
-            told = f"{name} ({', '.join(better)})" if better else f"{name} ({change})" if worse else name
-            place[FINDINGS[0 if better else 1 if worse else 2]].append(told)
-    return [
-        f"ablations, {ranking} posts: {finding}: {'; '.join(names)}"
-        for ranking, place in found.items()
-        for finding, names in place.items()
-        if names
-    ]
+            lead = measured["lead"]["recall@20"]
+            change = f"{'lowers' if lead['mean'] > 0 else 'raises'} recall@20 by {abs(lead['mean']):.3f}"
+            noise = "significant" if lead["low"] > 0 or lead["high"] < 0 else "not significant"
+            lines.append(f"{ranking} posts: {_action(name)} {change} ({noise})")
+    return lines
+
+
+def _action(variant: str) -> str:
+    """A variant's name as the subject of a sentence."""
+    part, _, rest = variant.partition(", ")
+    for prefix in ("without ", "no "):
+        if part.startswith(prefix):
+            return f"removing {part.removeprefix(prefix)}" + (f" ({rest})" if rest else "")
+    taken, found, given = variant.partition(" for ")
+    return f"replacing {given} by {taken}" if found else f"ranking by {variant}"
 
 
 def _loss(of: Mapping[str, Any]) -> float:
@@ -152,12 +146,12 @@ def _loss(of: Mapping[str, Any]) -> float:
 def _ablations(ablations: Mapping[str, Any]) -> Iterator[str]:
     rankings = sorted({ranking for of in ablations.values() for ranking in of}, reverse=True)
     yield (
-        "<h2>Ablations</h2><p>Our vectors with one part left out, or with another in its place, for the same users: "
-        "what they reach, and how much better the whole is (with 95% confidence intervals; of twenty that make no "
-        "difference one is beyond noise by chance). Unless it says retrained, the part is hidden when vectors are made "
-        "and nothing is trained or tuned anew. Warm: all posts; cold: posts without interactions among themselves.</p>"
+        "<h2>Ablations</h2><p>The vectors with one part removed or replaced, for the same users, and the lead of the "
+        "complete ones with 95% confidence intervals (one in twenty differences that do not exist is significant by "
+        "chance). Unless it says retrained, the part is masked when vectors are made and nothing is trained or tuned "
+        "anew. Warm: all posts; cold: posts without interactions among themselves.</p>"
     )
-    yield "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in verdicts(ablations)) + "</ul>"
+    yield "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in findings(ablations)) + "</ul>"
     for ranking in rankings:
         measured = {name: of[ranking] for name, of in ablations.items() if ranking in of}
         order = sorted(measured, key=lambda name: (-measured[name]["measures"]["recall@20"]["mean"], name))

@@ -132,10 +132,9 @@ class EvaluateOptions:
     cold_posts: str = flag("", "the posts of a cold split: a file of ids, one a line")
     holdout: str = flag("", "held-out interactions: globs, instead of a split")
     ablations: str = flag(
-        "auto",
-        "measure the vectors without each part: none, quick (no training), full (also retrained without each modality) "
-        "or auto (quick up to 100,000 posts)",
-        choices=("none", "quick", "full", "auto"),
+        "none",
+        "vectors without each part: none, quick (no training) or full (also retrained without each modality)",
+        choices=("none", "quick", "full"),
     )
 
 
@@ -152,6 +151,7 @@ class PublishOptions:
         0.9, "share of an input's rows or of a kind of media that may be rejected", low=0, high=1
     )
     fail_on_drift: bool = flag(False, "publish nothing where statistics jump from those of the last published run")
+    show_text: bool = flag(False, "show the first words of recommended posts in the summary")
     keep_runs: int = flag(0, "number of published runs that stay, the newest (0: all)", low=0)
     force: tuple[str, ...] = flag(
         (),

@@ -13,6 +13,7 @@ from transforms.tables import files
 from transforms.tables.files import join
 
 NUM_SHOWN = 5
+FIRST_RUN = "there is no published run that is older"
 
 Drift = Mapping[str, Any]
 
@@ -38,7 +39,7 @@ def find(options: Options, directory: str) -> dict[str, Any] | None:
         return None
     name = runs.last_before(options.output, options.run_name)
     if not name:
-        return _nothing("there is no published run that is older")
+        return _nothing(FIRST_RUN)
     metrics = join(runs.directory(options.output, name), "metrics.json")
     before = files.read_json(metrics).get("statistics") if files.exists(metrics) else None
     if before is None:
@@ -70,16 +71,14 @@ def check(report: Report, options: Options, directory: str) -> None:
         raise RunError(f"{_summed_up(found)} (--fail_on_drift): {jumps}; without the flag the run is published")
 
 
-def lines(found: Drift) -> Iterator[str]:
-    """Lines of the summary about drift."""
-    if found["why_not"]:
+def warnings(found: Drift) -> Iterator[str]:
+    """Sentences about statistics that have jumped or cannot be compared with the last published run's."""
+    if found["why_not"] not in ("", FIRST_RUN):
         yield f"statistics are not compared: {found['why_not']}"
-        return
-    yield _summed_up(found)
-    for text in _jumps(found):
-        yield f"  warning: {text}"
+    if found["jumps"]:
+        yield f"{_summed_up(found)}: {'; '.join(_jumps(found))}"
     for name, how in found["different"].items():
-        yield f"  not compared: {name} ({how})"
+        yield f"{name} is not compared with {found['before']} ({how})"
 
 
 def prometheus(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:

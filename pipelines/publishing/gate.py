@@ -100,13 +100,17 @@ def worse_than_before(evaluation: Mapping[str, Any], last: Mapping[str, Any] | N
     for name in MEASURES:
         now, before = (one["methods"][OURS]["measures"][name] for one in (evaluation, last))
         allowed = (1 - tolerance) * before["mean"]
-        noise = _HALF_WIDTH * math.hypot(standard_error(now), (1 - tolerance) * standard_error(before))
-        if allowed - now["mean"] > noise:
+        if allowed - now["mean"] > noise_of(now, before, 1 - tolerance):
             return (
                 f"worse than the last published run ({last.get('run', 'unnamed')}) by more than "
                 f"{tolerance:.0%}: {name} {now['mean']:.4f}, before {before['mean']:.4f}"
             )
     return ""
+
+
+def noise_of(now: Interval, before: Interval, share: float = 1) -> float:
+    """Half the 95% interval of the difference between a mean and `share` times an independent one."""
+    return _HALF_WIDTH * math.hypot(standard_error(now), share * standard_error(before))
 
 
 def standard_error(interval: Interval) -> float:

@@ -56,11 +56,12 @@ def check(report: Report, options: Options) -> None:
         if loss.ratio > options.max_reject_ratio:
             raise RunError(
                 f"{loss.rejected:,} of {loss.whole:,} {loss.what} were rejected, more than --max_reject_ratio "
-                f"{options.max_reject_ratio:g}; most often: {_reasons(report.counts)}"
+                f"{options.max_reject_ratio:g}; most often: {most_frequent(report.counts)}"
             )
 
 
-def _reasons(counts: Mapping[str, int]) -> str:
+def most_frequent(counts: Mapping[str, int]) -> str:
+    """The most frequent reject codes of a stage, with their numbers; "" where nothing was rejected."""
     prefix = "rejects."
     found = [(number, name.removeprefix(prefix)) for name, number in counts.items() if name.startswith(prefix)]
     most = sorted(found, key=lambda pair: (-pair[0], pair[1]))[:NUM_REASONS]

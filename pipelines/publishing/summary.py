@@ -1,104 +1,122 @@
-"""The short summary that a run ends with. It shows ids, numbers and reasons, never the text of a post."""
+"""The short summary that a run ends with: what came in, the verdict, where the tables are, examples, warnings.
 
-from collections.abc import Iterator, Sequence
+It shows ids, numbers and reasons; the text of a post only with --show_text, its first words. Full tables are in
+evaluation/report.html and metrics.json.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pipelines.command_line.console import duration
 from pipelines.command_line.options import Options
-from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS
+from pipelines.publishing import drift, gate
+from pipelines.publishing.gate import Verdict
+from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS, most_frequent
 from pipelines.stage.reports import Report
-from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
+from pipelines.store.file_names import EVALUATION
 from transforms.tables import files
 
 NUM_EXAMPLES = 5
 RESULT_TABLES = ("item_embeddings", "user_embeddings", "recommendations", "similar_posts", "rejects")
+MEASURE = "recall@20"
+# First words of a post that --show_text shows, and the characters that they may have.
+SHOWN_WORDS, SHOWN_CHARACTERS = 10, 70
 
 
-def text(options: Options, reports: Sequence[Report], directory: str, seconds: float) -> str:
-    """The summary: rows in and out, rejects by code, time and memory a stage, where the tables are, some examples."""
+def text(
+    options: Options,
+    reports: Sequence[Report],
+    directory: str,
+    seconds: float,
+    decision: Verdict,
+    last_published: Mapping[str, Any] | None = None,
+) -> str:
+    """Text of the summary.
+
+    Args:
+      options: the flags.
+      reports: of all stages of the run.
+      directory: where the run is.
+      seconds: time that it took.
+      decision: of the gate.
+      last_published: evaluation.json of the last published run; None where there is none.
+    """
+    metrics = files.read_json(files.join(directory, "metrics.json"))
+    evaluation = metrics.get(EVALUATION, {})
     by_stage = {report.stage: report.counts for report in reports}
-    rejected: dict[str, int] = {}
-    for report in reports:
-        for name, number in report.counts.items():
-            if name.startswith("rejects."):
-                code = name.removeprefix("rejects.")
-                rejected[code] = rejected.get(code, 0) + number
+    outcome = "published" if decision.passed else "not published"
     sections = [
-        [f"run {options.run_name} done in {duration(seconds)}"],
-        list(_inputs(by_stage.get("ingest", {}))),
-        list(_media(by_stage.get("extract", {}))),
-        list(_rejects(rejected)),
-        list(_stages(reports)),
-        [*_continuity(directory), *_training(directory)],
-        list(_drift(directory)),
-        list(_evaluation(options, directory)),
+        [f"run {options.run_name} {outcome} in {duration(seconds)}"],
+        [*_inputs(by_stage.get("ingest", {})), *_media(by_stage.get("extract", {}))],
+        list(_comparison(evaluation, last_published)),
         list(_tables(directory, reports)),
-        list(_examples(directory)),
+        list(_examples(directory, options.show_text)),
+        [f"warning: {line}" for line in _warnings(metrics, decision, reports)],
     ]
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
 
-def _inputs(counts: dict[str, int]) -> Iterator[str]:
-    columns = ("read", "written", "rejected", "duplicates")
-    yield f"{'input':<16}" + "".join(f"{column:>12}" for column in columns)
+def _inputs(counts: Mapping[str, int]) -> Iterator[str]:
     for name in INPUTS:
-        yield f"{name:<16}" + "".join(f"{counts.get(f'{name}.{column}', 0):>12,}" for column in columns)
+        read, written, rejected, duplicates = (
+            counts.get(f"{name}.{part}", 0) for part in ("read", "written", "rejected", "duplicates")
+        )
+        yield f"{name:<14}{read:,} rows: {written:,} written, {rejected:,} rejected, {duplicates:,} duplicates"
+    if frequent := most_frequent(counts):
+        yield f"{'rejected':<14}most often {frequent}"
 
 
-def _media(counts: dict[str, int]) -> Iterator[str]:
-    columns = ("referenced", "features", "missing", "rejected")
-    kinds = [kind for kind in MEDIA_KINDS if counts.get(f"media.{kind}.referenced")]
-    if kinds:
-        yield f"{'media':<16}" + "".join(f"{column:>12}" for column in columns)
-    for kind in kinds:
-        yield f"{kind:<16}" + "".join(f"{counts.get(f'media.{kind}.{column}', 0):>12,}" for column in columns)
+def _media(counts: Mapping[str, int]) -> Iterator[str]:
+    referenced, features, missing, rejected = (
+        sum(counts.get(f"media.{kind}.{part}", 0) for kind in MEDIA_KINDS)
+        for part in ("referenced", "features", "missing", "rejected")
+    )
+    if referenced:
+        line = f"{'media':<14}{referenced:,} files: {features:,} read, {missing:,} missing, {rejected:,} rejected"
+        frequent = most_frequent(counts)
+        yield f"{line}, most often {frequent}" if frequent else line
 
 
-def _rejects(rejected: dict[str, int]) -> Iterator[str]:
-    from transforms.tables import rejects
-
-    if rejected:
-        yield "rejects by code"
-    for code, number in sorted(rejected.items(), key=lambda item: (-item[1], item[0])):
-        yield f"  {code:<26}{number:>8,}  {rejects.CODES[code][0]}"
-
-
-def _stages(reports: Sequence[Report]) -> Iterator[str]:
-    yield f"{'stage':<16}{'time':>14}{'peak memory':>14}"
-    for report in reports:
-        yield f"{report.stage:<16}{duration(report.seconds):>14}{report.peak_memory_bytes / 2**20:>10,.0f} MiB"
-
-
-def _continuity(directory: str) -> Iterator[str]:
-    from pipelines.continuity import alignment
-    from transforms.tables import files
-
-    path = files.join(directory, "item_embeddings", alignment.FILE)
-    if not files.exists(path):
+def _comparison(evaluation: Mapping[str, Any], last_published: Mapping[str, Any] | None) -> Iterator[str]:
+    """Three sentences: against the best baseline, popularity and the last published run."""
+    if "methods" not in evaluation:
         return
-    about = files.read_json(path)
-    if about["why_new"]:
-        yield f"a new space of embeddings: {about['why_new']}"
+    methods = evaluation["methods"]
+    ours = methods[gate.OURS]["measures"][MEASURE]
+    users = evaluation["about"]["users"]
+    yield (
+        f"{'backtest':<14}{MEASURE} is {decimals(ours['mean'])} "
+        f"({decimals(ours['low'])} to {decimals(ours['high'])}) for {users:,} users"
+    )
+    baselines = {name: of for name, of in methods.items() if name != gate.OURS}
+    best = max(baselines, key=lambda name: (baselines[name]["measures"][MEASURE]["mean"], name), default="")
+    for label in filter(None, (best, gate.POPULAR if gate.POPULAR in baselines and best != gate.POPULAR else "")):
+        against = "popularity" if label == gate.POPULAR else f"the best baseline, {label}"
+        theirs, lead = baselines[label]["measures"][MEASURE]["mean"], baselines[label]["lead"][MEASURE]
+        noise = "significant" if lead["low"] > 0 or lead["high"] < 0 else "not significant"
+        yield f"{'':<14}{_better(lead['mean'])} than {against} ({decimals(theirs)}; {noise})"
+    if last_published is None:
+        yield f"{'':<14}no earlier published run to compare with"
+    elif why := gate.not_comparable(evaluation, last_published):
+        yield f"{'':<14}{why}"
     else:
-        yield f"embeddings in the space of {about['space_since']}: mean cosine {about['cosine']:.3f} with those of"
-        yield f"{about['previous']} ({about['cosine_without_trend']:.3f} without the trend),"
-        yield f"{about['posts']:,} posts that both have"
+        before = last_published["methods"][gate.OURS]["measures"][MEASURE]
+        change = ours["mean"] - before["mean"]
+        noise = "significant" if abs(change) > gate.noise_of(ours, before) else "not significant"
+        yield (
+            f"{'':<14}{_better(change)} than the last published run, {last_published.get('run', 'unnamed')} "
+            f"({decimals(before['mean'])}; {noise})"
+        )
 
 
-def _drift(directory: str) -> Iterator[str]:
-    from pipelines.publishing import drift
-    from transforms.tables import files
-
-    if found := files.read_json(files.join(directory, "metrics.json")).get("drift"):
-        yield from drift.lines(found)
+def _better(lead: float) -> str:
+    return f"{decimals(abs(lead))} {'better' if lead >= 0 else 'worse'}"
 
 
-def _training(directory: str) -> Iterator[str]:
-    from pipelines.continuity import warm_start
-    from transforms.tables import files
-
-    path = files.join(directory, "model", warm_start.START)
-    if files.exists(path):
-        yield f"training started {warm_start.tell_start(files.read_json(path))}"
+def decimals(value: float) -> str:
+    """A share with three decimals and no zero before the point: ".186"."""
+    return f"{value:.3f}".replace("0.", ".", 1)
 
 
 def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:
@@ -107,32 +125,68 @@ def _tables(directory: str, reports: Sequence[Report]) -> Iterator[str]:
         for table, number in report.rows.items():
             name = table.split("/")[0]
             rows[name] = rows.get(name, 0) + number
-    yield f"tables in {directory}"
-    for table in RESULT_TABLES:
-        yield f"  {table + '/':<20}{rows.get(table, 0):>12,} rows"
+    yield f"{'tables':<14}{directory}: " + ", ".join(f"{table} {rows.get(table, 0):,}" for table in RESULT_TABLES)
+    page = files.join(directory, EVALUATION, "report.html")
+    if files.exists(page):
+        yield f"{'report':<14}{page}"
 
 
-def _evaluation(options: Options, directory: str) -> Iterator[str]:
-    from pipelines.backtesting import report
-    from transforms.tables import files
-
-    if not options.no_evaluate:
-        yield report.table(files.read_json(files.join(directory, EVALUATION, EVALUATION_FILE)))
-
-
-def _examples(directory: str) -> Iterator[str]:
+def _examples(directory: str, show_text: bool) -> Iterator[str]:
     """The first recommendation of five users, spread over the first file of the table."""
     import pyarrow.compute as pc
 
     from transforms.tables import parquet
 
-    found = parquet.list_files(files.join(directory, "recommendations"))
-    best = parquet.read_file(found[0]) if found else None
+    shards = parquet.list_files(files.join(directory, "recommendations"))
+    best = parquet.read_file(shards[0]) if shards else None
     if best is None or not best.num_rows:
         return
     best = best.filter(pc.equal(best.column("rank"), 1))
-    yield "examples"
-    for index in range(0, best.num_rows, max(1, -(-best.num_rows // NUM_EXAMPLES))):
-        row = best.slice(index, 1).to_pylist()[0]
-        because = f", because of {row['because_post_id']}" if row["because_post_id"] else ""
-        yield f"  {row['user_id']} gets {row['post_id']} (score {row['score']:.4g}, by {row['reason']}{because})"
+    rows = best.take(list(range(0, best.num_rows, max(1, -(-best.num_rows // NUM_EXAMPLES))))).to_pylist()
+    texts = _texts(directory, {row["post_id"] for row in rows}) if show_text else {}
+    for number, row in enumerate(rows):
+        because = f", because of {plain(row['because_post_id'])}" if row["because_post_id"] else ""
+        line = f"{plain(row['user_id'])} gets {plain(row['post_id'])} (by {row['reason']}{because})"
+        shown = first_words(texts.get(row["post_id"]) or "")
+        yield f"{'examples' if not number else '':<14}{line}" + (f': "{shown}"' if shown else "")
+
+
+def _texts(directory: str, wanted: set[str]) -> dict[str, str]:
+    """Texts of a few posts, by id; reads posts/ in blocks until all are found."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from transforms.tables import parquet
+
+    found: dict[str, str] = {}
+    ids = pa.array(sorted(wanted), pa.string())
+    for block in parquet.read_blocks(files.join(directory, "posts"), 65_536, ["post_id", "text"]):
+        chosen = block.filter(pc.is_in(block.column("post_id"), value_set=ids))
+        found.update(zip(chosen.column("post_id").to_pylist(), chosen.column("text").to_pylist(), strict=True))
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def first_words(value: str) -> str:
+    """The first words of a text, on one line, safe for a terminal."""
+    words = plain(value[: 20 * SHOWN_CHARACTERS]).split()
+    shown = " ".join(words[:SHOWN_WORDS])[:SHOWN_CHARACTERS]
+    return shown + "..." if shown and len(shown) < len(" ".join(words)) else shown
+
+
+def plain(value: str) -> str:
+    """A text in which blanks stand for what a terminal would obey or hide: controls, escapes, marks of direction."""
+    return "".join(" " if unicodedata.category(each)[0] == "C" or each in "\u2028\u2029" else each for each in value)
+
+
+def _warnings(metrics: Mapping[str, Any], decision: Verdict, reports: Sequence[Report]) -> Iterator[str]:
+    evaluation = metrics.get(EVALUATION, {})
+    yield from evaluation.get("notes", [])
+    if not decision.passed:
+        yield f"not published: {decision.reason}"
+    continuity = metrics.get("continuity", {})
+    if continuity.get("why_new") and metrics.get("drift", {}).get("before"):
+        yield f"a new embedding space: vectors are not comparable with earlier runs: {continuity['why_new']}"
+    if metrics.get("drift"):
+        yield from drift.warnings(metrics["drift"])

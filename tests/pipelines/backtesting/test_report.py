@@ -2,6 +2,8 @@ import copy
 import html.parser
 from typing import Any
 
+import pytest
+
 from pipelines.backtesting import report
 
 BAD = "<script>alert('x')</script>&\""
@@ -108,19 +110,18 @@ def test_the_report_has_the_numbers_best_first() -> None:
     assert "Interactions: held out 20,000, of unknown users 7, train 80,000." in text
 
 
-def test_the_ablations_are_told_in_words_and_numbers() -> None:
+def test_the_ablations_are_sentences() -> None:
     found = evaluation() | {"ablations": ablations()}
-    lines = [line for line in report.table(found).split("\n") if line.startswith("ablations, cold")]
+    lines = [line for line in report.table(found).split("\n") if line.startswith("cold posts: ")]
     assert lines == [
-        "ablations, cold posts: left out or replaced, better beyond noise (does not earn its place): "
-        "no content block (recall@20, ndcg@10)",
-        "ablations, cold posts: worse beyond noise (earns its place): without text (-0.1000)",
-        f"ablations, cold posts: no difference beyond noise: without {BAD}",
+        "cold posts: removing text lowers recall@20 by 0.100 (significant)",
+        f"cold posts: removing {BAD} lowers recall@20 by 0.005 (not significant)",
+        "cold posts: removing content block raises recall@20 by 0.050 (significant)",
     ]
     text = parsed(found).text
     assert text.count(lines[0]) == 1 and "warm: 777 posts, 1,234 users" in text
     assert "no content block0.2500 0.2400 to 0.2700" in text and "-0.0500 -0.0600 to -0.0300" in text
-    assert "Ablations" not in parsed(evaluation()).text and report.verdicts({}) == []
+    assert "Ablations" not in parsed(evaluation()).text and report.findings({}) == []
 
 
 def test_the_report_says_how_it_is_measured() -> None:
@@ -153,3 +154,17 @@ def test_where_nothing_was_measured_that_is_said() -> None:
     for kind, words in (("cold", "all interactions with 20% of the posts"), ("holdout", "a table of its own")):
         split = {"kind": kind} | ({"fraction": 0.2} if kind == "cold" else {})
         assert words in report.split_line(bare | {"split": split})
+
+
+@pytest.mark.parametrize(
+    ("variant", "sentence"),
+    [
+        ("without text, retrained", "removing text (retrained)"),
+        ("PCA for the autoencoder", "replacing the autoencoder by PCA"),
+        ("cosine of the content", "ranking by cosine of the content"),
+    ],
+)
+def test_every_variant_is_the_subject_of_a_sentence(variant: str, sentence: str) -> None:
+    lead = {"recall@20": interval(-0.3), "ndcg@10": interval(0.0)}
+    expected = f"warm posts: {sentence} raises recall@20 by 0.300 (significant)"
+    assert report.findings({variant: {"warm": {"lead": lead}}}) == [expected]

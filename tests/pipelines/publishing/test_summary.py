@@ -1,0 +1,94 @@
+"""The summary: what a person reads of a run in ten seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipelines.command_line.options import Options
+from pipelines.publishing import summary
+from pipelines.publishing.gate import Verdict
+from pipelines.stage.reports import Report
+from transforms.tables import files, parquet, schemas
+
+ESCAPE = "\x1b[31mred\x1b[0m\u202eevil\nline"
+
+
+def interval(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+
+
+def evaluation(ours: float, lead: float) -> dict[str, Any]:
+    def method(mean: float) -> dict[str, Any]:
+        return {"measures": {"recall@20": interval(mean)}, "lead": {"recall@20": interval(lead)}}
+
+    methods = {"fusefeed": method(ours), "popular": method(0.1), "item kNN": method(0.15), "random": method(0.01)}
+    about = {"users": 1000}
+    return {"run": "2026-01-30", "split": {"kind": "time"}, "about": about, "methods": methods, "notes": ["a note"]}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    lists = [
+        {"user_id": f"u{user}", "rank": rank, "post_id": f"p{user}", "score": 1.0, "reason": "history"}
+        for user in range(20)
+        for rank in (1, 2)
+    ]
+    block = pa.RecordBatch.from_pylist(lists, schema=schemas.RECOMMENDATIONS)
+    parquet.write_file(str(tmp_path / "recommendations" / "part-00000.parquet"), block, block.schema)
+    posts = [{"post_id": f"p{number}", "text": f"{ESCAPE} {number} " + "word " * 50} for number in range(20)]
+    block = pa.RecordBatch.from_pylist([post | {"sensitive": False} for post in posts], schema=schemas.POSTS)
+    parquet.write_file(str(tmp_path / "posts" / "part-00000.parquet"), block, block.schema)
+    files.write_json(str(tmp_path / "metrics.json"), {"evaluation": evaluation(0.2, 0.05)})
+    return str(tmp_path)
+
+
+def lines(directory: str, decision: Verdict = Verdict(True), last: Any = None, **flags: Any) -> list[str]:  # noqa: B008
+    counts = {"posts.read": 1234, "posts.written": 1230, "posts.rejected": 4, "rejects.id_missing": 4}
+    media = {
+        "media.image.referenced": 7,
+        "media.image.features": 6,
+        "media.image.rejected": 1,
+        "rejects.media_empty": 1,
+    }
+    reports = [Report("ingest", 1.0, 1, {}, counts), Report("extract", 1.0, 1, {}, media)]
+    options = Options(run_date="2026-01-31", **flags)
+    return summary.text(options, reports, directory, 75, decision, last).splitlines()
+
+
+def test_it_says_what_came_in_and_how_good_the_lists_are(directory: str) -> None:
+    found = lines(directory, last=evaluation(0.19, 0.0))
+    assert found[0] == "run 2026-01-31 published in 1 min 15 s"
+    assert "posts         1,234 rows: 1,230 written, 4 rejected, 0 duplicates" in found
+    assert "rejected      most often id_missing (4)" in found
+    assert "media         7 files: 6 read, 0 missing, 1 rejected, most often media_empty (1)" in found
+    start = found.index("backtest      recall@20 is .200 (.190 to .210) for 1,000 users")
+    assert [line.strip() for line in found[start + 1 : start + 4]] == [
+        ".050 better than the best baseline, item kNN (.150; significant)",
+        ".050 better than popularity (.100; significant)",
+        ".010 better than the last published run, 2026-01-30 (.190; not significant)",
+    ]
+    assert found[-1] == "warning: a note"
+    assert len(found) < 30
+
+
+def test_a_refused_run_says_so_first_and_last(directory: str) -> None:
+    found = lines(directory, Verdict(False, "worse than popularity", True))
+    assert found[0].startswith("run 2026-01-31 not published in ")
+    assert found[-1] == "warning: not published: worse than popularity"
+    assert "              no earlier published run to compare with" in found
+
+
+def test_texts_are_shown_only_if_asked_for_and_cannot_command_the_terminal(directory: str) -> None:
+    hidden = [line for line in lines(directory) if " gets " in line]
+    assert len(hidden) == 5 and not any("word" in line for line in hidden)
+    shown = [line for line in lines(directory, show_text=True) if " gets " in line]
+    assert len(shown) == 5
+    for before, line in zip(hidden, shown, strict=True):
+        assert line.startswith(before + ': "') and line.endswith('..."') and len(line) < len(before) + 90
+        assert line.isprintable() and "evil line" in line
+
+
+def test_a_share_has_three_decimals() -> None:
+    assert [summary.decimals(value) for value in (0.1864, 1.0, 0.0)] == [".186", "1.000", ".000"]
