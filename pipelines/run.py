@@ -60,7 +60,7 @@ def make_runs(options: Options, stages: Sequence[declaration.Stage]) -> int:
             try:
                 codes[name] = make(one, stages, held)
             except Exception as error:
-                codes[name] = console.tell_error(f"fusefeed run {name}", error)
+                codes[name] = console.report_error(f"fusefeed run {name}", error)
     print("\n".join(["", *(f"run {name}: {OUTCOMES[code]}" for name, code in codes.items())]))
     return max(codes.values(), key=list(OUTCOMES).index)
 

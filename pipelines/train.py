@@ -86,7 +86,7 @@ def work_dir(places: Places) -> str:
 def show(epoch: "EpochReport") -> None:
     """Tells that an epoch is done."""
     held_out = "" if epoch.validation_loss is None else f", held out {epoch.validation_loss:.4f}"
-    console.tell(
+    console.show_progress(
         f"epoch {epoch.epoch} of at most {epoch.epochs}, loss {epoch.loss:.4f}{held_out}, "
         f"{epoch.rows_per_second:,.0f} rows/s, at most {console.duration(epoch.seconds_left)} left"
     )

@@ -34,7 +34,7 @@ def exit_code(command: str, work: Callable[[], int]) -> int:
         print(f"{command}: interrupted", file=sys.stderr)
         return FAILED
     except Exception as error:
-        return tell_error(command, error)
+        return report_error(command, error)
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def tell_error(command: str, error: Exception) -> int:
+def report_error(command: str, error: Exception) -> int:
     """Prints an error, with a traceback if it is unexpected. Returns the exit code."""
     if isinstance(error, UsageError | RunError):
         print(f"{command}: {error}", file=sys.stderr)
@@ -77,7 +77,7 @@ def environment_error(error: BaseException) -> str:
     return found[-1] if found else ""
 
 
-def tell(text: str) -> None:
+def show_progress(text: str) -> None:
     """Shows a text in the progress display that is running, in the place of the last one."""
     global _text
     _text = text
@@ -97,7 +97,7 @@ def progress(name: str, total: int) -> Iterator[None]:
 
     from transforms.tables import progress as work_done
 
-    tell("")
+    show_progress("")
     terminal = sys.stderr.isatty()
     bar = Progress(
         BarColumn(),

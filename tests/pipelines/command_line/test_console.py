@@ -42,7 +42,7 @@ def test_progress_is_a_bar_at_a_terminal_and_lines_elsewhere(terminal: bool, mon
     until = time.monotonic() + 30
     with console.progress("train", 100):
         rows.advance(40)
-        console.tell("epoch 3 of at most 9")
+        console.show_progress("epoch 3 of at most 9")
         while "epoch 3" not in screen.getvalue() and time.monotonic() < until:
             time.sleep(0.05)
     said = screen.getvalue()
@@ -70,7 +70,7 @@ def test_durations() -> None:
 def test_what_the_system_refuses_is_told_in_one_line(
     error: Exception, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert console.tell_error("fusefeed run", error) == console.FAILED
+    assert console.report_error("fusefeed run", error) == console.FAILED
     said = capsys.readouterr().err
     assert said.startswith(f"fusefeed run: failed: {says}") and said.count("\n") == 1
 
@@ -79,6 +79,6 @@ def test_what_nobody_foresaw_has_its_traceback(capsys: pytest.CaptureFixture[str
     try:
         raise ValueError("an unlucky number")
     except ValueError as error:
-        assert console.tell_error("fusefeed run", error) == console.FAILED
+        assert console.report_error("fusefeed run", error) == console.FAILED
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("Traceback") and said[-1] == "fusefeed run: failed: an unlucky number"

@@ -58,7 +58,7 @@ class World:
         try:
             return run.make_runs(options, STAGES)
         except Exception as error:
-            return console.tell_error("fusefeed run", error)
+            return console.report_error("fusefeed run", error)
 
     def metrics(self, day: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.output / "runs" / day / "metrics.json").read_text())
