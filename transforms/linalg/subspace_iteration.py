@@ -18,10 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.linalg import tiled_matrix
-from transforms.linalg.randomized_svd import GRAM_TOLERANCE, RANK_TOLERANCE
 from transforms.linalg.tiled_matrix import TiledMatrix
 from transforms.tables import arrays, blocks
 from transforms.tables.files import delete, join
+
+# Singular values below this share of the largest are rounding errors around zero.
+RANK_TOLERANCE = 1e-4
+GRAM_TOLERANCE = 1e-13
 
 
 class SubspaceBasis(NamedTuple):
@@ -195,9 +198,17 @@ def refine(sums: PostSums, basis: SubspaceBasis) -> Final:
 
 def rayleigh_ritz(sums: UserSums, final: Final, factors: int, step: int) -> Solution:
     """The best singular vectors inside the span of the basis, given (A V)^T (A V)."""
-    values, vectors = np.linalg.eigh((sums.gram + sums.gram.T) / 2)
+    singular_values, directions = principal_directions((sums.gram + sums.gram.T) / 2, factors)
+    signs = np.where(final.probe @ directions < 0, -1.0, 1.0)
+    return Solution(singular_values, final.transform @ directions * signs, sums.energy, step)
+
+
+def principal_directions(gram: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows with this Gram matrix [w, w]: (singular values [r], falling, none zero; right singular vectors [w, r]).
+
+    r is `rank`, or less where the rows have fewer dimensions.
+    """
+    values, vectors = np.linalg.eigh(gram)
     singular = np.sqrt(np.maximum(values[::-1], 0))
-    kept = min(factors, int(np.sum(singular > RANK_TOLERANCE * singular[0])))
-    chosen = vectors[:, ::-1][:, :kept]
-    signs = np.where(final.probe @ chosen < 0, -1.0, 1.0)
-    return Solution(singular[:kept], final.transform @ chosen * signs, sums.energy, step)
+    number = min(rank, int(np.sum(singular > RANK_TOLERANCE * singular[0])))
+    return singular[:number], vectors[:, ::-1][:, :number]

@@ -140,13 +140,13 @@ class _Units(NamedTuple):
     total: np.ndarray
 
 
-def _write_numbers(found: randomized_svd.Svd, directory: str, terms: str, num_posts: int) -> str:
+def _write_numbers(components: np.ndarray, directory: str, terms: str, num_posts: int) -> str:
     """Writes the vocabulary, its idf and the singular vectors."""
     files.make_directory(directory)
     known = vocabulary.read_vocabulary(terms, num_posts)
     lines = zip(known.posts.tolist(), known.terms.to_pylist(), strict=True)
     files.write_text(files.join(directory, VOCABULARY_FILE), "".join(f"{n} {term}\n" for n, term in lines))
-    for name, values in ((_COMPONENTS_FILE, found.components), (_IDF_FILE, known.idf())):
+    for name, values in ((_COMPONENTS_FILE, components), (_IDF_FILE, known.idf())):
         arrays.save(files.join(directory, name), values.astype(np.float32))
     return directory
 
