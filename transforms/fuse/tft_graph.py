@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from transforms.text.tfidf_svd import LEAST_LENGTH, TextFit
+from transforms.linalg.vectors import LEAST_LENGTH
+from transforms.text.tfidf_svd import TextFit
 
 TEXT = "text"
 # z-scores enter PCA's sums as multiples of 2^-10 up to 10 in size: products add up exactly in float64 for 2^26 posts.

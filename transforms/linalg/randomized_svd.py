@@ -26,7 +26,7 @@ import numpy as np
 import scipy.sparse as sp
 from apache_beam.transforms.window import GlobalWindows
 
-from transforms.linalg import subspace_iteration
+from transforms.linalg import pca
 from transforms.tables import arrays, files
 
 NUM_THREADS = min(4, os.cpu_count() or 1)
@@ -117,7 +117,7 @@ def _write_basis(paths: list[str], shape: tuple[int, int], directory: str, numbe
     for path in paths:
         columns += arrays.load(path)
     for _ in range(2 if number == PASSES else 1):
-        columns = columns @ subspace_iteration.whiten(columns.T @ columns)[0]
+        columns = columns @ pca.whiten(columns.T @ columns)[0]
     written = _write(columns, directory)
     # Those of the previous step: a retried step still finds its own.
     files.delete(_products(directory, number - 1))
@@ -215,8 +215,8 @@ def _in_threads(work: Callable[..., Any], *arguments: list[np.ndarray]) -> list[
         return list(threads.map(work, *arguments))
 
 
-def _right_vectors(basis: str, gram: np.ndarray, rank: int) -> np.ndarray:
-    _, directions = subspace_iteration.principal_directions(gram, rank)
+def _right_vectors(basis: str, projected: np.ndarray, rank: int) -> np.ndarray:
+    _, directions = pca.principal_components(projected, rank)
     return fix_signs(arrays.load(basis) @ directions)
 
 

@@ -17,14 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms.linalg import tiled_matrix
+from transforms.linalg import pca, tiled_matrix
 from transforms.linalg.tiled_matrix import TiledMatrix
 from transforms.tables import arrays, blocks
 from transforms.tables.files import delete, join
-
-# Singular values below this share of the largest are rounding errors around zero.
-RANK_TOLERANCE = 1e-4
-GRAM_TOLERANCE = 1e-13
 
 
 class SubspaceBasis(NamedTuple):
@@ -171,7 +167,7 @@ def orthonormalize(gram: np.ndarray, before: SubspaceBasis) -> SubspaceBasis:
     Singular values of Z are those of A^T A - shift on the subspace; the shift moves half-way up to the smallest, and
     stays below half the square of the singular value that is wanted last (Feng et al., section 3.2).
     """
-    transform, values = whiten(gram)
+    transform, values = pca.whiten(gram)
     smallest = float(values[0])
     shift = (before.shift + smallest) / 2 if smallest > before.shift else before.shift
     return SubspaceBasis(transform, shift)
@@ -179,36 +175,17 @@ def orthonormalize(gram: np.ndarray, before: SubspaceBasis) -> SubspaceBasis:
 
 def first_basis(gram: np.ndarray) -> SubspaceBasis:
     """The basis for a random Z, whose singular values carry no information on the matrix: no shift yet."""
-    return SubspaceBasis(whiten(gram)[0], 0.0)
-
-
-def whiten(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(T with T^T gram T = 1, [w, w]; roots of the eigenvalues, ascending, [w]); columns of zeros if rank-deficient."""
-    values, vectors = np.linalg.eigh((gram + gram.T) / 2)
-    kept = values > GRAM_TOLERANCE * max(values[-1], np.finfo(float).tiny)
-    roots = np.sqrt(np.where(kept, values, 0))
-    return vectors * np.where(kept, 1 / np.where(kept, roots, 1), 0), roots
+    return SubspaceBasis(pca.whiten(gram)[0], 0.0)
 
 
 def refine(sums: PostSums, basis: SubspaceBasis) -> Final:
     """The basis orthonormalized once more, given the sums of `Work.probe`."""
-    again, _ = whiten(sums.gram)
+    again, _ = pca.whiten(sums.gram)
     return Final(basis.transform @ again, sums.probe @ again)
 
 
 def rayleigh_ritz(sums: UserSums, final: Final, factors: int, step: int) -> Solution:
     """The best singular vectors inside the span of the basis, given (A V)^T (A V)."""
-    singular_values, directions = principal_directions((sums.gram + sums.gram.T) / 2, factors)
+    singular_values, directions = pca.principal_components(sums.gram, factors)
     signs = np.where(final.probe @ directions < 0, -1.0, 1.0)
     return Solution(singular_values, final.transform @ directions * signs, sums.energy, step)
-
-
-def principal_directions(gram: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of rows with this Gram matrix [w, w]: (singular values [r], falling, none zero; right singular vectors [w, r]).
-
-    r is `rank`, or less where the rows have fewer dimensions.
-    """
-    values, vectors = np.linalg.eigh(gram)
-    singular = np.sqrt(np.maximum(values[::-1], 0))
-    number = min(rank, int(np.sum(singular > RANK_TOLERANCE * singular[0])))
-    return singular[:number], vectors[:, ::-1][:, :number]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import scipy.sparse as sp
 
 from transforms.linalg import randomized_svd, tiled_matrix
+from transforms.linalg.vectors import LEAST_LENGTH, row_norms
 from transforms.tables import arrays, files, parquet
 from transforms.text import vocabulary
 
@@ -22,8 +23,6 @@ _COMPONENTS_FILE, _IDF_FILE, _MEAN_FILE = "components.npy", "idf.npy", "mean.npy
 _UNIT_BITS = 24
 # Binary places that the mean keeps: whatever order it was summed in.
 _MEAN_BITS = 16
-# Shorter than this a row is what rounding leaves of nothing.
-LEAST_LENGTH = 1e-9
 
 
 class TextFit(NamedTuple):
@@ -160,7 +159,7 @@ def _sum_units(part: tuple[int, int], directory: str, rows_of: Callable[..., Ite
 def unit_sum(rows: sp.csr_array, components: np.ndarray) -> _Units:
     """The sum of the rows [n, num_terms] times the components, each brought to length 1; exact, in any order."""
     projected = rows.astype(np.float32) @ components
-    length = np.sqrt(np.einsum("ij,ij->i", projected, projected, dtype=np.float64))
+    length = row_norms(projected)
     present = length > LEAST_LENGTH
     units = projected[present] / length[present, None]
     return _Units(len(units), randomized_svd.rounded(units, _UNIT_BITS).sum(axis=0))

@@ -32,9 +32,7 @@ class RowsOf:
             yield self.matrix[start : min(start + self.block_rows, key[1])]
 
 
-def _run(
-    new_pipeline: NewPipeline, tmp_path: object, matrix: sp.csr_array, parts: int, rank: int
-) -> np.ndarray:
+def _run(new_pipeline: NewPipeline, tmp_path: object, matrix: sp.csr_array, parts: int, rank: int) -> np.ndarray:
     bounds = np.linspace(0, matrix.shape[0], parts + 1).astype(int).tolist()
     path = f"{tmp_path}/svd-{parts}.npy"
     with new_pipeline() as pipeline:
