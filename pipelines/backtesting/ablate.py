@@ -145,11 +145,12 @@ def _add_cosines(bench: Bench, made: Backtest, known: "ContentMoments") -> None:
     """Lists by cosine in the autoencoder's representation, in as many principal components, in the content itself."""
     from transforms.embed import exported_model
     from transforms.evaluate import content_baselines, evaluation
+    from transforms.linalg.vectors import unit_rows
 
     at, threads = made.everything.input, os.cpu_count() or 1
     model = exported_model.StandIn(at("model"))
     projects = {
-        "cosine of the autoencoder": lambda fused, mask: content_baselines.unit_rows(model.latents(fused, mask)),
+        "cosine of the autoencoder": lambda fused, mask: unit_rows(model.latents(fused, mask)),
         "cosine of as large a PCA": content_baselines.by_pca(known, _latent_size(made)),
     }
     if known.content:

@@ -9,6 +9,7 @@ from transforms.embed import formulas
 from transforms.embed.formulas import VectorMoments, Widths
 from transforms.embed.parameters import Tuning
 from transforms.embed.procrustes import Rotations
+from transforms.linalg.vectors import unit_rows
 from transforms.tables.files import join, open_read, open_write, read_json
 
 # The modality of fused/ that is made of what users did; no content.
@@ -77,7 +78,7 @@ class Space:
         if chosen is None:
             return np.zeros((len(fused), 0), np.float32)
         offset, width = self.block(chosen.modality)
-        return formulas.unit_rows(fused[:, offset : offset + width])
+        return unit_rows(fused[:, offset : offset + width])
 
     def turned(self, values: np.ndarray) -> np.ndarray:
         """Rows of all three blocks side by side, [n, Q], multiplied by the rotations."""

@@ -72,12 +72,6 @@ def decoded_block(decoded: np.ndarray, singular_values: np.ndarray, k: int, e: f
     return decoded[:, :k] * (singular_values[:k] ** (e - 1)).astype(decoded.dtype)
 
 
-def unit_rows(values: np.ndarray) -> np.ndarray:
-    """[n, w] rows of length 1; rows of zeros stay zeros. The content block of a modality."""
-    lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    return values / np.where(lengths > _TINY, lengths, 1)
-
-
 def item_vectors(
     own: np.ndarray, decoded: np.ndarray, content: np.ndarray, degree: np.ndarray, trend: np.ndarray, mix: Mix
 ) -> np.ndarray:

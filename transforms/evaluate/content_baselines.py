@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from transforms.embed.embedding_space import COLLABORATIVE
 from transforms.evaluate.test_set import READ_ROWS, HeldOutSet
 from transforms.fuse.transform_fn import FusedLayout, read_layout
+from transforms.linalg import pca
+from transforms.linalg.vectors import unit_rows
 from transforms.search.eligibility import Eligibility
 from transforms.search.exclusions import Exclusions
 from transforms.search.top_k import top_k
@@ -85,21 +87,13 @@ def by_modalities(known: ContentMoments, names: Sequence[str]) -> Project:
 
 def by_pca(known: ContentMoments, num_components: int) -> Project:
     """The first principal components of the whole fused vector."""
-    values, vectors = np.linalg.eigh(known.covariance)
-    components = vectors[:, np.argsort(-values, kind="stable")[:num_components]]
+    _, components = pca.principal_components(known.covariance, num_components)
     widths = [modality.width for modality in known.layout.modalities]
 
     def project(vectors: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return unit_rows(((vectors - known.mean) * np.repeat(mask, widths, axis=1)) @ components)
 
     return project
-
-
-def unit_rows(values: np.ndarray) -> np.ndarray:
-    """Rows scaled to length one: [n, d] float32; a row of zeros stays."""
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    scaled: np.ndarray = (values / np.where(norms > 0, norms, 1)).astype(np.float32)
-    return scaled
 
 
 def content_knn(judged: HeldOutSet, fused: str, project: Project, k: int, num_threads: int = 1) -> np.ndarray:

@@ -12,7 +12,7 @@ from transforms.embed.parameters import Decoded
 from transforms.evaluate.content_baselines import ContentMoments
 from transforms.evaluate.test_set import READ_ROWS
 from transforms.fuse.transform_fn import FusedLayout, read_layout
-from transforms.linalg import ridge
+from transforms.linalg import pca, ridge
 from transforms.linalg.ridge import Design, Sums
 from transforms.tables import blocks, parquet
 
@@ -97,9 +97,8 @@ def pca_map(known: ContentMoments, content: np.ndarray, num_components: int) -> 
     owner = np.repeat(np.arange(len(widths)), widths)
     variance = np.bincount(owner, np.diag(known.covariance), minlength=len(widths))
     unit = np.where(content & (variance > 0), 1 / np.sqrt(np.where(variance > 0, variance, 1)), 0)[owner]
-    values, vectors = np.linalg.eigh(known.covariance * np.outer(unit, unit))
-    order = np.argsort(-values, kind="stable")[: min(num_components, int((unit > 0).sum()))]
-    components = vectors[:, order] * unit[:, None]
+    _, components = pca.principal_components(known.covariance * np.outer(unit, unit), num_components)
+    components = components * unit[:, None]
     center = np.zeros((len(widths), len(owner)))
     center[owner, np.arange(len(owner))] = known.mean
     width, count = components.shape

@@ -32,12 +32,6 @@ def score_error(width: int, query_norms: np.ndarray, max_norm: float) -> np.ndar
     return (width + 4) * ROUNDOFF * query_norms * max_norm
 
 
-def norms(vectors: np.ndarray) -> np.ndarray:
-    """The lengths of vectors, [n, d] float32: [n] float64."""
-    lengths: np.ndarray = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    return lengths
-
-
 def round_down(bounds: np.ndarray) -> np.ndarray:
     """Bounds as float32, no larger than they are; -inf stays."""
     return np.nextafter(bounds.astype(np.float32), np.float32(-np.inf))

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from transforms.linalg.selection import to_matrix
+from transforms.linalg.vectors import unit_rows
 
 # Most tastes of a user. Of the demo world's users of two topics 84% had a taste of mostly the smaller one with 3, 94%
 # with 4, 99% with 5.
@@ -37,13 +38,8 @@ def likeness_vectors(vectors: np.ndarray, parts: tuple[slice, ...]) -> np.ndarra
       vectors: [..., d] embeddings of posts.
       parts: the columns of each block that counts; all that a post has count alike.
     """
-    made = [_unit(vectors[..., part]) for part in parts]
-    return _unit(np.concatenate(made, axis=-1)) if made else np.zeros((*vectors.shape[:-1], 0), np.float32)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    made = [unit_rows(vectors[..., part]) for part in parts]
+    return unit_rows(np.concatenate(made, axis=-1)) if made else np.zeros((*vectors.shape[:-1], 0), np.float32)
 
 
 def find_tastes(user: np.ndarray, post: np.ndarray, vectors: np.ndarray, weight: np.ndarray, num_users: int) -> Tastes:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from transforms.linalg import selection, tensorflow_import
+from transforms.linalg import tensorflow_import
+from transforms.linalg.vectors import row_norms
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -98,7 +99,7 @@ def rounded(vectors: np.ndarray) -> Rounded:
 
     with tf.device("/CPU:0"):
         bits = np.asarray(tf.cast(tf.constant(vectors, tf.float32), tf.bfloat16)).view(np.int16)
-    return Rounded(bits, selection.norms(vectors), selection.norms(vectors - to_float32(bits)))
+    return Rounded(bits, row_norms(vectors), row_norms(vectors - to_float32(bits)))
 
 
 def tensor(bits: np.ndarray) -> "tf.Tensor":

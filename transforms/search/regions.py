@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.linalg import selection
+from transforms.linalg.vectors import row_norms
 from transforms.search import cells, upper_bounds
 from transforms.tables import blocks, parquet
 from transforms.tables.files import join
@@ -107,7 +108,7 @@ class Regions:
         """Candidates in these regions, [m] int64: leading numbers, norm of the others, 0, 1."""
         leading = blocks.vectors_to_numpy(block.column("leading"))
         vectors = np.column_stack([leading, np.zeros(len(leading), np.float32), np.ones(len(leading), np.float32)])
-        norms = selection.norms(vectors)
+        norms = row_norms(vectors)
         return upper_bounds.Bounded(vectors, norms, self.bounded.original_norms[regions], self.bounded.basis)
 
     def nearest(self, queries: upper_bounds.Bounded, k: int, pool: futures.Executor) -> Visits:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from transforms.linalg import selection
+from transforms.linalg.vectors import row_norms
 from transforms.search import bfloat16, upper_bounds
 from transforms.search.catalog import Tile, author_codes
 from transforms.search.exclusions import TileExclusions
@@ -36,7 +37,7 @@ class Queries:
     def __init__(self, vectors: np.ndarray, capped: bool) -> None:
         self.vectors = np.ascontiguousarray(vectors, np.float32)
         self.capped = capped
-        self.norms = selection.norms(self.vectors)
+        self.norms = row_norms(self.vectors)
         self.bounded: upper_bounds.Bounded | None = None
         self.rounded: bfloat16.Rounded | None = None
 

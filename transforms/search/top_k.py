@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms.linalg import blas, runs, selection
+from transforms.linalg import blas, runs
+from transforms.linalg.vectors import row_norms
 from transforms.search import bfloat16, upper_bounds
 from transforms.search.catalog import Catalog, Tile
 from transforms.search.eligibility import Eligibility
@@ -255,7 +256,7 @@ class _Search:
             return
         if self._num_scanned >= self._choose_at:
             self._choose_basis(tile)
-        self._max_norm = max(self._max_norm, float(selection.norms(tile.vectors).max()))
+        self._max_norm = max(self._max_norm, float(row_norms(tile.vectors).max()))
         num_posts = len(tile.post_id)
         item_bytes = 2 if self._glances_at(tile) else 4
         everything = slice(0, num_posts)

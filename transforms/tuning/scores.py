@@ -9,6 +9,7 @@ import numpy as np
 from transforms.embed import formulas, trend
 from transforms.embed.parameters import Decoded, Mix, Own, Trend, Tuning
 from transforms.linalg import ridge
+from transforms.linalg.vectors import unit_rows
 from transforms.tuning.exact_factors import ExactFactors
 from transforms.tuning.histories import Interactions
 from transforms.tuning.sample import Block
@@ -64,7 +65,7 @@ class DecodedScores:
 
     def score_content(self, modality: str, half_life: float | None) -> Score:
         """Recall and nDCG of a modality's unit rows alone, of each fold and user."""
-        rows = formulas.unit_rows(self._content[modality].values)
+        rows = unit_rows(self._content[modality].values)
         profiles = self._task.profiles(rows, half_life)
         rankings = self._task.rankings
         return join(
@@ -76,7 +77,7 @@ class DecodedScores:
         return BothScores(self._task, *self._rows(decoded, modality), half_life)
 
     def _rows(self, decoded: Decoded | None, modality: str) -> tuple[list[np.ndarray], np.ndarray]:
-        content = formulas.unit_rows(self._content[modality].values)
+        content = unit_rows(self._content[modality].values)
         if decoded is None:
             nothing = np.zeros((len(content), 0), np.float32)
             return [nothing] * len(self._task.rankings), content
@@ -129,7 +130,7 @@ class MixScores:
         block = decoded_rows(factors, plain, found.decoded)
         rows = np.zeros((len(block), 0), np.float32)
         if found.content is not None:
-            rows = formulas.unit_rows(content[found.content.modality].values)
+            rows = unit_rows(content[found.content.modality].values)
         own = formulas.own_block(factors.values, factors.singular_values, factors.degree, found.own)
         moments = formulas.block_moments(own, block, rows, factors.degree)
         widths = formulas.Widths(own.shape[1], block.shape[1], rows.shape[1])

@@ -3,6 +3,7 @@ import pytest
 
 from transforms.embed import formulas
 from transforms.embed.parameters import Content, Decoded, Mix, Own, Trend, Tuning
+from transforms.linalg.vectors import unit_rows
 
 RNG = np.random.default_rng(0)
 NUM_POSTS, RANK, CONTENT = 40, 6, 5
@@ -10,7 +11,7 @@ FACTORS = RNG.standard_normal((NUM_POSTS, RANK)).astype(np.float32)
 SINGULAR = np.array([6.0, 5, 4, 3, 2, 1])
 DEGREE = np.concatenate([np.zeros(5), RNG.integers(1, 9, NUM_POSTS - 5)]).astype(float)
 TOLD = RNG.standard_normal((NUM_POSTS, RANK)).astype(np.float32)
-ROWS = formulas.unit_rows(RNG.standard_normal((NUM_POSTS, CONTENT)))
+ROWS = unit_rows(RNG.standard_normal((NUM_POSTS, CONTENT)))
 
 
 def test_own_block_against_the_formula() -> None:
