@@ -37,9 +37,6 @@ class CountPresent(beam.PTransform):
 
     dense: Mapping[str, int]
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
     def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[tuple[str, int]]:
         return parts | beam.FlatMap(_count_present, tuple(self.dense))
 
@@ -59,14 +56,13 @@ def check_text_size(vocabulary_size: int, text_width: int) -> None:
         )
 
 
-def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | None, pca_width: int) -> FusedLayout:
+def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | None) -> FusedLayout:
     """The blocks of the fused vector: text first, then the dense modalities in the order of features/.
 
     Args:
       present: modality -> posts that have it; one that fewer than two posts have is dropped.
       widths: dense modality -> width of its column.
       text: the fitted text, None where there is none.
-      pca_width: most numbers of a dense modality's block.
 
     Raises:
       ValueError: nothing is left.
@@ -76,7 +72,7 @@ def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | 
     wanted = [(TEXT, text.num_terms, text.width)] if text is not None else []
     for name, width in widths.items():
         if present.get(name, 0) >= MIN_PRESENT:
-            wanted.append((name, width, width if width <= pca_width else min(pca_width, present[name] - 1)))
+            wanted.append((name, width, width if width <= PCA_WIDTH else min(PCA_WIDTH, present[name] - 1)))
     for name, input_width, width in wanted:
         modalities.append(ModalityBlock(name, offset, width, input_width))
         offset += width
@@ -104,9 +100,6 @@ class FitTransform(beam.PTransform):
     layout: FusedLayout
     text: TextFit | None
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
     def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[str]:
         import tensorflow_transform as tft
         import tensorflow_transform.beam as tft_beam
@@ -130,9 +123,6 @@ class FuseParts(beam.PTransform):
     """Features parts -> fused parts, by the transform_fn of a directory."""
 
     directory: str
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     def expand(self, parts: beam.PCollection[Part]) -> beam.PCollection[Part]:
         return parts | "Apply" >> beam.Map(_fuse_part, self.directory)

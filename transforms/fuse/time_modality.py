@@ -32,9 +32,6 @@ class FitTimes(beam.PTransform):
     of a sample of 50,000 posts, those with the smallest hashes of their ids: the same however posts are cut into parts.
     """
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[np.ndarray]:
         return (
             parts

@@ -31,6 +31,7 @@ from transforms.linalg.tiled_matrix import TiledMatrix
 from transforms.tables import arrays, blocks, schemas
 from transforms.tables.files import join
 
+# Further directions carried along for accuracy.
 OVERSAMPLING = 16
 PASSES = 6
 PASSES_ALONE = 10
@@ -62,19 +63,16 @@ class FactorizeMatrix(beam.PTransform):
     Attributes:
       matrix: of users and posts, made by interaction_matrix.MakeMatrix.
       factors: singular vectors wanted, at least 1 and at most `max_factors`.
-      oversampling: further directions carried along for accuracy.
       passes: power iterations; each reads the matrix twice.
       seed: of the random start, which is derived from the posts' ids, not from their positions.
     """
 
     matrix: TiledMatrix
     factors: int
-    oversampling: int = OVERSAMPLING
     passes: int = PASSES
     seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__init__()
         limit = max_factors(self.matrix, self.factors)
         if not 1 <= self.factors <= limit:
             raise ValueError(f"factors must be in [1, {limit}], got {self.factors}")
@@ -108,7 +106,7 @@ class FactorizeMatrix(beam.PTransform):
     @property
     def width(self) -> int:
         """Columns of the tall arrays."""
-        return min(self.factors + self.oversampling, self.matrix.num_rows, self.matrix.num_columns)
+        return min(self.factors + OVERSAMPLING, self.matrix.num_rows, self.matrix.num_columns)
 
     def _solve(
         self,
@@ -141,9 +139,6 @@ class ReadFactors(beam.PTransform):
 
     matrix: TiledMatrix
     solution: Solution
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
         return (

@@ -48,7 +48,6 @@ class MakeHistory(beam.PTransform):
     until: datetime.datetime | None = None
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(

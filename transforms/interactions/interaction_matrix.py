@@ -70,7 +70,6 @@ class MakeMatrix(beam.PTransform):
     max_post_users: int = 100_000
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
         for name in ("max_user_posts", "max_post_users"):
             if getattr(self, name) < 1:

@@ -66,7 +66,6 @@ class RandomizedSvd(beam.PTransform):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        super().__init__()
         for name in ("num_rows", "num_columns", "rank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -89,9 +89,6 @@ class FitText(beam.PTransform):
     directory: str
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
     def expand(self, root: beam.Pipeline) -> beam.PCollection[str]:
         rows = (
             root

@@ -54,26 +54,19 @@ MAX_DOCUMENT_SHARE = 0.5
 class SelectVocabulary(beam.PTransform):
     """Features parts -> one block of SCHEMA, the vocabulary in its order; no element of it where no post has a term.
 
-    A term has to stand in at least `min_document_frequency` posts (in fewer where there are less than 50 posts for
-    each of these: one post is enough below 100 posts) and in at most `max_document_share` of the posts that have terms
+    A term has to stand in at least MIN_DOCUMENT_FREQUENCY posts (in fewer where there are less than 50 posts for
+    each of these: one post is enough below 100 posts) and in at most MAX_DOCUMENT_SHARE of the posts that have terms
     (or 10 posts, whatever is more). Of these the `vocabulary_size` most frequent ones are selected. Counts are
     shuffled in `num_parts` parts: there are ever more rare terms the more posts there are.
     """
 
     vocabulary_size: int = 50_000
-    min_document_frequency: int = MIN_DOCUMENT_FREQUENCY
-    max_document_share: float = MAX_DOCUMENT_SHARE
     num_parts: int = 16
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
         if self.vocabulary_size < 1:
             raise ValueError(f"vocabulary_size must be at least 1, got {self.vocabulary_size}")
-        if self.min_document_frequency < 1:
-            raise ValueError(f"min_document_frequency must be at least 1, got {self.min_document_frequency}")
-        if not 0 <= self.max_document_share <= 1:
-            raise ValueError(f"max_document_share must be in [0, 1], got {self.max_document_share}")
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[pa.RecordBatch]:
         num_posts = parts | "CountPosts" >> beam.Map(_num_texts) | "SumPosts" >> beam.CombineGlobally(sum)
@@ -82,7 +75,7 @@ class SelectVocabulary(beam.PTransform):
             | "CountTerms" >> beam.Map(lambda part: document_frequencies(part[1].column("text_terms")))
             | "GroupByTerm" >> shuffle.GroupBlocks("term", self.num_parts)
             | "SumTerms" >> beam.Map(lambda part: sum_frequencies(part[1]))
-            | "DropOthers" >> beam.Map(_select, beam.pvalue.AsSingleton(num_posts), self)
+            | "DropOthers" >> beam.Map(_select, beam.pvalue.AsSingleton(num_posts), self.vocabulary_size)
             | "KeepMostFrequent" >> beam.CombineGlobally(functools.partial(_merge, size=self.vocabulary_size))
         )
 
@@ -104,26 +97,25 @@ def sum_frequencies(block: pa.RecordBatch) -> pa.RecordBatch:
     return parquet.to_block(summed.select(["term", "posts_sum"]).rename_columns(["term", "posts"]).cast(SCHEMA))
 
 
-def _select(block: pa.RecordBatch, num_posts: int, options: SelectVocabulary) -> pa.RecordBatch:
-    low, high = frequency_range(num_posts, options.min_document_frequency, options.max_document_share)
+def _select(block: pa.RecordBatch, num_posts: int, size: int) -> pa.RecordBatch:
+    low, high = frequency_range(num_posts)
     posts = block.column("posts")
-    return most_frequent(block.filter(pc.and_(pc.greater_equal(posts, low), pc.less_equal(posts, high))), options)
+    return most_frequent(block.filter(pc.and_(pc.greater_equal(posts, low), pc.less_equal(posts, high))), size)
 
 
-def frequency_range(num_posts: int, min_document_frequency: int, max_document_share: float) -> tuple[int, int]:
+def frequency_range(num_posts: int) -> tuple[int, int]:
     """The least and the greatest number of posts that a term of the vocabulary may stand in."""
-    low = max(1, min(min_document_frequency, num_posts // POSTS_PER_FREQUENCY))
-    return low, max(ALWAYS_ALLOWED, math.floor(max_document_share * num_posts))
+    low = max(1, min(MIN_DOCUMENT_FREQUENCY, num_posts // POSTS_PER_FREQUENCY))
+    return low, max(ALWAYS_ALLOWED, math.floor(MAX_DOCUMENT_SHARE * num_posts))
 
 
-def most_frequent(block: pa.RecordBatch, options: SelectVocabulary) -> pa.RecordBatch:
-    """The first `vocabulary_size` terms in the vocabulary's order."""
-    return blocks.sort(block, ("posts", "descending"), ("term", "descending")).slice(0, options.vocabulary_size)
+def most_frequent(block: pa.RecordBatch, size: int) -> pa.RecordBatch:
+    """The first `size` terms in the vocabulary's order."""
+    return blocks.sort(block, ("posts", "descending"), ("term", "descending")).slice(0, size)
 
 
 def _merge(found: Iterable[pa.RecordBatch], size: int) -> pa.RecordBatch:
-    merged = blocks.concat([_empty(), *found])
-    return most_frequent(merged, SelectVocabulary(size))
+    return most_frequent(blocks.concat([_empty(), *found]), size)
 
 
 def read_table(directory: str) -> pa.RecordBatch:

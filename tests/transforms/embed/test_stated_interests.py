@@ -42,7 +42,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     schema = schemas.features({})
     block = pa.RecordBatch.from_arrays(columns, schema=schema)
     parquet.write_file(str(made / "run" / "features" / "part-00000.parquet"), block, schema)
-    options = Options(output=str(made), run_date="2024-05-31", text_width=6, min_document_frequency=1)
+    options = Options(output=str(made), run_date="2024-05-31", text_width=6)
     fuse.fit(options, Places(str(made / "run"), str(made), str(made / "local")))
     return made
 

@@ -35,10 +35,7 @@ def test_rare_and_very_common_terms_are_dropped(new_pipeline: NewPipeline) -> No
     rows: list[list[str] | None] = [["every", f"only{i}", f"group{i % 10}"] for i in range(100)]
     with new_pipeline() as pipeline:
         found = (
-            pipeline
-            | beam.Create([_part(0, rows[:37]), _part(1, rows[37:])])
-            | SelectVocabulary(min_document_frequency=2, max_document_share=0.5)
-            | beam.Map(_rows)
+            pipeline | beam.Create([_part(0, rows[:37]), _part(1, rows[37:])]) | SelectVocabulary() | beam.Map(_rows)
         )
         assert_that(found, equal_to([[(f"group{i}", 10) for i in range(9, -1, -1)]]))
 
@@ -50,9 +47,9 @@ def test_no_text_gives_an_empty_vocabulary(new_pipeline: NewPipeline) -> None:
 
 
 def test_small_corpora_keep_terms_of_one_post() -> None:
-    assert vocabulary.frequency_range(3, 2, 0.5) == (1, 10)
-    assert vocabulary.frequency_range(1000, 2, 0.5) == (2, 500)
-    assert vocabulary.frequency_range(1000, 50, 0.1) == (20, 100)
+    assert vocabulary.frequency_range(3) == (1, 10)
+    assert vocabulary.frequency_range(99) == (1, 49)
+    assert vocabulary.frequency_range(1000) == (2, 500)
 
 
 def test_sparse_rows_are_tf_idf_of_length_one() -> None:
@@ -63,14 +60,6 @@ def test_sparse_rows_are_tf_idf_of_length_one() -> None:
     np.testing.assert_allclose(rows, [first / np.linalg.norm(first), [0, 0], [0, 1], [0, 0]], rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"vocabulary_size": 0}, "vocabulary_size must be at least 1, got 0"),
-        ({"min_document_frequency": 0}, "min_document_frequency must be at least 1, got 0"),
-        ({"max_document_share": 1.5}, r"max_document_share must be in \[0, 1\], got 1.5"),
-    ],
-)
-def test_bad_limits_are_refused(arguments: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SelectVocabulary(**arguments)
+def test_bad_limits_are_refused() -> None:
+    with pytest.raises(ValueError, match="vocabulary_size must be at least 1, got 0"):
+        SelectVocabulary(vocabulary_size=0)
