@@ -1,8 +1,8 @@
 """Collaborative factors of interactions: subspace iteration on tiles on disk, beside sklearn's randomized_svd (at its
 defaults) of the same sparse matrix in memory.
 
-What is compared is the factorization of a matrix that is there: ours from its tiles to the factors of all posts as
-Parquet. What it costs to make the tiles of a history is a side of its own.
+The comparison is of the factorization alone: ours from the tiles of a matrix to the factors of all posts as Parquet.
+Making the tiles from a history is a side of its own.
 """
 
 import shutil
@@ -68,7 +68,7 @@ def _write_history(directory: Path, number: int, num_users: int, num_posts: int)
 
 
 def _numbers(ids: "object") -> "np.ndarray":
-    """Back from u0000012 to 12."""
+    """Numbers of ids: 12 for u0000012."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -77,7 +77,7 @@ def _numbers(ids: "object") -> "np.ndarray":
 
 
 def _make_tiles(folder: Path) -> None:
-    """The stage's own way from a history to its matrix."""
+    """Makes the matrix of a history as the stage does."""
     from pipelines.command_line.options import Options
     from pipelines.stage import runner
     from transforms.interactions import interaction_matrix
@@ -141,7 +141,7 @@ def ours(folder: Path) -> Run:
 
 
 def tiles(folder: Path) -> Run:
-    """What comes before: the history's way into tiles, through two shuffles."""
+    """The step before: tiles from a history, through two shuffles."""
 
     def run() -> Facts:
         copy = folder / "again"
@@ -176,7 +176,7 @@ def _save(folder: Path, name: str, singular_values: "np.ndarray") -> None:
 
 
 def check(folder: Path) -> Mapping[str, float]:
-    """How much of the squares of all entries the factors have, and ours over sklearn's."""
+    """Share of the energy (sum of squared entries) that the factors capture, and the ratio of ours to sklearn's."""
     import numpy as np
 
     energy = float(np.load(folder / "energy.npy"))
@@ -187,7 +187,7 @@ def check(folder: Path) -> Mapping[str, float]:
             shares[name] = float(np.square(np.load(path)).sum() / energy)
     found = {f"share of the energy captured by {name}": share for name, share in shares.items()}
     if len(shares) == 2:
-        # What rounding makes of equal shares must not decide.
+        # Equal shares must not differ by rounding.
         found[ENERGY] = round(shares[OURS] / shares["sklearn"], 9)
     return found
 

@@ -13,13 +13,13 @@ NO_MEDIA = {"image_encoder": "none", "video_encoder": "none", "audio_encoder": "
 
 
 def prepare(folder: Path, scale: float) -> Mapping[str, int]:
-    """A canonical posts table; nobody interacts with these posts."""
+    """A canonical posts table, and an empty table of interactions."""
     from transforms.tables import parquet, schemas
 
     number = size(POSTS, scale, least=500)
     data.write_posts_table(folder / "posts", number)
-    nothing = schemas.empty(schemas.INTERACTIONS)
-    parquet.write_file(str(folder / "interactions" / "part-00000.parquet"), nothing, schemas.INTERACTIONS)
+    empty = schemas.empty(schemas.INTERACTIONS)
+    parquet.write_file(str(folder / "interactions" / "part-00000.parquet"), empty, schemas.INTERACTIONS)
     return {"posts": number, "width": _width(number)}
 
 
@@ -42,7 +42,7 @@ def ours(folder: Path) -> Run:
             (run_dir / name).symlink_to(folder / name)
         flags = {"output": str(folder), "run_date": data.RUN_DATE, "text_width": width, "vocabulary_size": TERMS}
         reports = [stages.execute(stage, **flags, **NO_MEDIA) for stage in ("extract", "fuse")]
-        # Each stage counts its own peak anew.
+        # Each stage measures its own peak.
         peak = max(report.peak_memory_bytes for report in reports)
         return {"peak_bytes": peak, "rows": reports[-1].rows["fused"]}
 

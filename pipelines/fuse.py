@@ -64,7 +64,7 @@ def fit(options: Options, places: Places) -> transform_fn.FusedLayout:
         del present[time_modality.TIME]
     text = fit_text(options, places, present[tft_graph.TEXT])
     layout = fuse_features.plan(present, widths, text)
-    for name in fuse_features.left_out(present, layout):
+    for name in fuse_features.dropped_modalities(present, layout):
         logging.warning("modality %s is left out: %d of the posts have it, too few to fit on", name, present[name])
     known = [name for name in layout.dense if name != time_modality.TIME]
     with new_pipeline(options) as root, fuse_features.tft_context(places.scratch("tft")):

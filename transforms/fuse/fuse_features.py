@@ -1,9 +1,9 @@
-"""Fusing: all modalities of a post side by side in one vector, by a transform that is fitted on all posts and saved.
+"""Fusion: all modalities of a post side by side in one vector, by a transform that is fitted on all posts and saved.
 
-    SurveyFeatures   which modalities there are, and the vocabulary          (features/ read once)
-    FitText          singular vectors of the posts' TF-IDF, the mean text    (read once, its rows once a pass)
-    FitTransform     tft: means, scales, PCA -> transform_fn/                (read once a phase of tft, without texts)
-    FuseParts        transform_fn applied to every part
+    CountPresent, FitTimes    posts by modality; quantiles of times           (features/ read once)
+    FitText                   singular vectors of TF-IDF, mean text vector    (read once; its rows once a pass)
+    FitTransform              tft: means, scales, PCA -> transform_fn/        (read once a phase of tft, without texts)
+    FuseParts                 transform_fn applied to every part
 
 Memory is bounded by the vocabulary (times the text's width) and the widths of the modalities, not by posts.
 """
@@ -26,14 +26,18 @@ MIN_PRESENT = 2
 # Most numbers of a dense modality's block: the leading components hold nearly all of the variance of descriptors, and
 # every vector, shuffle and covariance grows with it.
 PCA_WIDTH = 64
-# The singular vectors are held whole, a few times over.
+# Limit on vocabulary_size x text_width: a worker holds the singular vectors a few times over.
 MAX_TEXT_NUMBERS = 200_000_000
 Part = tuple[int, pa.RecordBatch]
 
 
 @dataclasses.dataclass
 class CountPresent(beam.PTransform):
-    """Features parts -> exact counts ("posts.read", n) and ("present.MODALITY", n), to be summed."""
+    """Features parts -> counts ("posts.read", n) and ("present.MODALITY", n), to be summed.
+
+    Example:
+        parts | CountPresent({"image": 512}) | counts.WriteCounts("scratch/survey")
+    """
 
     dense: Mapping[str, int]
 
@@ -49,7 +53,7 @@ def _count_present(part: Part, dense: tuple[str, ...]) -> Iterator[tuple[str, in
 
 
 def check_text_size(vocabulary_size: int, text_width: int) -> None:
-    """Raises ValueError where the singular vectors would be more than a worker is meant to hold."""
+    """Raises ValueError if the singular vectors exceed MAX_TEXT_NUMBERS, which a worker can hold."""
     if vocabulary_size * text_width > MAX_TEXT_NUMBERS:
         raise ValueError(
             f"vocabulary_size x text_width must be at most {MAX_TEXT_NUMBERS:,}, got {vocabulary_size * text_width:,}"
@@ -60,12 +64,12 @@ def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | 
     """The blocks of the fused vector: text first, then the dense modalities in the order of features/.
 
     Args:
-      present: modality -> posts that have it; one that fewer than two posts have is dropped.
+      present: modality -> posts that have it; a modality of fewer than two posts is dropped.
       widths: dense modality -> width of its column.
-      text: the fitted text, None where there is none.
+      text: the fitted text model, None if there is none.
 
     Raises:
-      ValueError: nothing is left.
+      ValueError: no modality remains.
     """
     modalities: list[ModalityBlock] = []
     offset = 0
@@ -77,7 +81,7 @@ def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | 
         modalities.append(ModalityBlock(name, offset, width, input_width))
         offset += width
     if not modalities:
-        raise ValueError("nothing to fuse: no modality (text, media or ready-made vectors) is there in two posts")
+        raise ValueError("nothing to fuse: no modality (text, media or ready-made vectors) is present in two posts")
     return FusedLayout(tuple(modalities))
 
 
@@ -85,15 +89,19 @@ def plan(present: Mapping[str, int], widths: Mapping[str, int], text: TextFit | 
 class FitTransform(beam.PTransform):
     """Features parts -> the path of the saved transform_fn, fitted by tensorflow-transform on all of them.
 
-    Parts need no texts: what these give was fitted before.
+    Parts need no text columns: the text model is fitted before.
 
     Use it inside a `tensorflow_transform.beam.Context`, and never in a pipeline that is built at module level: the
     interpreter then crashes at exit.
 
+    Example:
+        with beam.Pipeline() as root, tft_context("scratch/tft"):
+            root | parquet.ReadParts("run/features", columns) | FitTransform("run/transform_fn", layout, text)
+
     Attributes:
-      directory: where transform_fn is written (with _layout.json).
+      directory: output directory of transform_fn.
       layout: the blocks of the fused vector.
-      text: the fitted text, None where there is none.
+      text: the fitted text model, None if there is none.
     """
 
     directory: str
@@ -120,7 +128,11 @@ def _part_inputs(part: Part, dense: Mapping[str, int]) -> Iterator[pa.RecordBatc
 
 @dataclasses.dataclass
 class FuseParts(beam.PTransform):
-    """Features parts -> fused parts, by the transform_fn of a directory."""
+    """Features parts -> fused parts, by the transform_fn of a directory.
+
+    Example:
+        parts | FuseParts("run/transform_fn") | parquet.WriteParts("run/content", layout.schema())
+    """
 
     directory: str
 
@@ -143,8 +155,8 @@ def _fuse_part(part: Part, directory: str) -> Part:
         return number, schemas.empty(schema)
     ids = [block.column(name) for name in ("post_id", "author_id", "created_at")]
     vectors = [blocks.numpy_to_vectors(np.concatenate(values)) for values in (fused, masks)]
-    nothing = pa.array(np.zeros(block.num_rows))  # degree and trend come with the factors
-    return number, pa.RecordBatch.from_arrays([*ids, *vectors, nothing, nothing], schema=schema)
+    zeros = pa.array(np.zeros(block.num_rows))  # degree and trend come with the factors
+    return number, pa.RecordBatch.from_arrays([*ids, *vectors, zeros, zeros], schema=schema)
 
 
 def count_fused(part: Part, layout: FusedLayout) -> Iterator[tuple[str, int]]:
@@ -157,14 +169,14 @@ def count_fused(part: Part, layout: FusedLayout) -> Iterator[tuple[str, int]]:
         yield f"fused.{modality.name}", int(mask[:, place].sum())
 
 
-def left_out(present: Mapping[str, int], layout: FusedLayout) -> list[str]:
-    """Modalities that some post has but that are not in the layout."""
-    kept = {modality.name for modality in layout.modalities}
-    return [name for name, number in present.items() if number and name not in kept]
+def dropped_modalities(present: Mapping[str, int], layout: FusedLayout) -> list[str]:
+    """Modalities of some post that are not in the layout."""
+    names = {modality.name for modality in layout.modalities}
+    return [name for name, number in present.items() if number and name not in names]
 
 
 def tft_context(directory: str) -> Any:
-    """The context in which FitTransform has to stand, with tft's temporary files in a directory."""
+    """The context for FitTransform, with tft's temporary files in a directory."""
     import tensorflow_transform.beam as tft_beam
 
     return tft_beam.Context(temp_dir=directory)

@@ -1,19 +1,19 @@
 """The tensorflow-transform graph that turns features into fused vectors, fitted once and saved.
 
-Text: terms -> places in the vocabulary -> TF-IDF -> the singular vectors -> length 1 -> less the mean post. (The mean
-is what all posts share, stop words of any language first of all; without this step recall on cold MovieLens posts falls
-from .24 to .16.) All of it was fitted before: tft analyses dense modalities only, and need not read a text. Dense
-modalities: z-score a dimension, then PCA where they are wide. Every block is then divided by one number so that the
-mean squared length of its present rows is 1 (but for what clipping takes): blocks can be compared. That number is
-derived from what the earlier steps fitted and not fitted in a further pass: analyses that depend on each other must not
-be more than two deep, or Beam's in-process runner stands still ("watermark-pending bundles did not execute",
-apache/beam#26190).
+Text: terms -> indices in the vocabulary -> TF-IDF -> projection to the singular vectors -> unit length -> minus the
+mean. (The mean is common to all posts, mostly stop words of any language; without this step recall on cold MovieLens
+posts falls from .24 to .16.) The text model is fitted before: tft analyzes dense modalities only and reads no texts.
 
-Whatever is fitted is rounded, at once, to a grid far coarser than float64's own error and far finer than what matters,
-and PCA's sums are exact (see `_GRID`): the fit does not depend on how posts are cut into parts. The arithmetic of the
-graph is float64, its output float32.
+Dense modalities: z-scores by dimension, then PCA if they are wide. Every block is divided by a scalar so that the mean
+squared length of its present rows is 1 (except for clipping), which makes blocks comparable. The scalar is derived from
+the earlier statistics, not fitted in another pass: with analyzers nested more than two deep Beam's in-process runner
+stalls ("watermark-pending bundles did not execute", apache/beam#26190).
 
-TensorFlow and tft are imported where they are used: this module is looked at by programs that only want names.
+Every fitted statistic is rounded immediately, to a grid far coarser than float64's rounding error and too fine to
+affect results, and the sums of PCA are exact (see `_GRID`): the fit does not depend on how posts are split into parts.
+The graph computes in float64; its output is float32.
+
+TensorFlow and tft are imported inside functions: this module is also imported for its names alone.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ TEXT = "text"
 # z-scores enter PCA's sums as multiples of 2^-10 up to 10 in size: products add up exactly in float64 for 2^26 posts.
 _GRID = 1024.0
 _MOST = 10.0
-# Significant bits that fitted scales keep.
+# Fitted scales are rounded to 12 significant bits.
 _SCALE_BITS = 4096.0
 
 
@@ -41,9 +41,9 @@ class ModalityBlock:
 
     Attributes:
       name: text, or the name of a column of features/.
-      offset: where the block begins in the fused vector.
-      width: its numbers.
-      input_width: numbers of the column it is made of (for text: terms of the vocabulary).
+      offset: first column of the block in the fused vector.
+      width: number of its columns.
+      input_width: width of the source column (for text: size of the vocabulary).
     """
 
     name: str
@@ -53,7 +53,7 @@ class ModalityBlock:
 
 
 def input_schema(dense: Mapping[str, int]) -> pa.Schema:
-    """The record batches that the graph reads: the text's terms, and per dense modality two columns."""
+    """Schema of the graph's input: terms and counts of the text, and two columns per dense modality."""
     fields = [("text_terms", pa.list_(pa.string())), ("text_counts", pa.list_(pa.int64()))]
     for name in dense:
         fields += [(dense_input(name), pa.list_(pa.float32())), (present_input(name), pa.list_(pa.int64()))]
@@ -61,17 +61,17 @@ def input_schema(dense: Mapping[str, int]) -> pa.Schema:
 
 
 def dense_input(name: str) -> str:
-    """The graph's input for the numbers of a dense modality."""
+    """Name of the graph's input for the values of a dense modality."""
     return f"dense_{name}"
 
 
 def present_input(name: str) -> str:
-    """The graph's input that marks where a dense modality is present."""
+    """Name of the graph's input for the presence of a dense modality."""
     return f"present_{name}"
 
 
 def tensor_adapter_config(dense: Mapping[str, int]) -> Any:
-    """Adapter config for batches of `input_schema` in tft: straight from Arrow, no dict rows."""
+    """Config for feeding Arrow batches of `input_schema` to tft, without rows as dicts."""
     from tensorflow_metadata.proto.v0 import schema_pb2
     from tfx_bsl.tfxio import tensor_adapter
 
@@ -114,9 +114,9 @@ def preprocessing_fn(modalities: tuple[ModalityBlock, ...], text: TextFit | None
 
 
 def _encode_text(inputs: Mapping[str, Any], text: TextFit) -> tuple[Any, Any]:
-    """Text rows, [n, width] float64, and where a post has a term of the vocabulary, [n] bool.
+    """Text block [n, width] float64, and mask of posts with a term of the vocabulary, [n] bool.
 
-    The arrays are variables of the graph: as constants they were copied with it, several times a trace.
+    The arrays are variables of the graph: constants are copied with it several times a trace.
     """
     import tensorflow as tf
 
@@ -131,7 +131,7 @@ def _encode_text(inputs: Mapping[str, Any], text: TextFit) -> tuple[Any, Any]:
     values = frequencies * tf.cast(tf.gather(idf, columns), tf.float64)
     num_rows = terms.dense_shape[0]
     matrix = tf.SparseTensor(tf.stack([rows, columns], axis=1), tf.cast(values, tf.float32), (num_rows, text.num_terms))
-    # The length of the TF-IDF row does not matter: the projected row is brought to length 1.
+    # TF-IDF rows need no normalization: the projected row is scaled to length 1.
     projected = tf.cast(tf.sparse.sparse_dense_matmul(matrix, components), tf.float64)
     length = tf.norm(projected, axis=1, keepdims=True)
     present = length[:, 0] > LEAST_LENGTH
@@ -150,7 +150,7 @@ def _track(name: str, values: np.ndarray) -> Any:
 
 
 def _lookup(terms: Any, text: TextFit) -> Any:
-    """The places of terms in the vocabulary's file, -1 for a term that is not in it: [terms] int64."""
+    """Line numbers of terms in the vocabulary's file, -1 for unknown terms: [terms] int64."""
     import tensorflow as tf
     import tensorflow_transform as tft
 
@@ -171,7 +171,7 @@ def _encode_dense(values: Any, present: Any, modality: ModalityBlock) -> Any:
     rows = tf.boolean_mask(values, present)
     mean = tft.mean(rows, reduce_instance_dims=False, output_dtype=tf.float64)
     variance = tft.var(rows, reduce_instance_dims=False, output_dtype=tf.float64)
-    # What rounding leaves of the variance of a dimension that is always the same is not divided by.
+    # The variance of a constant dimension is rounding error, not a divisor.
     varies = variance > 1e-12 * tf.square(mean)
     deviation = _round_significant(tf.sqrt(tf.where(varies, variance, 1)))
     center = _round_to(mean / deviation, _SCALE_BITS)
@@ -185,7 +185,7 @@ def _encode_dense(values: Any, present: Any, modality: ModalityBlock) -> Any:
 
 
 def _over_root(values: Any, squared: Any) -> Any:
-    """The values divided by the root of a number; zeros where that is zero."""
+    """The values divided by the root of `squared`; zeros if that is zero."""
     import tensorflow as tf
 
     size = _round_significant(tf.sqrt(tf.where(squared > 1e-12, squared, 0)))
@@ -193,9 +193,9 @@ def _over_root(values: Any, squared: Any) -> Any:
 
 
 def _principal(components: Any, covariance: Any) -> tuple[Any, Any]:
-    """Eigenvectors [width, k] with their largest entry positive (as svd.fix_signs), and their variances [k].
+    """Eigenvectors [width, k] with their largest entry positive (as randomized_svd.fix_signs), and their variances [k].
 
-    A variance is told by the largest entry alone (covariance x vector = variance x vector): this is run with every
+    A variance is computed from the largest entry alone (covariance x vector = variance x vector), as this runs on every
     batch.
     """
     import tensorflow as tf

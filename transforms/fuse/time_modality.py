@@ -1,8 +1,8 @@
 """Creation time as a modality: the position of a post's time among the times of all posts.
 
-Eight soft steps (Gaussian bumps) along the quantiles of `created_at`: posts of one period are near each other, however
-the years are filled. Posts liked together are often of one period; on MovieLens-100K (year of the film) recall@20 of
-posts without interactions rose from .268 to .305 with it.
+Eight radial basis functions (Gaussians) along the quantiles of `created_at`: posts of one period are near each other,
+however posts are distributed over time. Posts liked together are often of one period; on MovieLens-100K (year of the
+film) recall@20 of posts without interactions rose from .268 to .305 with it.
 """
 
 import dataclasses
@@ -26,10 +26,13 @@ _SCHEMA = pa.schema([("key", pa.uint64()), ("time", pa.int64())])
 
 @dataclasses.dataclass
 class FitTimes(beam.PTransform):
-    """(part, block with post_id and created_at) -> one array, the edges of the quantiles of the posts' times.
+    """(part, block with post_id and created_at) -> one array, the quantiles of the posts' times.
 
-    The edges are [257] float64 microseconds since 1970, rising; no edge where there are less than two times. They are
-    of a sample of 50,000 posts, those with the smallest hashes of their ids: the same however posts are cut into parts.
+    These edges are [257] float64 microseconds since 1970, ascending; empty if there are less than two distinct times.
+    They are computed from a sample of 50,000 posts, those with the smallest hashes of their ids, whatever the parts.
+
+    Example:
+        root | parquet.ReadParts("run/features", ("post_id", "created_at")) | FitTimes()
     """
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[np.ndarray]:
@@ -42,7 +45,7 @@ class FitTimes(beam.PTransform):
 
 
 def sample_times(posts: pa.RecordBatch) -> pa.RecordBatch:
-    """The times of the posts whose ids have the smallest hashes."""
+    """Times of the posts with the smallest hashes of their ids."""
     posts = posts.filter(posts.column("created_at").is_valid())
     keys = pa.array(blocks.stable_hash(posts.column("post_id")))
     times = posts.column("created_at").cast(pa.int64())
@@ -50,13 +53,13 @@ def sample_times(posts: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def merge_samples(samples: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """Of several samples the rows with the smallest hashes."""
+    """The rows of several samples with the smallest hashes."""
     rows = blocks.concat([pa.RecordBatch.from_pylist([], schema=_SCHEMA), *samples])
     return blocks.sort(rows, "key", "time").slice(0, _SAMPLE)
 
 
 def quantile_edges(sample: pa.RecordBatch) -> np.ndarray:
-    """The edges of a sample's quantiles; none where all times are the same."""
+    """Quantiles of a sample; empty if all times are equal."""
     times = sample.column("time").to_numpy().astype(np.float64)
     if len(np.unique(times)) < 2:
         return np.empty(0)
@@ -69,7 +72,7 @@ def write_edges(edges: np.ndarray, directory: str) -> None:
 
 
 def read_edges(directory: str) -> np.ndarray:
-    """The edges in a transform_fn directory; none where it has none."""
+    """The edges in a transform_fn directory; empty if it has none."""
     path = join(directory, _FILE)
     if not exists(path):
         return np.empty(0)
@@ -77,7 +80,7 @@ def read_edges(directory: str) -> np.ndarray:
 
 
 def add_time(part: tuple[int, pa.RecordBatch], edges: np.ndarray) -> tuple[int, pa.RecordBatch]:
-    """The part with one more column, `time`: list<float32> of WIDTH numbers, null where there is no created_at."""
+    """The part with an additional column `time`: list<float32> of WIDTH numbers, null where created_at is null."""
     number, block = part
     if not len(edges):
         return part
@@ -87,14 +90,14 @@ def add_time(part: tuple[int, pa.RecordBatch], edges: np.ndarray) -> tuple[int, 
 
 
 def bumps(times: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Proximity of each time to each of WIDTH positions along the quantiles: [n, WIDTH] float32 in (0, 1].
+    """Gaussian of the distance of each time to WIDTH positions along the quantiles: [n, WIDTH] float32 in (0, 1].
 
     Args:
       times: [n] microseconds since 1970.
-      edges: rising, at least one.
+      edges: ascending, at least one.
     """
     last = len(edges) - 1
-    # The middle of the quantiles that have this time: many posts may share one.
+    # The middle of the quantiles at this time: many posts may share a time.
     below = np.searchsorted(edges, times, "left")
     above = np.searchsorted(edges, times, "right")
     quantile = np.clip((below + above - 1) / 2 / last, 0, 1)

@@ -1,4 +1,4 @@
-"""A saved transform_fn: what it makes of which modalities, and its use on blocks of posts or users."""
+"""A saved transform_fn: its layout, and its application to blocks of posts or users."""
 
 import functools
 import tempfile
@@ -16,10 +16,10 @@ from transforms.tables import blocks, schemas
 from transforms.tables.files import copy_directory, exists, is_local, join, read_json, write_json
 
 LAYOUT_FILE = "_layout.json"
-# What the saved graph asks for and gives: another number where one of the other version cannot be used any more.
+# Version of the saved graph's inputs and outputs; a graph of another version is refused.
 GRAPH_VERSION = 2
-# Rows that go through the graph at a time, always so many (padded): a matrix product may round a row differently when
-# there are more or fewer rows beside it.
+# Rows per call of the graph, always padded to as many: a matrix product may round a row differently in a batch of
+# another size.
 BATCH_ROWS = 1024
 
 
@@ -30,7 +30,7 @@ class FusedLayout(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Numbers of the fused vector."""
+        """Width of the fused vector."""
         return sum(modality.width for modality in self.modalities)
 
     @property
@@ -50,10 +50,10 @@ def write_layout(layout: FusedLayout, directory: str) -> None:
 
 
 def read_layout(directory: str) -> FusedLayout:
-    """The layout that `write_layout` wrote into fused/ or transform_fn/.
+    """The layout written by `write_layout` into content/, fused/ or transform_fn/.
 
     Raises:
-      FileNotFoundError: there is none: no transform_fn of ours, or not a complete one.
+      FileNotFoundError: there is none.
     """
     return FusedLayout(tuple(ModalityBlock(**entry) for entry in _read(directory)["modalities"]))
 
@@ -67,9 +67,9 @@ def _read(directory: str) -> dict[str, Any]:
 
 
 def check_version(directory: str) -> None:
-    """Raises ValueError where a transform_fn/ has another graph than this version of fusefeed makes and uses.
+    """Raises ValueError if the graph of a transform_fn/ has another version than GRAPH_VERSION.
 
-    One that does not say is assumed to be ours.
+    A missing version is assumed to be this one.
     """
     version = _read(directory).get("graph", GRAPH_VERSION)
     if version != GRAPH_VERSION:
@@ -80,9 +80,9 @@ def check_version(directory: str) -> None:
 
 
 def check_widths(layout: FusedLayout, features: pa.Schema) -> None:
-    """Raises ValueError where a column of features/ is not as wide as the one that the transform_fn was fitted on.
+    """Raises ValueError if a column of features/ has another width than the transform_fn was fitted on.
 
-    A modality that only one of the two knows is not an error: it is dropped, or missing everywhere.
+    A modality that only one of the two has is no error: it is dropped, or missing in all posts.
     """
     widths = schemas.widths_of(features)
     for name, width in layout.dense.items():
@@ -95,16 +95,16 @@ def check_widths(layout: FusedLayout, features: pa.Schema) -> None:
 
 @functools.lru_cache(maxsize=2)
 def load(directory: str) -> "TransformApplier":
-    """The transform_fn of a directory; it is loaded once in a process."""
+    """The transform_fn of a directory; cached in the process."""
     return TransformApplier(directory)
 
 
 class TransformApplier:
     """Applies a saved transform_fn to blocks of features.
 
-    Calling it with a block gives (fused, mask): [n, width] float32 and [n, num_modalities] float32. The block has any
-    of the columns text_terms with text_counts and one nullable list<float32> for each dense modality; a column that
-    is not there is missing in all rows (users have terms only).
+    Calling it with a block returns (fused, mask): [n, width] float32 and [n, num_modalities] float32. The block has any
+    of the columns text_terms with text_counts and one nullable list<float32> for each dense modality; a modality
+    without a column is missing in all rows (users have terms only).
     """
 
     def __init__(self, directory: str) -> None:
@@ -159,7 +159,7 @@ def _padded(column: pa.Array, num_rows: int, shape: tuple[int, ...]) -> Any:
 
 
 def graph_inputs(block: pa.RecordBatch, dense: Mapping[str, int]) -> pa.RecordBatch:
-    """A block of features as the graph reads it (preprocessing.input_schema); what is not finite is missing."""
+    """A block of features in the schema of `tft_graph.input_schema`; values that are not finite count as missing."""
     schema = tft_graph.input_schema(dense)
     num_rows = block.num_rows
     names = block.schema.names
@@ -193,7 +193,7 @@ def _no_nulls(column: pa.ListArray) -> pa.ListArray:
 
 
 def _local_copy(directory: str) -> str:
-    """The directory itself where it is local; else a copy of it, as TensorFlow reads fewer file systems than Beam."""
+    """The directory itself if it is local; else a local copy: TensorFlow reads fewer file systems than Beam."""
     if is_local(directory):
         return directory
     copy = tempfile.mkdtemp(prefix="fusefeed-transform_fn-")

@@ -1,10 +1,9 @@
-"""Collaborative factors of posts: the truncated SVD of the matrix of interactions, of any number of users and posts.
+"""Collaborative factors of posts: truncated SVD of the interaction matrix, for any number of users and posts.
 
-The matrix lies in tiles (transforms.linalg.tiled_matrix), and the tall arrays of transforms.linalg.subspace_iteration,
-which has the method, beside it, written anew in every pass.
-Workers exchange only the number of a finished part, on which the
-next step waits as a side input, and square matrices of width factors + oversampling. So a pass moves no entry, and
-a pipeline of many passes holds no more than one part at a time.
+The method is in transforms.linalg.subspace_iteration. The matrix is on disk in tiles (transforms.linalg.tiled_matrix),
+and so are the tall arrays, which every pass writes again. Workers exchange only the numbers of finished parts, on which
+the next step waits as a side input, and square matrices of width factors + OVERSAMPLING. So no pass shuffles entries,
+and no worker holds more than one part at a time.
 """
 
 import dataclasses
@@ -38,17 +37,17 @@ PASSES_ALONE = 10
 
 
 def max_factors(matrix: TiledMatrix, factors: int) -> int:
-    """Maximum number of factors of a matrix: 0 where there are fewer than two users or posts."""
+    """Maximum number of factors of a matrix: 0 if there are fewer than two users or posts."""
     return max(0, min(factors, matrix.num_rows - 1, matrix.num_columns - 1))
 
 
 def choose_passes(matrix: TiledMatrix) -> int:
-    """Power iterations for a matrix: more where they cost nothing to speak of."""
+    """Number of power iterations: more for a small matrix, where they are cheap."""
     return PASSES_ALONE if is_small(matrix) else PASSES
 
 
 def is_small(matrix: TiledMatrix) -> bool:
-    """True if a matrix has one part of users and one of posts, so that there is nothing to spread."""
+    """True if a matrix has one part of users and one of posts: nothing to distribute."""
     return len(matrix.row_parts) == len(matrix.column_parts) == 1
 
 
@@ -56,15 +55,19 @@ def is_small(matrix: TiledMatrix) -> bool:
 class FactorizeMatrix(beam.PTransform):
     """Pipeline -> one Solution of the matrix.
 
-    The same matrix gives the same bits, however many workers there are; cut into other parts, the same but for
-    rounding. The sign of a factor is such that its product with random numbers seeded by post ids is positive (the
-    largest entry would do as well where it is the only one of its size).
+    The same matrix gives the same bits for any number of workers; split into other parts, the same up to rounding. The
+    sign of a factor is such that its product with random numbers seeded by post ids is positive. (The sign of the
+    largest entry would depend on rounding where several are as large.)
+
+    Example:
+        solved = root | FactorizeMatrix(matrix, factors=64, passes=choose_passes(matrix))
+        solved | beam.Map(write_solution, matrix.directory)
 
     Attributes:
-      matrix: of users and posts, made by interaction_matrix.MakeMatrix.
-      factors: singular vectors wanted, at least 1 and at most `max_factors`.
+      matrix: of users and posts, written by interaction_matrix.MakeMatrix.
+      factors: number of singular vectors, at least 1 and at most `max_factors`.
       passes: power iterations; each reads the matrix twice.
-      seed: of the random start, which is derived from the posts' ids, not from their positions.
+      seed: of the random start, which is derived from the posts' ids, not from their order.
     """
 
     matrix: TiledMatrix
@@ -115,7 +118,7 @@ class FactorizeMatrix(beam.PTransform):
         basis: beam.PCollection[SubspaceBasis],
         work: Work,
     ) -> beam.PCollection[Solution]:
-        # Orthonormal once more, for what the condition number has left of rounding (Cholesky-QR2).
+        # Orthonormalized a second time, against rounding in an ill-conditioned Z (Cholesky-QR2).
         side, last = beam.pvalue.AsSingleton(basis), self.passes
         probed = posts | "SpreadProbe" >> Spread() | "Probe" >> beam.Map(work.probe, side, last)
         again = probed | "SumProbe" >> SumInOrder() | "OrthonormalizeAgain" >> beam.Map(refine, side)
@@ -132,9 +135,13 @@ class FactorizeMatrix(beam.PTransform):
 class ReadFactors(beam.PTransform):
     """Pipeline -> (part, block of schemas.collaborative(F)): a row for each post of the matrix, sorted by id.
 
+    Example:
+        found = root | ReadFactors(matrix, read_solution(matrix.directory))
+        found | parquet.WriteParts("run/collaborative", schemas.collaborative(64))
+
     Attributes:
-      matrix: that was factorized.
-      solution: what FactorizeMatrix gave.
+      matrix: input of FactorizeMatrix.
+      solution: its output.
     """
 
     matrix: TiledMatrix
@@ -157,7 +164,7 @@ def write_solution(solution: Solution, directory: str) -> None:
 
 
 def read_solution(directory: str) -> Solution:
-    """The solution that lies beside a matrix."""
+    """The solution written beside a matrix."""
     values, transform, scalars = (
         np.array(arrays.load(join(directory, f"{name}.npy"))) for name in ("singular_values", "transform", "scalars")
     )
@@ -174,9 +181,12 @@ def factors_of_part(part: int, directory: str, solution: Solution) -> tuple[int,
 
 
 class Spread(beam.PTransform):
-    """(part, None) elements -> parts, on as many workers as there are.
+    """(part, None) elements -> parts, redistributed over the workers.
 
-    Replaces a Reshuffle, which takes twice as many steps; a graph's steps are what a small matrix takes its time from.
+    Replaces a Reshuffle, which has twice as many steps; for a small matrix the time is proportional to steps.
+
+    Example:
+        root | beam.Create([(part, None) for part in range(8)]) | Spread() | beam.Map(work.start)
     """
 
     def expand(self, parts: beam.PCollection[tuple[int, None]]) -> beam.PCollection[int]:
@@ -184,7 +194,11 @@ class Spread(beam.PTransform):
 
 
 class SumInOrder(beam.PTransform):
-    """(part, array or tuple of arrays) elements -> one element, the sum, taken in the order of the parts."""
+    """(part, array or tuple of arrays) elements -> one element, the sum, taken in the order of the parts.
+
+    Example:
+        parts | beam.Map(work.start) | SumInOrder() | beam.Map(first_basis)
+    """
 
     def expand(self, numbered: beam.PCollection[tuple[int, Any]]) -> beam.PCollection[Any]:
         return (

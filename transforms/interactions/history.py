@@ -1,4 +1,4 @@
-"""Interactions -> history: what each user has done with each post, all kinds together, as one weight."""
+"""Interactions -> history: the weight of each user-post pair, over all its interactions."""
 
 import dataclasses
 import datetime
@@ -16,11 +16,11 @@ from transforms.linalg.sparse import sorted_codes
 from transforms.tables import schemas, shuffle
 
 COLUMNS = tuple(schemas.INTERACTIONS.names)
-# Whoever has done the same thing a hundred times with one post likes it no hundred times as much.
+# Repeated interactions with a post count up to this strength.
 MAX_STRENGTH = 2.0
 _NO_TIME = np.iinfo(np.int64).min
 
-# An interaction on its way: the weight of its kind, and its rating where it is one.
+# Shuffled form of an interaction: the weight of its kind, and its rating if it is one.
 _WEIGHED = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
@@ -36,11 +36,21 @@ _WEIGHED = pa.schema(
 class MakeHistory(beam.PTransform):
     """{"interactions": blocks, "posts": blocks (reposts.COLUMNS)} -> (part, block of schemas.HISTORY).
 
-    A user's rows are all in one part, which is sorted by user and post. The weight of a post is the sum over the
-    user's interactions with it, and with pure reposts of it, of kind x rating x age; its strength leaves out rating and
-    age, which `recency` tells in the user's own time. Age is measured from the newest interaction of all, but of those
-    before `until`: one wrong time in the future must not make all others old. Posts that are not in the input keep
-    their rows: the user has seen them.
+    A user's rows are all in one part, sorted by user and post. The `weight` of a post is the sum of kind x rating x age
+    over the user's interactions with it and with pure reposts of it. Its `strength` is the sum of the kinds' weights
+    alone, clipped to [0, MAX_STRENGTH]. `recency` is the rank of the post in the user's own history.
+
+    Age is measured from the newest of all interactions up to `until`: a single wrong time in the future must not make
+    all others old. Interactions with posts that are not in the input are retained: the user has seen these posts.
+
+    Example:
+        inputs = {"interactions": interactions, "posts": posts}
+        inputs | MakeHistory(InteractionWeights(half_life_days=30), num_parts=16)
+
+    Attributes:
+      weights: by kind and age.
+      num_parts: parts of the history.
+      until: end of the run's day, None for no limit.
     """
 
     weights: InteractionWeights
@@ -78,7 +88,7 @@ class MakeHistory(beam.PTransform):
 
 
 def newest_time(interactions: pa.RecordBatch, until: datetime.datetime | None) -> int | None:
-    """The newest time not after `until`, in microseconds since 1970; None where there is none."""
+    """The newest time up to `until`, in microseconds since 1970; None if there is none."""
     times = interactions.column("created_at")
     if until is not None:
         times = times.filter(pc.less_equal(times, pa.scalar(until, times.type)))
@@ -131,7 +141,7 @@ def sum_history(
     of_kind = weighed.column("weight").to_numpy()
     weight = of_kind * rating_factors(user, rating) * weights.of_age(weighed.column("created_at"), newest)
     pair = user * len(posts) + post
-    order = np.lexsort((of_kind, weight, pair))  # by weights too: sums must not depend on the order of arrival
+    order = np.lexsort((of_kind, weight, pair))  # by weights too: sums must not depend on the input order
     starts = runs.starts_of(pair[order])
     times = pc.fill_null(weighed.column("created_at").cast(pa.int64()), _NO_TIME).to_numpy(zero_copy_only=False)
     latest = np.maximum.reduceat(times[order], starts)
@@ -151,14 +161,13 @@ def sum_history(
 
 
 def recency(user: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """The place of each row among those of its user, from 0 (newest) to below 1 (oldest): [n] float64.
+    """Relative rank of each row by time among those of its user, from 0 (newest) to below 1 (oldest): [n] float64.
 
-    Equal times share their mean place; rows without a time come last, together. Where none of a user's rows has a time
-    all are 0.
+    Equal times share their mean rank; rows without a time come last, together. All are 0 for a user without any time.
 
     Args:
       user: [n] int64, codes from 0.
-      time: [n] int64, the smallest int64 where there is none.
+      time: [n] int64, the smallest int64 if missing.
     """
     if len(user) == 0:
         return np.zeros(0)

@@ -1,8 +1,8 @@
-"""History -> the matrix that is factorized: users x posts, scaled by their degrees, in tiles on disk.
+"""History -> the matrix to factorize: users x posts, normalized by their degrees, in tiles on disk.
 
 An entry is strength / (degree of the user ^ 1/4 x degree of the post ^ 1/4), where a degree is the sum of strengths of
-a row or column, at least 1. A user of a thousand posts and a post of a million users then say more than those of few,
-but not in proportion (DESIGN: degree ^ 1/4 on both sides was best or near it on both public data sets).
+a row or column, at least 1. Users and posts with many interactions then count more than others, but less than
+proportionally (degree ^ 1/4 on both sides was best or near it on both public data sets).
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ from transforms.tables.files import join
 COLUMNS = ("user_id", "post_id", "weight", "strength", "created_at")
 EXPONENT = 0.25
 MAX_PARTS = 4096
-# A degree is summed in these units, which add up exactly in whatever order.
+# Degrees are summed in units of 1 / this, exactly and in any order.
 _UNITS = 2.0**20
 
-# An entry on its way to the part of its post, then back to that of its user.
+# Shuffled forms of an entry: to the part of its post, then back to that of its user.
 _TO_POST = pa.schema([("post_id", pa.string()), ("user", pa.uint64()), ("strength", pa.float32())])
 _TO_USER = pa.schema(
     [
@@ -41,8 +41,8 @@ class MatrixOutputs(NamedTuple):
     """Outputs of MakeMatrix.
 
     Attributes:
-      written: one element when all is on disk; `tiled_matrix.open_matrix` then opens it.
-      counts: ("collaborative.users" | "posts" | "entries", n), and of the rows of the history that are liked
+      written: one element when the matrix is complete; `tiled_matrix.open_matrix` opens it.
+      counts: ("collaborative.users" | "posts" | "entries", n), and entries dropped by the caps
         ("collaborative.left_out.hot_users" | "hot_posts", n).
     """
 
@@ -54,13 +54,16 @@ class MatrixOutputs(NamedTuple):
 class MakeMatrix(beam.PTransform):
     """(part, block of COLUMNS of the history) -> MatrixOutputs; a user's rows have to be in one part.
 
-    What is liked (weight and strength above 0) enters, with two caps, so that no user and no post costs more than it
-    can teach: of a user's posts the `max_user_posts` newest, of a post's users the `max_post_users` whose ids have the
-    smallest hash. Posts are numbered by id and users by the hash of theirs, within parts that only depend on
-    `num_parts`.
+    Entries are the pairs with positive weight and strength, with two caps that bound the cost of a user and of a post:
+    the `max_user_posts` newest posts of a user, and the `max_post_users` users of a post with the smallest hashes of
+    their ids. Posts are numbered by id and users by hash of their id, within parts that only depend on `num_parts`.
+
+    Example:
+        rows = root | parquet.ReadParts("run/history", COLUMNS)
+        rows | MakeMatrix("scratch/matrix", choose_num_parts(num_rows))
 
     Attributes:
-      directory: where the matrix is written, and posts/: what `read_posts` reads.
+      directory: output directory of the matrix, and of posts/ for `read_posts`.
       num_parts: parts of users, and as many of posts (see `choose_num_parts`).
     """
 
@@ -76,7 +79,7 @@ class MakeMatrix(beam.PTransform):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     def expand(self, history: beam.PCollection[tuple[int, pa.RecordBatch]]) -> MatrixOutputs:
-        liked: Any = history | "KeepLiked" >> beam.FlatMap(_keep_liked, self.max_user_posts).with_outputs(
+        liked: Any = history | "SelectLiked" >> beam.FlatMap(_select_liked, self.max_user_posts).with_outputs(
             "counts", main="entries"
         )
         numbered: Any = (
@@ -106,26 +109,25 @@ class MakeMatrix(beam.PTransform):
 
 
 def choose_num_parts(num_entries: int) -> int:
-    """Parts of users and of posts for a matrix: of a million entries each, of up to eight where there are many.
+    """Parts of users and of posts for a matrix: of one million entries each, up to eight million for large matrices.
 
     It depends on the data alone, so that sums are taken in the same order whatever the options of a run.
 
     Raises:
-      ValueError: there would be more than MAX_PARTS, of each of which one worker gathers a square matrix, and in each
-        of which the other side is read.
+      ValueError: more than MAX_PARTS: one worker gathers a square matrix of each, and each reads all of the other side.
     """
     entries_per_part = min(max(num_entries / 256, 1e6), 8e6)
     num_parts = max(1, int(np.ceil(num_entries / entries_per_part)))
     if num_parts > MAX_PARTS:
         limit = int(MAX_PARTS * 8e6)
         raise ValueError(
-            f"the history has {num_entries:,} rows, and factors are made of at most {limit:,}: run on fewer days"
+            f"the history has {num_entries:,} rows, and the limit for factors is {limit:,}: run on fewer days"
         )
     return num_parts
 
 
 def degrees(code: np.ndarray, strength: np.ndarray, number: int) -> np.ndarray:
-    """The sum of strengths by code: [number] float64."""
+    """Sum of strengths by code: [number] float64."""
     return np.bincount(code, np.rint(strength.astype(np.float64) * _UNITS), number) / _UNITS
 
 
@@ -135,25 +137,25 @@ def scales(degree: np.ndarray) -> np.ndarray:
 
 
 def liked_entries(history: pa.RecordBatch, max_user_posts: int) -> tuple[pa.RecordBatch, int]:
-    """(the entries of users whose history is all in the block, how many more the cap leaves out)."""
+    """(entries of users whose whole history is in the block, number of entries dropped by the cap)."""
     positive = pc.and_(pc.greater(history.column("weight"), 0), pc.greater(history.column("strength"), 0))
     liked = history.filter(positive)
     user, users = sparse.sorted_codes(liked.column("user_id"))
-    kept = np.arange(len(user))
+    selected = np.arange(len(user))
     if np.bincount(user, minlength=1).max() > max_user_posts:
         order = _newest_first(user, liked)
         user_sorted = user[order]
-        kept = np.sort(order[runs.places_in_runs(user_sorted) < max_user_posts])
+        selected = np.sort(order[runs.places_in_runs(user_sorted) < max_user_posts])
     keys = distinct_keys(blocks.stable_hash(users))
-    rows = pa.array(kept)
-    arrays = [liked.column("post_id").take(rows), pa.array(keys[user[kept]]), liked.column("strength").take(rows)]
-    return pa.RecordBatch.from_arrays(arrays, schema=_TO_POST), len(user) - len(kept)
+    rows = pa.array(selected)
+    arrays = [liked.column("post_id").take(rows), pa.array(keys[user[selected]]), liked.column("strength").take(rows)]
+    return pa.RecordBatch.from_arrays(arrays, schema=_TO_POST), len(user) - len(selected)
 
 
 def distinct_keys(hashes: np.ndarray) -> np.ndarray:
-    """The same hashes, of which those that are there before are counted up until no two are equal: [n] uint64.
+    """The hashes, with duplicates incremented until all are distinct: [n] uint64.
 
-    All users of one hash are in one part of the history, so that a key stands for one user everywhere.
+    Users with the same hash are in the same part of the history, so that a key identifies one user everywhere.
     """
     keys = hashes.copy()
     while len(np.unique(keys)) < len(keys):
@@ -171,7 +173,7 @@ def _newest_first(user: np.ndarray, liked: pa.RecordBatch) -> np.ndarray:
 
 
 def number_posts(entries: pa.RecordBatch, part: int, max_post_users: int) -> tuple[pa.RecordBatch, pa.RecordBatch, int]:
-    """(entries with numbers for posts, block of POSTS, how many the cap leaves out), given all entries of the posts."""
+    """(entries by column number, block of POSTS, number of entries dropped by the cap), given all of some posts."""
     column, posts = sparse.sorted_codes(entries.column("post_id"))
     user, strength = entries.column("user").to_numpy(), entries.column("strength").to_numpy()
     num_entries = len(column)
@@ -192,7 +194,7 @@ def number_posts(entries: pa.RecordBatch, part: int, max_post_users: int) -> tup
 
 
 def number_users(entries: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, int]:
-    """(part of columns [n], entries [n] of tiled_matrix.ENTRY, how many users), sorted as `write_rows` wants them."""
+    """(part of columns [n], entries [n] of tiled_matrix.ENTRY, number of users), in the order of `write_rows`."""
     user, part, column, strength, scale = (entries.column(name).to_numpy() for name in _TO_USER.names)
     users, row = np.unique(user, return_inverse=True)
     value = strength * scale * scales(degrees(row, strength, len(users)))[row]
@@ -203,23 +205,23 @@ def number_users(entries: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, int]:
     return part[order], found, len(users)
 
 
-def _keep_liked(numbered: tuple[int, pa.RecordBatch], max_user_posts: int) -> Iterator[Any]:
-    entries, num_left_out = liked_entries(numbered[1], max_user_posts)
+def _select_liked(numbered: tuple[int, pa.RecordBatch], max_user_posts: int) -> Iterator[Any]:
+    entries, num_dropped = liked_entries(numbered[1], max_user_posts)
     yield entries
-    yield beam.pvalue.TaggedOutput("counts", ("collaborative.left_out.hot_users", num_left_out))
+    yield beam.pvalue.TaggedOutput("counts", ("collaborative.left_out.hot_users", num_dropped))
 
 
 def _number_posts(numbered: tuple[int, pa.RecordBatch], max_post_users: int) -> Iterator[Any]:
-    part, met = numbered
-    entries, posts, num_left_out = number_posts(met, part, max_post_users)
+    part, received = numbered
+    entries, posts, num_dropped = number_posts(received, part, max_post_users)
     yield entries
     yield beam.pvalue.TaggedOutput("posts", (part, posts))
-    yield beam.pvalue.TaggedOutput("counts", ("collaborative.left_out.hot_posts", num_left_out))
+    yield beam.pvalue.TaggedOutput("counts", ("collaborative.left_out.hot_posts", num_dropped))
 
 
 def _write_rows(numbered: tuple[int, pa.RecordBatch], directory: str, num_parts: int) -> tuple[int, int, int]:
-    part, met = numbered
-    column_part, entries, num_users = number_users(met)
+    part, received = numbered
+    column_part, entries, num_users = number_users(received)
     tiled_matrix.write_rows(directory, part, num_parts, column_part, entries)
     return part, num_users, len(entries)
 

@@ -25,16 +25,16 @@ DEFAULT_KIND_WEIGHTS: Mapping[str, float] = {
     "report": -2.0,
 }
 RATING = "rating"
-# A rating below the user's own mean still says that the user chose the post. On MovieLens-100K (80/20 by time of each
-# user, 32 factors, what is rated counts) recall@20 was .198 with 1, .197 with .5, .195 with .2, .187 with 0.
+# Factor of a rating below the user's own mean: the user still chose the post. On MovieLens-100K (80/20 split by time
+# per user, 32 factors, every rating is a hit) recall@20 was .198 with 1, .197 with .5, .195 with .2, .187 with 0.
 LOW_RATING = 0.5
-# An older interaction counts as if it were so many half-lives old: float32 must not run empty.
+# Ages are clipped to this many half-lives, so that float32 does not underflow.
 MAX_HALF_LIVES = 60.0
 SECONDS_A_DAY = 86_400.0
 
 
 def parse_kind_weights(text: str) -> dict[str, float]:
-    """The weights of kinds: the default ones, with those of "like=1,view=0.2" in their place.
+    """The default weights of kinds, updated with those of a text like "like=1,view=0.2".
 
     Raises:
       ValueError: a piece is not KIND=NUMBER with a finite number, or a kind is there twice.
@@ -56,9 +56,11 @@ def parse_kind_weights(text: str) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class InteractionWeights:
-    """Weights by kind (one that is not named, or null, weighs like a view) and the days after which one counts half.
+    """Weights of interactions by kind and age.
 
-    A `half_life_days` of 0 means that age does not matter.
+    Attributes:
+      kinds: weights by kind; other kinds, and null, have that of a view.
+      half_life_days: age at which an interaction counts half; 0 for no decay.
     """
 
     kinds: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(DEFAULT_KIND_WEIGHTS))
@@ -69,7 +71,7 @@ class InteractionWeights:
             raise ValueError(f"half_life_days must be at least 0, got {self.half_life_days}")
 
     def of_kinds(self, kind: pa.Array) -> np.ndarray:
-        """The weight of each kind, whatever its case: [n] float64."""
+        """Weight of each kind, case-insensitive: [n] float64."""
         names = pa.array(list(self.kinds), pa.string())
         weights = np.append(np.array(list(self.kinds.values())), self.kinds.get("view", 0.2))
         found = pc.index_in(pc.utf8_lower(kind), value_set=names, skip_nulls=True)
@@ -78,8 +80,8 @@ class InteractionWeights:
     def of_age(self, created_at: pa.Array, newest: datetime.datetime | None) -> np.ndarray:
         """Decay factor of each interaction by its age: [n] float64 in (0, 1].
 
-        One without a time counts as one half-life old; where none has a time, age does not matter. One that is newer
-        than `newest` counts in full.
+        A missing time counts as one half-life old; without any time (`newest` is None) there is no decay. Interactions
+        newer than `newest` count in full.
         """
         if not self.half_life_days or newest is None:
             return np.ones(len(created_at))
@@ -104,11 +106,11 @@ def rating_factors(user: np.ndarray, rating: np.ndarray) -> np.ndarray:
     rated = ~np.isnan(rating)
     factors = np.ones(len(rating))
     if rated.any():
-        order = np.lexsort((rating[rated], user[rated]))  # sums in an order that arrival does not change
+        order = np.lexsort((rating[rated], user[rated]))  # sums must not depend on the input order
         ordered_user, ordered = user[rated][order], rating[rated][order]
         sums = np.bincount(ordered_user, ordered)
         means = sums / np.maximum(np.bincount(ordered_user), 1)
-        # A mean of equal ratings may be off by rounding; all of them count as equal to it.
+        # The mean of equal ratings may be off by rounding.
         tolerance = 1e-9 * np.maximum(1, np.abs(means))
         factors[rated] = np.where(rating[rated] >= (means - tolerance)[user[rated]], 1.0, LOW_RATING)
     return factors

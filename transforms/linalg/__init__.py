@@ -1,3 +1,3 @@
-"""Numerics without domain types: runs of equal keys, selection, ridge, sparse products, randomized SVD, tiled matrices.
-Imports `tables`.
+"""Numerics without domain types: runs of equal keys, selection, unit vectors, PCA, ridge, sparse products, truncated
+SVD, tiled matrices. Imports `tables`.
 """

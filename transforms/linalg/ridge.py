@@ -23,13 +23,13 @@ class Design(NamedTuple):
     is_block: np.ndarray
 
     def scales(self, weights: Mapping[str, float]) -> np.ndarray:
-        """[W] float64, what the columns are multiplied by: sqrt(weight) in blocks, else 1; 0 where the weight is 0."""
+        """Multipliers of the columns: [W] float64, sqrt(weight) in blocks, else 1; 0 where the weight is 0."""
         weight = np.array([weights.get(name, 0.0) if name else 1.0 for name in self.owner])
         return np.where(self.is_block, np.sqrt(weight), weight > 0)
 
 
 def design(values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray], num_rows: int) -> Design:
-    """The design of modalities' blocks [num_rows, width], zeros where `present` [num_rows] bool says no."""
+    """The design of modalities' blocks [num_rows, width], which are zeros where `present` [num_rows] bool is False."""
     columns = [block.astype(np.float32, copy=False) for block in values.values()]
     owner = [name for name, block in values.items() for _ in range(block.shape[1])]
     num_block = len(owner)

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def starts_of(values: np.ndarray) -> np.ndarray:
-    """Where each run of equal values begins: [num_groups] int64."""
+    """Start of each run of equal values: [num_groups] int64."""
     new = np.ones(len(values), bool)
     np.not_equal(values[1:], values[:-1], out=new[1:])
     return np.flatnonzero(new)
@@ -16,12 +16,12 @@ def sizes_of(starts: np.ndarray, num_entries: int) -> np.ndarray:
 
 
 def places_in(sizes: np.ndarray) -> np.ndarray:
-    """The place of every entry in its group, [sum of sizes] int64 from 0, of groups with these sizes one by one."""
+    """Position of every entry in its group, [sum of sizes] int64 from 0, for consecutive groups of these sizes."""
     ends = np.cumsum(sizes, dtype=np.int64)
     places: np.ndarray = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - sizes, sizes)
     return places
 
 
 def places_in_runs(values: np.ndarray) -> np.ndarray:
-    """The place of every entry among the equal ones beside it: [n] int64 from 0."""
+    """Position of every entry in its run of equal values: [n] int64 from 0."""
     return places_in(sizes_of(starts_of(values), len(values)))

@@ -1,7 +1,7 @@
 """Selection of the best scores of many queries at once: thresholds, survivors, ties by id and caps. Numpy, no Beam.
 
-At 100,000 posts a naive selection costs more than the matrix product. Here every score takes one comparison;
-everything else is done only for the few survivors.
+At 100,000 posts a naive selection costs more than the matrix product. Here every score takes one comparison, and only
+the few survivors are sorted.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LOWEST = np.float32(-1e38)
 # Unit roundoff of float32: half the distance from 1 to the next number.
 ROUNDOFF = 2.0**-24
 
-# Groups of scores for every score that is looked for, so that few of the best share one.
+# Groups of scores per requested score, so that few of the best share a group.
 _GROUPS_FOR_EACH = 10
 
 IdsOf = Callable[[np.ndarray], pa.Array]
@@ -48,8 +48,8 @@ def survivors(scores: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, n
 
 
 def where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the few True of a matrix: ([m] row, [m] column), int64, row by row."""
-    # Numpy skips the many False of a flat mask by words; of a matrix it does not.
+    """Positions of the True entries of a sparse mask: ([m] row, [m] column), int64, row by row."""
+    # Numpy skips False entries word by word in a flat mask, but not in a matrix.
     return np.divmod(np.flatnonzero(mask.reshape(-1)), mask.shape[1])
 
 
@@ -85,7 +85,7 @@ def reached_by(scores: np.ndarray, k: int, excluded: tuple[np.ndarray, np.ndarra
 def rank_in_group(group: np.ndarray, score: np.ndarray, item: np.ndarray, ids_of: IdsOf) -> np.ndarray:
     """The rank of every entry within its group by score descending, ties by id ascending: [m] int64 from 0.
 
-    The ids are looked at only where scores are equal.
+    Ids are compared only where scores are equal.
     """
     order = np.lexsort((-score, group))
     ordered_group, ordered_score = group[order], score[order]

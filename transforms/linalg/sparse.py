@@ -1,4 +1,4 @@
-"""Primitive 2, sparse times dense, where the matrix is used once: its rows are in memory, the dense table is streamed.
+"""Sparse times dense where the matrix is used once: its rows are in memory, the dense table is streamed.
 
 A part of rows has all entries of its rows and reads the table of the dense rows from disk, a block at a time. No vector
 crosses a shuffle, and only the part and its sums are in memory. (Partial sums by part of columns would be shuffled: a
@@ -36,15 +36,15 @@ def times_table(
     Returns: name -> [n, width of its columns] float64; mask of the keys found in the table, [m] bool.
     """
     sums = {name: np.zeros((matrix.shape[0], _width(columns[name]))) for name, matrix in matrices.items()}
-    met = np.zeros(len(keys), bool)
+    found = np.zeros(len(keys), bool)
     for ids, vectors in table:
         place = pc.index_in(ids, value_set=keys)
         column = place.drop_null().to_numpy()
-        met[column] = True
+        found[column] = True
         wanted = vectors[blocks.valid(place)].astype(np.float64)
         for name, matrix in matrices.items():
             _add(sums[name], matrix[:, column], wanted[:, columns[name]])
-    return sums, met
+    return sums, found
 
 
 def _width(columns: slice) -> int:

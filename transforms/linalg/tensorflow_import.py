@@ -14,15 +14,15 @@ def import_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
+    stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
     try:
         importlib.import_module("tensorflow")
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)
     from absl import logging
 
-    # tensorflow-transform warns of every analyzer that has no name, several times, and says that it is safe to ignore.
+    # tensorflow-transform warns several times about each unnamed analyzer and says that this is safe to ignore.
     logging.set_verbosity(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Primitive 2 where the same sparse matrix is multiplied again and again: it is on disk in tiles and is never shuffled.
+"""Sparse times dense where the matrix is multiplied again and again: it is on disk in tiles and is never shuffled.
 
 Rows are cut into parts and columns are cut into parts; a tile is the intersection of a part of rows and a part of
 columns. The dense sides are on disk too, one array per part, with the same numbering, so that a worker multiplies by

@@ -1,4 +1,4 @@
-"""The text of posts as vectors, fitted: the terms there are, singular vectors of their TF-IDF, and the mean post."""
+"""Latent semantic analysis of the posts' texts: vocabulary, singular vectors of TF-IDF rows, mean unit vector."""
 
 import dataclasses
 import functools
@@ -19,18 +19,19 @@ SPARSE_BLOCK_ROWS = 65_536
 # Its lines are "POSTS TERM", in the order of the singular vectors' rows; no term has a space.
 VOCABULARY_FILE = "vocabulary"
 _COMPONENTS_FILE, _IDF_FILE, _MEAN_FILE = "components.npy", "idf.npy", "mean.npy"
-# Binary places of a unit vector's numbers: so many sums of them are exact, up to 2^29 posts.
+# Binary places of a unit vector's entries: their sums are exact up to 2^29 posts.
 _UNIT_BITS = 24
-# Binary places that the mean keeps: whatever order it was summed in.
+# Binary places of the mean.
 _MEAN_BITS = 16
 
 
 class TextFit(NamedTuple):
-    """Where the fitted text stands. The graph's function is pickled (and packed by bz2, at 1 MB a second) many times
-    over, so it carries a path and not the arrays.
+    """Path and shape of the fitted arrays.
+
+    The graph's function is pickled (and compressed by bz2, at 1 MB/s) many times: it holds a path, not the arrays.
 
     Attributes:
-      directory: what `FitText` has written.
+      directory: output of `FitText`.
       num_terms: terms of the vocabulary.
       width: singular vectors.
     """
@@ -56,7 +57,7 @@ class Numbers(NamedTuple):
     Attributes:
       components: [num_terms, width] float32, singular vectors.
       idf: [num_terms] float32.
-      mean: [width] float64, of the posts' projected rows, each brought to length 1.
+      mean: [width] float64, of the posts' projected rows, each scaled to length 1.
     """
 
     components: np.ndarray
@@ -66,18 +67,20 @@ class Numbers(NamedTuple):
 
 @dataclasses.dataclass
 class FitText(beam.PTransform):
-    """Root -> one element, the directory in which all lies that `open_fit` reads.
+    """Root -> one element, the directory that `open_fit` reads.
 
-    The singular vectors of all posts' TF-IDF rows are found on primitive 2 in its bounded form.
+    Example:
+        root | FitText("run/features", "scratch/vocabulary", "scratch/svd", num_posts, num_terms, 128, "scratch/text")
 
     Attributes:
       features: directory of the features table.
       vocabulary: directory of a table of vocabulary.SCHEMA.
-      scratch: directory for the rows, which every pass reads, and for what passes leave to each other.
+      scratch: directory for the TF-IDF rows and the arrays between passes.
       num_posts: posts that have terms.
       num_terms: terms of the vocabulary.
-      width: singular vectors wanted.
-      directory: where the result is written.
+      width: number of singular vectors.
+      directory: output directory.
+      seed: of the random start.
     """
 
     features: str
@@ -110,7 +113,7 @@ class FitText(beam.PTransform):
 
 
 def _write_rows(part: tuple[int, pa.RecordBatch], directory: str, terms: str, num_posts: int) -> tuple[int, int]:
-    """Writes the TF-IDF rows of a part as a tile, which is read a few times faster than terms: (part, its rows)."""
+    """Writes the TF-IDF rows of a part as a tile, which loads several times faster than terms: (part, num_rows)."""
     number, block = part
     known = vocabulary.read_vocabulary(terms, num_posts)
     rows = vocabulary.sparse_rows(block.column("text_terms"), block.column("text_counts"), known)
@@ -130,7 +133,7 @@ def text_rows(part: tuple[int, int], directory: str, num_terms: int) -> Iterator
 
 
 class _Units(NamedTuple):
-    """Unit vectors: how many, and their sum [width] float64."""
+    """Number of unit vectors and their sum [width] float64."""
 
     number: int
     total: np.ndarray
@@ -154,7 +157,7 @@ def _sum_units(part: tuple[int, int], directory: str, rows_of: Callable[..., Ite
 
 
 def unit_sum(rows: sp.csr_array, components: np.ndarray) -> _Units:
-    """The sum of the rows [n, num_terms] times the components, each brought to length 1; exact, in any order."""
+    """Sum of the projected rows (rows [n, num_terms] @ components), each scaled to length 1; exact, in any order."""
     projected = rows.astype(np.float32) @ components
     length = row_norms(projected)
     present = length > LEAST_LENGTH
@@ -174,7 +177,7 @@ def _write_mean(found: _Units, directory: str) -> str:
 
 
 def open_fit(directory: str) -> TextFit | None:
-    """The text that was fitted; None if the posts' texts have no distinguishing terms."""
+    """The fitted text model; None if no term distinguishes the posts."""
     components = read_numbers(directory).components
     return TextFit(directory, *components.shape) if components.shape[1] else None
 

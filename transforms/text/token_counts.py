@@ -1,7 +1,7 @@
-"""Terms of blocks of texts: `text.count_terms` of every row, with each distinct stretch between spaces read once.
+"""Terms of blocks of texts: `tokenizer.count_terms` of every row, with each distinct token between spaces read once.
 
-`text.read_text` looks nowhere past white space, so that a text may be cut there: words that many posts have are read
-once a block, and where they stand is counted by Arrow and numpy. Posts that come near a limit are read one by one.
+No pattern of `tokenizer.read_text` matches across white space, so a text may be split there: words that occur in many
+posts are read once a block, and their occurrences are counted by Arrow and numpy. Posts near a limit are read singly.
 """
 
 import functools
@@ -16,10 +16,10 @@ from transforms.linalg.sparse import sorted_codes
 from transforms.tables import blocks
 from transforms.text import tokenizer
 
-# What is worked on together.
+# Rows and bytes processed at a time.
 MAX_ROWS = 65_536
 MAX_BYTES = 16 << 20
-# Distinct stretches whose terms are cached, and how long they may be for that.
+# Number of distinct stretches without white space whose terms are cached, and their maximum length.
 _CACHED = 131_072
 _CACHED_CHARACTERS = 40
 
@@ -31,16 +31,16 @@ def text_terms(
 
     Args:
       texts: [n] string, nullable.
-      hashtags: [n] list<string>, nullable, with or without "#"; words of an entry may be apart ("climate change").
+      hashtags: [n] list<string>, nullable, with or without "#"; an entry may have several words ("climate change").
       alts: [n] list<string>, nullable: descriptions of pictures, read like the text.
 
     Returns:
       text_terms: [n] list<string>, the distinct terms, sorted by code point; null where there is none.
-      text_counts: [n] list<int32>, how often each occurs.
+      text_counts: [n] list<int32>, the count of each.
     """
-    nothing = pa.nulls(len(texts), pa.list_(pa.string()))
+    nulls = pa.nulls(len(texts), pa.list_(pa.string()))
     posts = pa.RecordBatch.from_arrays(
-        [texts, nothing if hashtags is None else hashtags, nothing if alts is None else alts], list(_Posts._fields)
+        [texts, nulls if hashtags is None else hashtags, nulls if alts is None else alts], list(_Posts._fields)
     )
     made = [_block_terms(_Posts(*rows.columns)) for rows in (list(_blocks(posts)) or [posts])]
     terms, counts = (pa.concat_arrays(pieces) for pieces in zip(*made, strict=True))
@@ -54,21 +54,21 @@ class _Posts(NamedTuple):
 
 
 class _Values(NamedTuple):
-    """Strings, none of them null, and the rows [m] int64 in which they stand."""
+    """Non-null strings and the row [m] int64 of each."""
 
     rows: np.ndarray
     values: pa.StringArray
 
 
 class _Occurrences(NamedTuple):
-    """Where terms stand: [m] int64 rows and [m] int64 places in a list of terms."""
+    """Occurrences of terms: [m] int64 rows and [m] int64 positions in a list of terms."""
 
     rows: np.ndarray
     places: np.ndarray
 
 
 def _blocks(posts: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Rows of at most MAX_BYTES together, if not a single one has more."""
+    """Slices of at most MAX_BYTES, or of one row."""
     sizes = np.zeros(posts.num_rows, np.int64)
     for rows, values in _strings(_Posts(*posts.columns)):
         sizes += np.bincount(rows, pc.binary_length(values).to_numpy(), posts.num_rows).astype(np.int64)
@@ -101,7 +101,7 @@ def _block_terms(posts: _Posts) -> tuple[pa.ListArray, pa.ListArray]:
     texts, hashtags, alts = (_without(values, alone) for values in strings)
     terms: list[str] = []
     (rows, places), doubtful = _read(_Values(*map(_join, zip(texts, alts, strict=True))), hashtags, terms)
-    # Where there are more occurrences than a post may have terms, these may be too many.
+    # More occurrences than a post may have terms: possibly too many distinct ones.
     alone |= np.bincount(rows, minlength=num_rows) > tokenizer.MAX_TERMS
     alone[doubtful] = True
     counted = {
@@ -111,8 +111,8 @@ def _block_terms(posts: _Posts) -> tuple[pa.ListArray, pa.ListArray]:
     for found in counted.values():
         terms.extend(found)
     ranks, distinct = sorted_codes(pa.array(terms, pa.string()))
-    kept = ~alone[rows]
-    keys, counts = np.unique(rows[kept] * len(distinct) + ranks[places[kept]], return_counts=True)
+    together = ~alone[rows]
+    keys, counts = np.unique(rows[together] * len(distinct) + ranks[places[together]], return_counts=True)
     if counted:
         rows = np.repeat(np.array(list(counted)), [len(found) for found in counted.values()])
         keys = np.concatenate([keys, rows * len(distinct) + ranks[num_read:]])
@@ -123,18 +123,18 @@ def _block_terms(posts: _Posts) -> tuple[pa.ListArray, pa.ListArray]:
 
 
 def _characters(strings: Iterable[_Values], num_rows: int) -> np.ndarray:
-    """[num_rows] int64, or more than that where hashtags are longer than what is read of them."""
+    """[num_rows] int64, an upper bound: of long hashtags only the start is read."""
     sizes = np.zeros(num_rows, np.int64)
     for rows, values in strings:
         sizes += np.bincount(rows, pc.utf8_length(values).to_numpy(), num_rows).astype(np.int64)
     return sizes
 
 
-def _without(strings: _Values, left_out: np.ndarray) -> _Values:
-    if not left_out.any():
+def _without(strings: _Values, dropped_rows: np.ndarray) -> _Values:
+    if not dropped_rows.any():
         return strings
-    kept = ~left_out[strings.rows]
-    return _Values(strings.rows[kept], strings.values.filter(pa.array(kept)))
+    selected = ~dropped_rows[strings.rows]
+    return _Values(strings.rows[selected], strings.values.filter(pa.array(selected)))
 
 
 def _join(pair: tuple[Any, Any]) -> Any:
@@ -142,7 +142,7 @@ def _join(pair: tuple[Any, Any]) -> Any:
 
 
 def _read(texts: _Values, hashtags: _Values, terms: list[str]) -> tuple[_Occurrences, np.ndarray]:
-    """Every occurrence of a term (what it is is added to `terms`), and rows that have to be read alone."""
+    """Every occurrence of a term (new terms are appended to `terms`), and the rows that have to be read alone."""
     stretches = _flatten(pc.ascii_split_whitespace(texts.values))
     encoded = stretches.values.dictionary_encode()
     codes, rows = encoded.indices.to_numpy(), texts.rows[stretches.rows]
@@ -179,16 +179,16 @@ def _read_short(stretch: str) -> tuple[tokenizer.Read, ...]:
 
 
 def _first_tags(found: _Occurrences, tags: list[tuple[str, ...]]) -> _Occurrences:
-    """The tags that say something, each once a row: the first of those whose first term is the same."""
+    """Tags with terms, each once a row: the first of those with the same first term."""
     keys = _numbers(tag[0] if tag else "" for tag in tags)
-    told = np.array([bool(tag) for tag in tags], bool)[found.places]
-    rows, places = found.rows[told], found.places[told]
+    nonempty = np.array([bool(tag) for tag in tags], bool)[found.places]
+    rows, places = found.rows[nonempty], found.places[nonempty]
     _, first = np.unique(rows * len(tags) + keys[places], return_index=True)
     return _Occurrences(rows[first], places[first])
 
 
 def _written_differently(found: _Occurrences, tags: list[tuple[str, ...]]) -> np.ndarray:
-    """The rows that have a tag as #ClimateChange and as #climatechange: the stretches do not give their order."""
+    """Rows that have a tag both as #ClimateChange and as #climatechange: distinct stretches do not preserve order."""
     keys, whole = _numbers(tag[0] if tag else "" for tag in tags), _numbers(tags)
     distinct = np.unique((found.rows * len(tags) + keys[found.places]) * len(tags) + whole[found.places])
     pairs = distinct // max(len(tags), 1)
@@ -197,13 +197,13 @@ def _written_differently(found: _Occurrences, tags: list[tuple[str, ...]]) -> np
 
 
 def _numbers(values: Iterable[Hashable]) -> np.ndarray:
-    """[n] int64, the same for the same values."""
+    """Codes of values, equal for equal values: [n] int64."""
     found: dict[Hashable, int] = {}
     return np.array([found.setdefault(value, len(found)) for value in values], np.int64)
 
 
 def _expand(rows: np.ndarray, codes: np.ndarray, sizes: np.ndarray) -> _Occurrences:
-    """Things [m] that stand in rows, thing `code` being `sizes[code]` ones of a list in which they stand in order."""
+    """Occurrences of the items of groups: group `code` has the next `sizes[code]` items of a list, in order of code."""
     starts = np.cumsum(sizes) - sizes
     number = sizes[codes]
     before = np.cumsum(number) - number
@@ -214,7 +214,7 @@ def _expand(rows: np.ndarray, codes: np.ndarray, sizes: np.ndarray) -> _Occurren
 def _as_lists(
     keys: np.ndarray, counts: np.ndarray, terms: pa.StringArray, num_rows: int
 ) -> tuple[pa.ListArray, pa.ListArray]:
-    """Both columns, of sorted keys (row * number of terms + place of the term) and counts."""
+    """Both columns, from sorted keys (row * number of terms + position of the term) and counts."""
     rows, places = np.divmod(keys, max(len(terms), 1))
     offsets = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int32)
     empty, starts = pa.array(np.diff(offsets) == 0), pa.array(offsets)

@@ -2,10 +2,10 @@
 
 Rules by script, independent of the language:
 
-  * Text is NFKC and case folded. Diacritics are taken off Latin and Greek letters (people leave them out as they
-    type, so that both spellings have to meet) and off Arabic and Hebrew ones (with the tatweel); other scripts keep
-    theirs, where a mark is another letter (Cyrillic й, Japanese が, the vowels of Indic scripts).
-  * Words have 2 to 40 characters. Hangul words also give their character bigrams, as particles hang on them.
+  * Text is NFKC-normalized and case folded. Diacritics are removed from Latin and Greek letters (people omit them when
+    typing, and both spellings have to match) and from Arabic and Hebrew ones (with the tatweel), but not in scripts
+    where a mark makes another letter (Cyrillic й, Japanese が, the vowels of Indic scripts).
+  * Words have 2 to 40 characters. Hangul words also give their character bigrams, as particles are attached to them.
   * Han, kana, Thai, Lao, Khmer and Myanmar: Han characters alone, pairs of Han and kana; pairs and triples of the
     others' characters with their marks.
   * `#ClimateChange` gives `#climatechange` and the words `climate` and `change`; the same tag in the text and in the
@@ -14,8 +14,8 @@ Rules by script, independent of the language:
     shorter ones stay (years), in ASCII digits.
   * An emoji is a term: flags and joined sequences as a whole, without skin tones and presentation marks.
 
-Terms have no white space and no control characters. At most MAX_CHARACTERS of a post and MAX_TERMS distinct terms of
-it are looked at, the first ones.
+Terms have no white space and no control characters. Only the first MAX_CHARACTERS of a post and its first MAX_TERMS
+distinct terms are used.
 """
 
 import functools
@@ -76,8 +76,8 @@ def _count(found: dict[str, int], term: str) -> None:
 def read_text(text: str) -> list[Read]:
     """Terms of a text, and the result of `read_tag` for each hashtag in it.
 
-    No pattern looks past white space, so that a text may be cut there and read in pieces. ASCII text that is neither a
-    URL, a mention nor a hashtag needs only one fast pattern, also beside what is not.
+    No pattern matches across white space, so a text may be split there and read in pieces. ASCII text that is neither a
+    URL, a mention nor a hashtag needs only one fast pattern, also next to text that is.
     """
     found: list[Read] = []
 
@@ -121,7 +121,7 @@ def _read_tokens(text: str) -> Iterator[Read]:
 
 
 def read_tag(tag: str) -> tuple[str, ...]:
-    """`#tag` and its words, which count in a post only where `#tag` has not been met before; () where it has none."""
+    """`#tag` and its words, which count once a post; () if there are none."""
     return _tag_terms(tag[:MAX_TAG])
 
 
@@ -183,7 +183,7 @@ def _fold_number(token: str) -> str:
 
 
 def fold(text: str) -> str:
-    """The text case folded and without the diacritics that this module takes off (see its head)."""
+    """The text case folded and without the diacritics that this module removes (see its docstring)."""
     if text.isascii():
         return text.lower()
     text = unicodedata.normalize("NFKD", text.casefold())
@@ -228,7 +228,7 @@ _patterns: dict[str, re.Pattern[str]] = {}
 
 
 def _pattern(name: str, source: str) -> re.Pattern[str]:
-    """Compiles a pattern at its first use, with {mark} standing for all combining marks: `\\w` leaves them out."""
+    """Compiles a pattern at its first use, with {mark} for all combining marks, which `\\w` does not match."""
     if name not in _patterns:
         _patterns[name] = re.compile(source.replace("{mark}", _marks()))
     return _patterns[name]
@@ -262,7 +262,7 @@ def _tag_part() -> re.Pattern[str]:
 
 
 def _run() -> re.Pattern[str]:
-    """Stretches of one way of writing in a token: east (Han and kana), south (Thai to Khmer), any other."""
+    """Stretches of one kind of script in a token: east (Han and kana), south (Thai to Khmer), any other."""
     return _patterns.get("run") or _pattern(
         "run", f"(?P<east>[{_HAN}{_KANA}]+)|(?P<south>[{_SOUTH}]+)|(?P<other>[^{_HAN}{_KANA}{_SOUTH}]+)"
     )

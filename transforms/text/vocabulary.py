@@ -1,6 +1,6 @@
 """Vocabulary of the text vectors, and posts as sparse TF-IDF rows over them.
 
-Terms are counted inside every part first, so that a row of what is shuffled is a term and not a word of a post:
+Terms are counted within every part first, so that a shuffled row is a term of a part and not a word of a post:
 tensorflow-transform's vocabulary over the tokens of 200,000 posts took 24 s, this takes 1 s.
 """
 
@@ -19,19 +19,19 @@ from transforms.tables import blocks, parquet, shuffle
 
 SCHEMA = pa.schema([pa.field("term", pa.string(), nullable=False), pa.field("posts", pa.int64(), nullable=False)])
 
-# However small the corpus, a term may stand in so many posts; and below POSTS_PER_FREQUENCY posts one is enough.
+# In a corpus of any size a term may occur in this many posts; below POSTS_PER_FREQUENCY posts, one is enough.
 ALWAYS_ALLOWED = 10
 POSTS_PER_FREQUENCY = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """The terms that text vectors are made of.
+    """The terms of the text vectors.
 
     Attributes:
       terms: [num_terms] string, by falling number of posts, then by falling bytes of the term (tft's order).
-      posts: [num_terms] int64, in how many posts each stands.
-      num_posts: posts that have a term at all.
+      posts: [num_terms] int64, document frequency of each.
+      num_posts: posts that have any term.
     """
 
     terms: pa.StringArray
@@ -52,12 +52,15 @@ MAX_DOCUMENT_SHARE = 0.5
 
 @dataclasses.dataclass
 class SelectVocabulary(beam.PTransform):
-    """Features parts -> one block of SCHEMA, the vocabulary in its order; no element of it where no post has a term.
+    """Features parts -> one block of SCHEMA, the vocabulary in its order; without rows if no post has a term.
 
-    A term has to stand in at least MIN_DOCUMENT_FREQUENCY posts (in fewer where there are less than 50 posts for
-    each of these: one post is enough below 100 posts) and in at most MAX_DOCUMENT_SHARE of the posts that have terms
-    (or 10 posts, whatever is more). Of these the `vocabulary_size` most frequent ones are selected. Counts are
-    shuffled in `num_parts` parts: there are ever more rare terms the more posts there are.
+    A term has to occur in at least MIN_DOCUMENT_FREQUENCY posts (fewer in a corpus of less than 50 posts for each of
+    these: one post is enough below 100 posts) and in at most MAX_DOCUMENT_SHARE of the posts that have terms (or 10
+    posts, whichever is more). The `vocabulary_size` most frequent of these are selected. Counts are shuffled in
+    `num_parts` parts: the number of rare terms grows with the posts.
+
+    Example:
+        root | parquet.ReadParts("run/features", ("text_terms",)) | SelectVocabulary(vocabulary_size=50_000)
     """
 
     vocabulary_size: int = 50_000
@@ -86,13 +89,13 @@ def _num_texts(part: tuple[int, pa.RecordBatch]) -> int:
 
 
 def document_frequencies(terms: pa.ListArray) -> pa.RecordBatch:
-    """In how many posts each term stands: a block of SCHEMA. A post's terms have to be distinct."""
+    """Document frequency of each term: a block of SCHEMA. A post's terms have to be distinct."""
     found = pc.value_counts(terms.flatten())
     return pa.RecordBatch.from_arrays([found.field("values"), found.field("counts")], schema=SCHEMA)
 
 
 def sum_frequencies(block: pa.RecordBatch) -> pa.RecordBatch:
-    """One row a term, its posts summed."""
+    """Document frequencies summed by term."""
     summed = pa.Table.from_batches([block]).group_by("term", use_threads=False).aggregate([("posts", "sum")])
     return parquet.to_block(summed.select(["term", "posts_sum"]).rename_columns(["term", "posts"]).cast(SCHEMA))
 
@@ -104,7 +107,7 @@ def _select(block: pa.RecordBatch, num_posts: int, size: int) -> pa.RecordBatch:
 
 
 def frequency_range(num_posts: int) -> tuple[int, int]:
-    """The least and the greatest number of posts that a term of the vocabulary may stand in."""
+    """Minimum and maximum document frequency of a term of the vocabulary."""
     low = max(1, min(MIN_DOCUMENT_FREQUENCY, num_posts // POSTS_PER_FREQUENCY))
     return low, max(ALWAYS_ALLOWED, math.floor(MAX_DOCUMENT_SHARE * num_posts))
 
@@ -124,13 +127,13 @@ def read_table(directory: str) -> pa.RecordBatch:
 
 
 def from_block(block: pa.RecordBatch, num_posts: int) -> Vocabulary:
-    """The vocabulary whose table a block is."""
+    """The vocabulary in a block of SCHEMA."""
     return Vocabulary(block.column("term"), block.column("posts").to_numpy(), num_posts)
 
 
 @functools.lru_cache(maxsize=2)
 def read_vocabulary(directory: str, num_posts: int) -> Vocabulary:
-    """The vocabulary that was written as a table; cached in the process."""
+    """The vocabulary in a table; cached in the process."""
     return from_block(read_table(directory), num_posts)
 
 

@@ -128,7 +128,7 @@ def test_parts_are_chosen_by_the_data(num_entries: int, num_parts: int) -> None:
 
 def test_a_history_of_too_many_parts_is_refused() -> None:
     assert choose_num_parts(32_768_000_000) == interaction_matrix.MAX_PARTS
-    with pytest.raises(ValueError, match="has 32,768,000,001 rows, and factors are made of at most 32,768,000,000"):
+    with pytest.raises(ValueError, match="has 32,768,000,001 rows, and the limit for factors is 32,768,000,000"):
         choose_num_parts(32_768_000_001)
 
 
