@@ -1,12 +1,12 @@
 """CSV (RFC 4180: commas, fields in double quotes, the first row names the columns) -> rows.
 
-pyarrow parses chunks whose quotes are where they should be; others are read record by record with Python's csv. A
-chunk ends where a record ends, which in a quoted field is not every newline.
+pyarrow parses whole chunks. Records that it would read in another way than Python's csv, or not at all, are found
+before: those are parsed on their own, and what they hold takes their place in the chunk with all fields in quotes.
 """
 
 import csv
-import functools
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,100 +16,97 @@ import pyarrow.csv as pa_csv
 from transforms.ingest import line_reader, scalar_columns
 from transforms.ingest.canonical import Table
 from transforms.ingest.input_files import FileSplit
-from transforms.ingest.json_reader import is_utf8
-from transforms.ingest.line_reader import LineLimits, too_long
-from transforms.ingest.row_errors import ParsedRows, RowErrors, faulty_row
+from transforms.ingest.line_reader import BOM, Chunk, LineLimits, too_long
+from transforms.ingest.reader import ParsedRows, Reader
+from transforms.ingest.row_errors import RowErrors
 
 _QUOTE, _NEWLINE, _RETURN, _COMMA = 34, 10, 13, 44
 
 
-class _NotPlainCsvError(Exception):
-    """The chunk is not for pyarrow."""
+class _BadRecordError(Exception):
+    """A record that is no row: reject code, message."""
 
 
-def read(table: Table, split: FileSplit, chunk_bytes: int, limits: LineLimits) -> Iterator[Callable[[], ParsedRows]]:
-    """The rows of a CSV file, chunk after chunk, each as a function that parses it.
+@dataclasses.dataclass(frozen=True)
+class _Records:
+    """Records of a chunk, without blank ones: their first byte, their newline, their line and which are irregular."""
 
-    The numbers of rows are the physical lines on which they begin.
-    """
-    csv.field_size_limit(max(limits.max_line_bytes, 1 << 17))
-    parser = _CsvParser(table, limits)
-    try:
-        for piece in line_reader.read_pieces(split, chunk_bytes, limits):
-            yield from parser.feed(piece)
-    except line_reader.DamagedError as error:
-        yield functools.partial(faulty_row, parser.line, error.code, error.message)
-        return
-    yield from parser.finish()
+    starts: np.ndarray
+    ends: np.ndarray
+    numbers: np.ndarray
+    irregular: np.ndarray
 
 
-class _CsvParser:
-    """Takes the bytes of a file piece by piece and gives rows; holds at most a chunk and a record."""
+class CsvReader(Reader):
+    """Reads a CSV file. The numbers of rows are the physical lines on which they begin."""
 
-    def __init__(self, table: Table, limits: LineLimits) -> None:
-        self.table = table
-        self.limits = limits
-        self.line = 1
-        self.names: list[str] | None = None
-        self._held = b""
-        self._skipping = False
+    def __init__(self, table: Table, split: FileSplit, limits: LineLimits) -> None:
+        super().__init__(table, split, limits)
+        self._names: list[str] | None = None
+        csv.field_size_limit(max(limits.max_line_bytes, 1 << 17))
 
-    def feed(self, piece: bytes) -> Iterator[Callable[[], ParsedRows]]:
-        """The rows that end in the bytes held and these."""
-        if self._skipping:
-            _, newline, piece = piece.partition(b"\n")
-            if not newline:
-                return
-            self.line, self._skipping = self.line + 1, False
-        self._held += piece
-        while self._held:
-            cut = record_ends(self._held)
-            if len(cut):
-                yield from self._take(int(cut[-1]) + 1)
-            if len(self._held) <= self.limits.max_line_bytes:
-                return
-            yield functools.partial(faulty_row, self.line, "row_too_long", too_long(self.limits))
-            self._drop_line()
+    def chunks(self, chunk_bytes: int) -> Iterator[Chunk]:
+        """Whole records after the header."""
+        for chunk in line_reader.read_chunks(self.split, chunk_bytes, self.limits, last_record_end):
+            if self._names is None and not chunk.fault:
+                ends = record_ends(chunk.data)
+                header = chunk.data[: int(ends[0]) + 1] if len(ends) else chunk.data
+                self._names = _column_names(header)
+                chunk = Chunk(chunk.data[len(header) :], chunk.first + header.count(b"\n"))
+            if chunk.data or chunk.fault:
+                yield chunk
 
-    def finish(self) -> Iterator[Callable[[], ParsedRows]]:
-        """The rest, of which the last newline may be missing."""
-        while self._held:
-            cut = record_ends(self._held)
-            if len(cut):
-                yield from self._take(int(cut[-1]) + 1)
-            elif self._held.count(b'"') % 2 == 0:
-                yield from self._take(len(self._held))
-            else:
-                yield functools.partial(faulty_row, self.line, "row_malformed", "a quoted field does not end")
-                self._drop_line()
-                self._skipping = False
-
-    def _drop_line(self) -> None:
-        """Goes on behind the next newline, in what is held or in what comes."""
-        _, newline, self._held = self._held.partition(b"\n")
-        self._skipping = not newline
-        self.line += len(newline)
-
-    def _take(self, size: int) -> Iterator[Callable[[], ParsedRows]]:
-        data, self._held = self._held[:size], self._held[size:]
-        first, self.line = self.line, self.line + data.count(b"\n")
-        if self.names is None:
-            ends = record_ends(data)
-            header = data[: int(ends[0]) + 1] if len(ends) else data
-            self.names = _names(header)
-            first, data = first + header.count(b"\n"), data[len(header) :]
-        if data:
-            yield functools.partial(self._parse, data, first)
-
-    def _parse(self, data: bytes, first_line: int) -> ParsedRows:
-        assert self.names is not None
-        try:
-            return _parse_whole(self.table, self.names, data, first_line, self.limits)
-        except (_NotPlainCsvError, pa.ArrowInvalid):
-            return _parse_records(self.table, self.names, data, first_line, self.limits)
+    def parse(self, data: bytes, first: int) -> ParsedRows:
+        """The rows, blank lines dropped; every record that is no row has an error."""
+        assert self._names is not None
+        names, num_fields = self._names, len(self._names)
+        data = data if data.endswith(b"\n") else data + b"\n"
+        records = _find_records(data, first, num_fields, self.limits)
+        errors = RowErrors(len(records.starts))
+        pieces, done = [], 0
+        for row in np.flatnonzero(records.irregular).tolist():
+            start, end = int(records.starts[row]), int(records.ends[row])
+            try:
+                fields = _parse_record(data[start:end], num_fields, self.limits)
+            except _BadRecordError as error:
+                errors.reject_row(row, *error.args)
+                fields = [""] * num_fields
+            pieces += [data[done:start], _quoted(fields)]
+            done = end
+        # Columns that are missing are null in the canonical form.
+        columns = _parse_regular(b"".join([*pieces, data[done:]]), num_fields) if errors.good.any() else []
+        known: dict[str, pa.Array] = {}
+        ignored: dict[str, int] = {}
+        for name, column in zip(names, columns, strict=False):
+            if name in self.table.roles:
+                known[name] = scalar_columns.none_if_empty(column)
+            elif filled := pc.sum(pc.greater(pc.binary_length(column), 0)).as_py():
+                ignored[name] = filled
+        return ParsedRows(known, records.numbers, errors, ignored)
 
 
-def _names(header: bytes) -> list[str]:
+def last_record_end(data: bytes, at_end: bool) -> int:
+    """Size of the whole records at the beginning of the data; the last record of a file needs no newline."""
+    if b'"' not in data or (at_end and data.count(b'"') % 2 == 0):
+        return line_reader.last_line_end(data, at_end)
+    ends = record_ends(data)
+    return int(ends[-1]) + 1 if len(ends) else 0
+
+
+def record_ends(data: bytes) -> np.ndarray:
+    """The newlines with which records end, those with an even number of quotes before them: [num_records] int64."""
+    characters = np.frombuffer(data, np.uint8)
+    return np.flatnonzero((characters == _NEWLINE) & ~_in_quotes(characters))
+
+
+def _in_quotes(characters: np.ndarray) -> np.ndarray:
+    """Mask of the characters with an odd number of quotes up to and with them: [n] bool."""
+    quotes = np.flatnonzero(characters == _QUOTE)
+    sizes = np.diff(quotes, prepend=0, append=len(characters))
+    return np.repeat(np.arange(len(sizes)) % 2 == 1, sizes)
+
+
+def _column_names(header: bytes) -> list[str]:
     """The names of the columns; of two with the same name the second gets one that nothing knows."""
     words = next(iter(csv.reader([header.decode(errors="replace")])), [])
     names: list[str] = []
@@ -118,121 +115,80 @@ def _names(header: bytes) -> list[str]:
     return names
 
 
-def record_ends(data: bytes) -> np.ndarray:
-    """The newlines with which records end, those with an even number of quotes before them: [num_records] int64."""
+def _find_records(data: bytes, first: int, num_fields: int, limits: LineLimits) -> _Records:
+    """The records of a chunk that ends with a newline.
+
+    Regular are those of UTF-8, `num_fields` fields and an allowed size, with quotes where RFC 4180 has them and no
+    carriage return alone, at which pyarrow ends a record.
+    """
     characters = np.frombuffer(data, np.uint8)
-    newlines = np.flatnonzero(characters == _NEWLINE)
-    if b'"' not in data:
-        return newlines
+    newlines = characters == _NEWLINE
+    separators = np.flatnonzero((newlines | (characters == _COMMA)) & ~_in_quotes(characters))
+    lasts = np.flatnonzero(newlines[separators])
+    ends = separators[lasts]
+    starts = np.append(0, ends[:-1] + 1)
+    irregular = (np.diff(lasts, prepend=-1) != num_fields) | (ends - starts > limits.max_line_bytes)
+    irregular[np.searchsorted(ends, _irregular_places(characters))] = True
+    irregular[0] |= data.startswith(BOM)  # which pyarrow drops
+    if not line_reader.is_utf8(data):
+        irregular[:] = True
+    filled = ends > starts
+    for record in np.flatnonzero(characters[starts] == _RETURN):
+        filled[record] = data[starts[record] : ends[record]].strip(b"\r") != b""
+    starts, ends = starts[filled], ends[filled]
+    numbers = first + np.searchsorted(np.flatnonzero(newlines), starts)
+    return _Records(starts, ends, numbers, irregular[filled])
+
+
+def _irregular_places(characters: np.ndarray) -> np.ndarray:
+    """Carriage returns without a newline, and quotes that neither begin or end a field nor are doubled in one."""
+    returns = np.flatnonzero(characters == _RETURN)
+    alone = returns[characters[returns + 1] != _NEWLINE]
     quotes = np.flatnonzero(characters == _QUOTE)
-    return newlines[np.searchsorted(quotes, newlines) % 2 == 0]
+    opening, closing = quotes[::2], quotes[1::2]
+    before = characters[opening - 1]
+    doubled = np.append(False, opening[1:] == closing[:-1] + 1)[: len(opening)]
+    bad_opening = (opening > 0) & (before != _COMMA) & (before != _NEWLINE) & ~doubled
+    bad_closing = ~np.isin(characters[closing + 1], (_COMMA, _NEWLINE, _RETURN, _QUOTE))
+    return np.concatenate([alone, opening[bad_opening], closing[bad_closing]])
 
 
-def _parse_whole(table: Table, names: Sequence[str], data: bytes, first_line: int, limits: LineLimits) -> ParsedRows:
-    starts, numbers = _find_records(data, first_line, limits)
-    labels = [str(index) for index in range(len(names))]
-    if not len(starts):
-        return ParsedRows({}, numbers, RowErrors(0))
+def _parse_record(record: bytes, num_fields: int, limits: LineLimits) -> list[str]:
+    """The fields of one record.
+
+    Raises:
+      _BadRecordError: it is no CSV, has another number of fields or is beyond the limits.
+    """
+    if len(record) > limits.max_line_bytes:
+        raise _BadRecordError("row_too_long", too_long(limits))
+    try:
+        lines = record.decode().split("\n")
+        rows = list(csv.reader((f"{line}\n" for line in lines), strict=True))
+    except UnicodeDecodeError as error:
+        raise _BadRecordError("encoding_invalid", f"byte {error.start + 1} of the row is not UTF-8") from None
+    except csv.Error as error:
+        raise _BadRecordError("row_malformed", f"no CSV: {error}") from None
+    if len(rows) != 1:
+        message = f"{len(rows)} rows where one was expected (a stray carriage return?)"
+        raise _BadRecordError("row_malformed", message)
+    if len(rows[0]) != num_fields:
+        raise _BadRecordError("row_malformed", f"{len(rows[0])} fields, expected {num_fields}")
+    return rows[0]
+
+
+def _quoted(fields: Sequence[str]) -> bytes:
+    return ",".join('"' + field.replace('"', '""') + '"' for field in fields).encode()
+
+
+def _parse_regular(data: bytes, num_fields: int) -> list[pa.Array]:
+    """The columns of regular records: strings, "" where a cell is empty."""
+    labels = [str(index) for index in range(num_fields)]
     parsed = pa_csv.read_csv(
         pa.BufferReader(data),
         read_options=pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=labels),
         parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=True),
         convert_options=pa_csv.ConvertOptions(
-            column_types={label: pa.string() for label in labels}, strings_can_be_null=False, check_utf8=False
+            column_types=dict.fromkeys(labels, pa.string()), strings_can_be_null=False, check_utf8=False
         ),
     )
-    if parsed.num_rows != len(numbers):
-        raise _NotPlainCsvError
-    found = {name: parsed.column(label).combine_chunks() for name, label in zip(names, labels, strict=True)}
-    return _rows(table, found, numbers, RowErrors(len(numbers)))
-
-
-def _find_records(data: bytes, first_line: int, limits: LineLimits) -> tuple[np.ndarray, np.ndarray]:
-    """Where each record begins and on which line, if quotes are where RFC 4180 has them and no record is too long."""
-    if not is_utf8(data):
-        raise _NotPlainCsvError
-    characters = np.frombuffer(data, np.uint8)
-    ends = record_ends(data)
-    if not data.endswith(b"\n"):
-        ends = np.append(ends, len(data))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    _check_characters(characters)
-    lengths = ends - starts
-    if (lengths > limits.max_line_bytes).any():
-        raise _NotPlainCsvError
-    filled = (lengths > 1) | ((lengths == 1) & (characters[np.minimum(starts, len(data) - 1)] != _RETURN))
-    newlines = np.flatnonzero(characters == _NEWLINE)
-    return starts[filled], first_line + np.searchsorted(newlines, starts[filled])
-
-
-def _check_characters(characters: np.ndarray) -> None:
-    quotes = np.flatnonzero(characters == _QUOTE)
-    # pyarrow ends a record at a carriage return alone.
-    returns = np.flatnonzero(characters == _RETURN)
-    if (characters[np.minimum(returns + 1, len(characters) - 1)] != _NEWLINE).any():
-        raise _NotPlainCsvError
-    padded = np.concatenate([[_NEWLINE], characters, [_NEWLINE]])
-    before, after = padded[quotes[::2]], padded[quotes[1::2] + 2]
-    doubled = np.concatenate([[False], quotes[2::2] == quotes[1:-1:2] + 1])[: len(before)]
-    opening = np.isin(before, (_COMMA, _NEWLINE)) | doubled
-    closing = np.isin(after, (_COMMA, _NEWLINE, _RETURN, _QUOTE))
-    if len(quotes) % 2 or not opening.all() or not closing.all():
-        raise _NotPlainCsvError
-
-
-def _parse_records(table: Table, names: Sequence[str], data: bytes, first_line: int, limits: LineLimits) -> ParsedRows:
-    """Every record parsed on its own."""
-    records: list[list[str]] = []
-    numbers: list[int] = []
-    bad: list[tuple[int, str, str]] = []
-    ends = [*record_ends(data).tolist()]
-    if not data.endswith(b"\n"):
-        ends.append(len(data))
-    start = 0
-    for end in ends:
-        record = data[start:end]
-        number, first_line = first_line, first_line + record.count(b"\n") + 1
-        start = end + 1
-        if record.strip(b"\r") == b"":
-            continue
-        fields, code, message = _parse_record(record, len(names), limits)
-        if code:
-            bad.append((len(records), code, message))
-        records.append(fields)
-        numbers.append(number)
-    verdicts = RowErrors(len(records))
-    for row, code, message in bad:
-        verdicts.reject_row(row, code, message)
-    found = {name: pa.array([row[index] for row in records], pa.string()) for index, name in enumerate(names)}
-    return _rows(table, found, np.array(numbers, np.int64), verdicts)
-
-
-def _parse_record(record: bytes, num_fields: int, limits: LineLimits) -> tuple[list[str], str, str]:
-    """(the fields, "", "") or (fields of nothing, reject code, message)."""
-    nothing = [""] * num_fields
-    if len(record) > limits.max_line_bytes:
-        return nothing, "row_too_long", too_long(limits)
-    try:
-        rows = list(csv.reader(_physical_lines(record.decode()), strict=True))
-    except UnicodeDecodeError as error:
-        return nothing, "encoding_invalid", f"byte {error.start + 1} of the row is not UTF-8"
-    except csv.Error as error:
-        return nothing, "row_malformed", f"no CSV: {error}"
-    if len(rows) != 1:
-        return nothing, "row_malformed", f"{len(rows)} rows where one was expected (a stray carriage return?)"
-    if len(rows[0]) != num_fields:
-        return nothing, "row_malformed", f"{len(rows[0])} fields, expected {num_fields}"
-    return rows[0], "", ""
-
-
-def _physical_lines(record: str) -> list[str]:
-    return [f"{line}\n" for line in record.split("\n")]
-
-
-def _rows(table: Table, found: dict[str, pa.Array], numbers: np.ndarray, verdicts: RowErrors) -> ParsedRows:
-    """An empty cell is null."""
-    known = {name: scalar_columns.none_if_empty(column) for name, column in found.items() if name in table.roles}
-    filled = {
-        n: pc.sum(pc.greater(pc.binary_length(c), 0)).as_py() or 0 for n, c in found.items() if n not in table.roles
-    }
-    return ParsedRows(known, numbers, verdicts, {name: rows for name, rows in filled.items() if rows})
+    return [column.combine_chunks() for column in parsed.columns]

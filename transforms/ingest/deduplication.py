@@ -4,8 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.ingest.canonical import Table
-from transforms.ingest.split_reader import SEQUENCE
+from transforms.ingest.canonical import SEQUENCE, Table
 
 
 def dedupe(table: Table, block: pa.RecordBatch) -> pa.RecordBatch:

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from transforms.ingest import line_reader, python_values
 from transforms.ingest.canonical import Table, fault
-from transforms.ingest.line_reader import Chunk, LineLimits, too_long
-from transforms.ingest.row_errors import ParsedRows, RowErrors
+from transforms.ingest.line_reader import LineLimits, too_long
+from transforms.ingest.reader import ParsedRows
+from transforms.ingest.row_errors import RowErrors
 
 # White space of JSON, without the newline.
 BLANK = b" \t\r"
@@ -24,14 +25,14 @@ class _BadLineError(Exception):
     """A line that is no row: reject code, message."""
 
 
-def parse(table: Table, chunk: Chunk, limits: LineLimits, utf8: bool) -> ParsedRows:
-    """The rows of a chunk; `utf8`: all of it is known to be UTF-8."""
+def parse(table: Table, data: bytes, first: int, limits: LineLimits, utf8: bool) -> ParsedRows:
+    """The rows of whole lines, of which the first has the number `first`; `utf8`: all of them are UTF-8."""
     objects: list[dict[str, Any]] = []
     numbers: list[int] = []
     bad: list[tuple[int, str, str]] = []
-    starts, ends = line_reader.line_bounds(chunk.data)
-    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True), chunk.first_line):
-        line = chunk.data[start:end]
+    starts, ends = line_reader.line_bounds(data)
+    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True), first):
+        line = data[start:end]
         if not line.strip(BLANK):
             continue
         try:

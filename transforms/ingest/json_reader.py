@@ -1,9 +1,8 @@
 """Lines of JSON -> rows. pyarrow parses whole chunks; only a chunk that it cannot take is read line by line."""
 
 import dataclasses
-import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import orjson
@@ -13,9 +12,9 @@ import pyarrow.json as pa_json
 
 from transforms.ingest import json_line_reader, line_reader, timestamps
 from transforms.ingest.canonical import Table
-from transforms.ingest.input_files import FileSplit
 from transforms.ingest.line_reader import Chunk, LineLimits
-from transforms.ingest.row_errors import ParsedRows, RowErrors, faulty_row
+from transforms.ingest.reader import ParsedRows, Reader
+from transforms.ingest.row_errors import RowErrors
 from transforms.tables import schemas
 
 SAMPLE_LINES = 32
@@ -64,41 +63,28 @@ class _Lines:
     ends: np.ndarray
 
 
-def read(table: Table, split: FileSplit, chunk_bytes: int, limits: LineLimits) -> Iterator[Callable[[], ParsedRows]]:
-    """The rows of a split of a JSONL file, chunk after chunk, each as a function that parses it."""
-    for chunk in line_reader.read_chunks(split, chunk_bytes, limits):
-        if chunk.fault:
-            yield functools.partial(faulty_row, chunk.first_line, *chunk.fault)
-        else:
-            yield functools.partial(parse, table, chunk, limits)
+class JsonReader(Reader):
+    """Reads JSON lines."""
+
+    def chunks(self, chunk_bytes: int) -> Iterator[Chunk]:
+        """Whole lines."""
+        return line_reader.read_chunks(self.split, chunk_bytes, self.limits)
+
+    def parse(self, data: bytes, first: int) -> ParsedRows:
+        """The rows, blank lines dropped; every line that is no row has an error."""
+        utf8 = line_reader.is_utf8(data)
+        try:
+            return _parse_whole(self.table, _find_lines(data, first, self.limits, utf8))
+        except (_NotPlainJsonError, pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+            return json_line_reader.parse(self.table, data, first, self.limits, utf8)
 
 
-def parse(table: Table, chunk: Chunk, limits: LineLimits) -> ParsedRows:
-    """The rows of a chunk of JSON lines, blank lines dropped; every line that is no row has its fault."""
-    utf8 = is_utf8(chunk.data)
-    try:
-        found = _find_lines(chunk, limits, utf8)
-        return _parse_whole(table, found)
-    except (_NotPlainJsonError, pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
-        return json_line_reader.parse(table, chunk, limits, utf8)
-
-
-def is_utf8(data: bytes) -> bool:
-    """True if the bytes are UTF-8."""
-    try:
-        pa.array([data], pa.large_binary()).cast(pa.large_string())
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _find_lines(chunk: Chunk, limits: LineLimits, utf8: bool) -> _Lines:
+def _find_lines(data: bytes, first: int, limits: LineLimits, utf8: bool) -> _Lines:
     """The lines, if nothing about them is such that pyarrow takes it and JSON does not, or takes too much of it.
 
     Where every line begins with "{" and ends with "}" and there are as many objects as lines, each line is exactly one
     object: after a "}" the next "{" can only begin another document.
     """
-    data = chunk.data
     characters = np.frombuffer(data, np.uint8)
     if not utf8 or b"\0" in data or (_has_inf(characters) and _INFINITE.search(data)):
         raise _NotPlainJsonError
@@ -113,7 +99,7 @@ def _find_lines(chunk: Chunk, limits: LineLimits, utf8: bool) -> _Lines:
         if stripped and not (stripped.startswith(b"{") and stripped.endswith(b"}")):
             raise _NotPlainJsonError
         filled[line] = bool(stripped)
-    numbers = chunk.first_line + np.flatnonzero(filled)
+    numbers = first + np.flatnonzero(filled)
     found = _Lines(data, numbers, starts[filled], ends[filled])
     _check_sizes(found, characters, limits)
     return found

@@ -1,11 +1,13 @@
 """The bytes of a split, and the lines in them, with memory bounded by the chunk and the longest line allowed."""
 
 import dataclasses
+import itertools
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 
 from transforms.ingest.input_files import FileSplit, count_lines
 from transforms.tables.files import open_read
@@ -13,6 +15,7 @@ from transforms.tables.files import open_read
 BOM = b"\xef\xbb\xbf"
 READ_BYTES = 256 << 10
 UNREADABLE = "the file breaks off or is damaged here; what follows is lost"
+_OPEN_QUOTE = ("row_malformed", "a quoted field does not end")
 _WBITS_GZIP = 31
 
 
@@ -55,10 +58,16 @@ class DamagedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Whole lines; or, with a `fault` (a reject code and a message), the one row at `first_line` that cannot be had."""
+    """A piece of a split.
 
-    data: bytes
-    first_line: int
+    Attributes:
+      data: whole lines or CSV records as bytes, or a batch of Parquet rows.
+      first: the line or record (from 1) with which it begins.
+      fault: reject code and message if the row at `first` cannot be read; there is no data then.
+    """
+
+    data: Any
+    first: int
     fault: tuple[str, str] | None = None
 
 
@@ -131,35 +140,50 @@ def _check_ratio(allowed: int, max_ratio: int) -> None:
         raise DamagedError("gzip_ratio_exceeded", f"unpacks to more than {max_ratio} times its size; the rest is lost")
 
 
-def read_chunks(split: FileSplit, chunk_bytes: int, limits: LineLimits) -> Iterator[Chunk]:
-    """The lines of a split in chunks of about `chunk_bytes`.
+def last_line_end(data: bytes, at_end: bool) -> int:
+    """Size of the whole lines at the beginning of the data; the last line of a file needs no newline."""
+    return len(data) if at_end else data.rfind(b"\n") + 1
 
-    A line of more than `max_line_bytes` that does not end in its chunk is skipped with a fault (row_too_long), as is
-    the place where a damaged file ends (file_unreadable, gzip_ratio_exceeded). Long lines inside a chunk are for the
-    parser to judge.
+
+def read_chunks(
+    split: FileSplit, chunk_bytes: int, limits: LineLimits, last_end: Callable[[bytes, bool], int] = last_line_end
+) -> Iterator[Chunk]:
+    """The lines of a split in chunks of about `chunk_bytes`, which end where `last_end` finds the end of a record.
+
+    Where no record ends within `max_line_bytes` (row_too_long) or before the file does (row_malformed), one line is
+    skipped with a fault, as is the place where a damaged file ends (file_unreadable, gzip_ratio_exceeded). Long lines
+    inside a chunk are left to the parser.
     """
     line, held, skipping = split.first, b"", False
+    pieces = ((piece, False) for piece in read_pieces(split, chunk_bytes, limits))
     try:
-        for piece in read_pieces(split, chunk_bytes, limits):
+        for piece, at_end in itertools.chain(pieces, [(b"", True)]):
             if skipping:
                 _, newline, piece = piece.partition(b"\n")
-                if not newline:
-                    continue
-                line, skipping = line + 1, False
-            cut = piece.rfind(b"\n") + 1
-            if cut:
-                data = held + piece[:cut]
-                yield Chunk(data, line)
-                line, held = line + count_lines(data), b""
-            held += piece[cut:]
-            if len(held) > limits.max_line_bytes:
-                yield Chunk(b"", line, ("row_too_long", too_long(limits)))
-                held, skipping = b"", True
+                line, skipping = line + len(newline), not newline
+            held += piece
+            while held:
+                if cut := last_end(held, at_end):
+                    data, held = held[:cut], held[cut:]
+                    yield Chunk(data, line)
+                    line += count_lines(data)
+                if not held or (len(held) <= limits.max_line_bytes and not at_end):
+                    break
+                too_large = len(held) > limits.max_line_bytes
+                yield Chunk(b"", line, ("row_too_long", too_long(limits)) if too_large else _OPEN_QUOTE)
+                _, newline, held = held.partition(b"\n")
+                line, skipping = line + len(newline), not newline
     except DamagedError as error:
         yield Chunk(b"", line, (error.code, error.message))
-        return
-    if held:
-        yield Chunk(held, line)
+
+
+def is_utf8(data: bytes) -> bool:
+    """True if the bytes are UTF-8."""
+    try:
+        pa.array([data], pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """Row groups of Parquet files -> rows. Numbers are rows of the file, from 1."""
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -9,36 +8,49 @@ import pyarrow.parquet as pq
 
 from transforms.ingest import line_reader
 from transforms.ingest.canonical import Table
-from transforms.ingest.input_files import FileSplit
-from transforms.ingest.row_errors import ParsedRows, RowErrors, faulty_row
+from transforms.ingest.line_reader import Chunk
+from transforms.ingest.reader import ParsedRows, Reader
+from transforms.ingest.row_errors import RowErrors
 from transforms.tables import parquet
 
 BATCH_ROWS = 65_536
 
 
-def read(table: Table, split: FileSplit) -> Iterator[Callable[[], ParsedRows]]:
-    """The rows of one row group, some ten thousand at a time, each piece as a function that looks into it."""
-    if split.fault:
-        yield functools.partial(faulty_row, 1, "file_unreadable", split.fault)
-        return
-    first = split.first
-    with parquet.open_file(split.file.path) as source:
-        file = pq.ParquetFile(source, pre_buffer=False)
-        known = [name for name in file.schema_arrow.names if name in table.roles]
-        ignored = _count_unknown(file, split.start, table)
-        batches = file.iter_batches(BATCH_ROWS, [split.start], columns=known, use_threads=False)
-        while True:
+class ParquetReader(Reader):
+    """Reads one row group, BATCH_ROWS at a time."""
+
+    _ignored: dict[str, int]
+
+    def chunks(self, chunk_bytes: int) -> Iterator[Chunk]:
+        """Record batches of the columns that the table knows."""
+        split, first = self.split, self.split.first
+        if split.fault:
+            yield Chunk(None, first, ("file_unreadable", split.fault))
+            return
+        with parquet.open_file(split.file.path) as source:
+            file = pq.ParquetFile(source, pre_buffer=False)
+            known = [name for name in file.schema_arrow.names if name in self.table.roles]
+            self._ignored = _count_unknown(file, split.start, self.table)
             try:
-                batch = next(batches, None)
+                for batch in file.iter_batches(BATCH_ROWS, [split.start], columns=known, use_threads=False):
+                    yield Chunk(batch, first)
+                    first += batch.num_rows
             except (pa.ArrowException, OSError) as error:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
-                yield functools.partial(faulty_row, first, "file_unreadable", line_reader.UNREADABLE)
-                return
-            if batch is None:
-                return
-            yield functools.partial(_rows, batch, first, ignored)
-            first, ignored = first + batch.num_rows, {}
+                yield Chunk(None, first, ("file_unreadable", line_reader.UNREADABLE))
+
+    def parse(self, data: pa.RecordBatch, first: int) -> ParsedRows:
+        """The rows of a batch; the first one has the counts of ignored fields of the whole row group."""
+        errors = RowErrors(data.num_rows)
+        if bad := invalid_rows(data):
+            mask = np.zeros(data.num_rows, bool)
+            mask[bad] = True
+            errors.reject(mask, "encoding_invalid", "a string of the row is not UTF-8")
+            data = data.take(pa.array(np.arange(data.num_rows), mask=mask))
+        found = {name: _decoded(column) for name, column in zip(data.schema.names, data.columns, strict=True)}
+        ignored = self._ignored if first == self.split.first else {}
+        return ParsedRows(found, np.arange(first, first + data.num_rows), errors, ignored)
 
 
 def _count_unknown(file: pq.ParquetFile, row_group: int, table: Table) -> dict[str, int]:
@@ -55,18 +67,6 @@ def _count_unknown(file: pq.ParquetFile, row_group: int, table: Table) -> dict[s
         nulls = statistics.null_count if statistics is not None and statistics.has_null_count else 0
         counts[name] = max(counts.get(name, 0), group.num_rows - nulls)
     return {name: rows for name, rows in counts.items() if rows}
-
-
-def _rows(batch: pa.RecordBatch, first: int, ignored: dict[str, int]) -> ParsedRows:
-    verdicts = RowErrors(batch.num_rows)
-    bad = invalid_rows(batch)
-    if bad:
-        mask = np.zeros(batch.num_rows, bool)
-        mask[bad] = True
-        verdicts.reject(mask, "encoding_invalid", "a string of the row is not UTF-8")
-        batch = batch.take(pa.array(np.arange(batch.num_rows), mask=mask))
-    found = {name: _decoded(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    return ParsedRows(found, np.arange(first, first + batch.num_rows), verdicts, ignored)
 
 
 def _decoded(column: pa.Array) -> pa.Array:

@@ -1,7 +1,4 @@
-"""Output of a reader: rows as columns of any type, where each row stands, and what is wrong with it."""
-
-import dataclasses
-from collections.abc import Mapping
+"""Errors of rows, and the rejects made of them."""
 
 import numpy as np
 import pyarrow as pa
@@ -59,27 +56,3 @@ class RowErrors:
             record=where.cast(pa.string()) if by_record else None,
             id=None if ids is None else ids.take(pa.array(rows)),
         )
-
-
-@dataclasses.dataclass
-class ParsedRows:
-    """Rows of one file as a reader found them.
-
-    Attributes:
-      columns: the fields that the table knows, by name, in any type, [n] each; those that no row has may be missing.
-      numbers: [n] int64, the line or record of each row, from 1.
-      verdicts: faults found so far.
-      ignored: how many rows have each field that the table does not know.
-    """
-
-    columns: Mapping[str, pa.Array]
-    numbers: np.ndarray
-    verdicts: RowErrors
-    ignored: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-
-def faulty_row(number: int, code: str, message: str) -> ParsedRows:
-    """One row of which nothing is known but its fault."""
-    verdicts = RowErrors(1)
-    verdicts.reject_row(0, code, message)
-    return ParsedRows({}, np.array([number]), verdicts)

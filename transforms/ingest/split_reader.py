@@ -4,17 +4,21 @@ import collections
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent import futures
 
 import numpy as np
 import pyarrow as pa
 
-from transforms.ingest import canonical, csv_reader, erasure, input_files, json_reader, parquet_reader, scalar_columns
+from transforms.ingest import canonical, erasure, input_files, scalar_columns
 from transforms.ingest.canonical import Table
+from transforms.ingest.csv_reader import CsvReader
 from transforms.ingest.input_files import FileSplit
-from transforms.ingest.line_reader import LineLimits
-from transforms.ingest.row_errors import ParsedRows, RowErrors
+from transforms.ingest.json_reader import JsonReader
+from transforms.ingest.line_reader import Chunk, LineLimits
+from transforms.ingest.parquet_reader import ParquetReader
+from transforms.ingest.reader import ParsedRows, Reader, read_chunk
+from transforms.ingest.row_errors import RowErrors
 from transforms.tables import blocks, progress
 from transforms.tables.counts import field_counts
 from transforms.tables.rejects import AFTER_RUN_DATE, ERASED
@@ -24,7 +28,11 @@ _FILE_BITS = 40
 # What is parsed at a time: small enough for the processor's cache.
 CHUNK_BYTES = 4 << 20
 NUM_THREADS = min(4, os.cpu_count() or 1)
-SEQUENCE = "_sequence"
+READERS: Mapping[str, type[Reader]] = {
+    input_files.JSONL: JsonReader,
+    input_files.CSV: CsvReader,
+    input_files.PARQUET: ParquetReader,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,51 +45,40 @@ class ReadRows:
 
 
 def read_split(table: Table, split: FileSplit, block_bytes: int, limits: LineLimits) -> Iterator[ReadRows]:
-    """The validated rows of a split, in the pieces in which they were parsed, in their order.
+    """The validated rows of a split, in the chunks in which they were read, in their order.
 
-    Pieces are parsed by several threads: pyarrow and numpy let go of the interpreter while they work.
+    Chunks are parsed by several threads: pyarrow and numpy release the interpreter lock while they work.
     """
-    held: collections.deque[futures.Future[ReadRows]] = collections.deque()
+    reader = READERS[split.file.format](table, split, limits)
+    running: collections.deque[futures.Future[ReadRows]] = collections.deque()
     with futures.ThreadPoolExecutor(NUM_THREADS) as pool:
-        for find in _find_rows(table, split, min(block_bytes, CHUNK_BYTES), limits):
-            held.append(pool.submit(_judge_found, table, split, find))
-            if len(held) > NUM_THREADS:
-                yield held.popleft().result()
-        while held:
-            yield held.popleft().result()
+        for chunk in reader.chunks(min(block_bytes, CHUNK_BYTES)):
+            running.append(pool.submit(_read_chunk, reader, chunk))
+            if len(running) > NUM_THREADS:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
-def _judge_found(table: Table, split: FileSplit, find: Callable[[], ParsedRows]) -> ReadRows:
-    rows = find()
+def _read_chunk(reader: Reader, chunk: Chunk) -> ReadRows:
+    rows = read_chunk(reader, chunk)
     progress.advance(len(rows.numbers))
-    return judge(table, split, rows)
+    return validate(reader.table, reader.split, rows)
 
 
-def _find_rows(
-    table: Table, split: FileSplit, chunk_bytes: int, limits: LineLimits
-) -> Iterator[Callable[[], ParsedRows]]:
-    """Reads pieces of the split, each as a function that parses it."""
-    if split.file.format == input_files.PARQUET:
-        yield from parquet_reader.read(table, split)
-    elif split.file.format == input_files.CSV:
-        yield from csv_reader.read(table, split, chunk_bytes, limits)
-    else:
-        yield from json_reader.read(table, split, chunk_bytes, limits)
-
-
-def judge(table: Table, split: FileSplit, rows: ParsedRows) -> ReadRows:
+def validate(table: Table, split: FileSplit, rows: ParsedRows) -> ReadRows:
     """Rows in any type as canonical rows and rejects."""
-    verdicts = rows.verdicts
-    found = canonical.canonical(table, rows.columns, verdicts)
-    forgotten = _erase(table, found, verdicts)
+    errors = rows.errors
+    found = canonical.canonical(table, rows.columns, errors)
+    erased = _erase(table, found, errors)
     sequence = pa.array((np.int64(split.file.number) << _FILE_BITS) | rows.numbers)
-    block = found.append_column(pa.field(SEQUENCE, pa.int64(), nullable=False), sequence)
-    good = verdicts.good
+    block = found.append_column(pa.field(canonical.SEQUENCE, pa.int64(), nullable=False), sequence)
+    good = errors.good
     counts = Counter({f"{table.name}.read": len(good)})
     ids = found.column(table.key)
-    hidden = scalar_columns.bad_ids(ids) | forgotten
-    rejects = verdicts.to_block(
-        split.file.path, rows.numbers, _mask(ids, hidden), split.file.format == input_files.PARQUET
+    masked = scalar_columns.bad_ids(ids) | erased
+    rejects = errors.to_block(
+        split.file.path, rows.numbers, _mask(ids, masked), split.file.format == input_files.PARQUET
     )
     if not good.all():
         block = block.filter(pa.array(good))
@@ -98,12 +95,12 @@ def judge(table: Table, split: FileSplit, rows: ParsedRows) -> ReadRows:
     return ReadRows(block, rejects, counts)
 
 
-def _erase(table: Table, found: pa.RecordBatch, verdicts: RowErrors) -> np.ndarray:
+def _erase(table: Table, found: pa.RecordBatch, errors: RowErrors) -> np.ndarray:
     """Mask of the rows to erase ([n] bool); they become rejects, whatever else is wrong with them."""
     if table.erasure is None:
         return np.zeros(found.num_rows, bool)
     erased = erasure.is_erased(erasure.ids_of(table.erasure), table.name, found)
-    verdicts.reject(erased, ERASED, "the user or post is to be forgotten", rank=-2)
+    errors.reject(erased, ERASED, "the user or post is to be forgotten", rank=-2)
     return erased
 
 
@@ -111,11 +108,11 @@ def _mask(ids: pa.Array, bad: np.ndarray) -> pa.Array:
     return ids if not bad.any() else pa.array(np.where(bad, None, ids.to_numpy(zero_copy_only=False)), pa.string())
 
 
-def concat(judged: list[ReadRows]) -> ReadRows:
+def concat(pieces: list[ReadRows]) -> ReadRows:
     """Several pieces as one."""
     counts: Counter[str] = Counter()
-    for piece in judged:
+    for piece in pieces:
         counts.update(piece.counts)
     return ReadRows(
-        blocks.concat([piece.block for piece in judged]), blocks.concat([piece.rejects for piece in judged]), counts
+        blocks.concat([piece.block for piece in pieces]), blocks.concat([piece.rejects for piece in pieces]), counts
     )

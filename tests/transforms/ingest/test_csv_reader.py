@@ -147,6 +147,12 @@ def test_clean_data_is_read_by_pyarrow(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*args: object) -> None:
         raise AssertionError("record by record")
 
-    monkeypatch.setattr(csv_reader, "_parse_records", refuse)
+    monkeypatch.setattr(csv_reader, "_parse_record", refuse)
     rows, _, _ = _read(tmp_path, 'post_id,text\r\n1,"a\n""b"""\r\n\r\n2,"c"')
     assert [row["text"] for row in rows] == ['a\n"b"', "c"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_byte_order_mark_inside_a_file_is_text(tmp_path: Path, size: int) -> None:
+    rows, rejects, _ = _read(tmp_path, "post_id,text\n1,a\n\ufeff2,b\n", block_bytes=size)
+    assert [row["post_id"] for row in rows] == ["1", "\ufeff2"] and rejects == []

@@ -4,14 +4,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from transforms.ingest import canonical, split_reader
+from transforms.ingest import canonical
 from transforms.ingest.deduplication import dedupe
 
 
 def _block(table: canonical.Table, rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    fields = [*(field.with_nullable(True) for field in table.schema), pa.field(split_reader.SEQUENCE, pa.int64())]
+    fields = [*(field.with_nullable(True) for field in table.schema), pa.field(canonical.SEQUENCE, pa.int64())]
     defaults = {"sensitive": False}
-    numbered = [{**defaults, split_reader.SEQUENCE: n, **row} for n, row in enumerate(rows)]
+    numbered = [{**defaults, canonical.SEQUENCE: n, **row} for n, row in enumerate(rows)]
     return pa.RecordBatch.from_pylist(numbered, schema=pa.schema(fields))
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.transforms.ingest.ingest_fixtures import places, read_file
-from transforms.ingest import canonical, json_line_reader, json_reader
-from transforms.ingest.line_reader import Chunk, LineLimits
+from transforms.ingest import canonical, input_files, json_line_reader, json_reader
+from transforms.ingest.line_reader import LineLimits
 
 GOOD = b'{"post_id":"good","text":"a good one"}'
 LONE = '"\\ud800"'
@@ -140,11 +140,13 @@ def test_the_fast_road_is_taken_where_it_can_be(tmp_path: Path, monkeypatch: pyt
 def test_both_roads_give_the_same(tmp_path: Path) -> None:
     lines = [{"post_id": str(n), "created_at": n, "hashtags": ["a"] * (n % 3), "likes": n or None} for n in range(20)]
     data = "\n".join(json.dumps(row) for row in lines).encode()
-    chunk, limits = Chunk(data, 1), LineLimits()
-    whole = json_reader.parse(canonical.POSTS, chunk, limits)
-    single = json_line_reader.parse(canonical.POSTS, chunk, limits, utf8=True)
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(data)
+    split, *_ = input_files.plan_splits(input_files.find_files(str(path))[0], 1 << 20)
+    whole = json_reader.JsonReader(canonical.POSTS, split, LineLimits()).parse(data, 1)
+    single = json_line_reader.parse(canonical.POSTS, data, 1, LineLimits(), utf8=True)
     assert whole.ignored == single.ignored == {"likes": 19}
-    blocks = [canonical.canonical(canonical.POSTS, rows.columns, rows.verdicts) for rows in (whole, single)]
+    blocks = [canonical.canonical(canonical.POSTS, rows.columns, rows.errors) for rows in (whole, single)]
     assert blocks[0].equals(blocks[1])
 
 

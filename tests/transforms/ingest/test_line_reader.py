@@ -24,7 +24,7 @@ def test_chunks_are_whole_lines_that_know_their_number(tmp_path: Path, name: str
     assert all(chunk.data.endswith(b"\n") for chunk in chunks[:-1])
     position = 0
     for chunk in chunks:
-        assert chunk.first_line == 1 + data[:position].count(b"\n") and not chunk.fault
+        assert chunk.first == 1 + data[:position].count(b"\n") and not chunk.fault
         position += len(chunk.data)
 
 
@@ -33,12 +33,12 @@ def test_a_line_that_is_too_long_is_skipped_and_told_once(tmp_path: Path, chunk_
     path = tmp_path / "p.jsonl"
     path.write_bytes(b"a\n" + b"x" * 500 + b"\nb\n" + b"y" * 500)
     chunks = _chunks(path, chunk_bytes)
-    assert [(chunk.first_line, chunk.fault[0]) for chunk in chunks if chunk.fault] == [
+    assert [(chunk.first, chunk.fault[0]) for chunk in chunks if chunk.fault] == [
         (2, "row_too_long"),
         (4, "row_too_long"),
     ]
     assert b"".join(chunk.data for chunk in chunks) == b"a\nb\n"
-    assert [chunk.first_line for chunk in chunks if chunk.data == b"b\n"] == [3]
+    assert [chunk.first for chunk in chunks if chunk.data == b"b\n"] == [3]
 
 
 def test_line_bounds() -> None:
