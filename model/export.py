@@ -22,7 +22,6 @@ def export(
     model: Autoencoder,
     output_dir: str,
     description: Mapping[str, Any],
-    tensorboard_dir: str | None = None,
     fused_width: int | None = None,
     warm_start: Mapping[str, np.ndarray] | None = None,
 ) -> None:
@@ -35,13 +34,11 @@ def export(
     - autoencoder.keras: the complete model for Keras 3 (import model.autoencoder before loading it).
     - model.json: the description.
     - warm_start.npz: initial weights for a later training (see model.warm_start), if given.
-    - tensorboard/: a copy of the logs.
 
     Args:
       model: the model.
       output_dir: local. An empty directory or an earlier model is replaced.
       description: content of model.json besides the paths.
-      tensorboard_dir: logs to copy.
       fused_width: D; default the model's own width. The model uses the leading columns.
       warm_start: the arrays of warm_start.npz.
 
@@ -56,8 +53,6 @@ def export(
         _write(model, temporary, description, fused_width or model.layout.width)
         if warm_start:
             np.savez(os.path.join(temporary, WARM_START), **warm_start)  # type: ignore[arg-type]
-        if tensorboard_dir is not None and os.path.isdir(tensorboard_dir):
-            shutil.copytree(tensorboard_dir, os.path.join(temporary, "tensorboard"))
         shutil.rmtree(output_dir, ignore_errors=True)
         os.rename(temporary, output_dir)
     finally:

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 
 import keras
@@ -16,7 +15,6 @@ from model.begin import Begun
 from model.checkpoint import Checkpoint, Course, EpochReport
 from model.config import TrainConfig
 from model.dataset import TrainBatches, hide_modalities, stand_in_dataset, train_dataset, validation_dataset
-from model.logs import EventLog
 from model.spool import Spool
 from model.warm_start import WarmStart
 
@@ -66,7 +64,6 @@ def fit(
     spool: Spool,
     config: TrainConfig,
     checkpoint_path: str,
-    logs: str,
     on_epoch: Callable[[EpochReport], None] | None,
     warm: WarmStart | str = "there is no earlier model",
 ) -> Fitted:
@@ -89,11 +86,9 @@ def fit(
     start = _choose_start(begun, told, warm)
     fingerprint = _fingerprint(spool, model, config, start.fingerprint)
     checkpoint = Checkpoint(checkpoint_path, fingerprint, batches, epochs, config.patience, config.seed, on_epoch)
-    if checkpoint.restore(model) == 0:
-        shutil.rmtree(logs, ignore_errors=True)
-        if start.loss is not None:
-            checkpoint.measured_start(model, start.loss)
-    _run(model, checkpoint, held_out, [EventLog(logs)])
+    if checkpoint.restore(model) == 0 and start.loss is not None:
+        checkpoint.measured_start(model, start.loss)
+    _run(model, checkpoint, held_out)
     course, trained = checkpoint.course, warm_start.weights_of(begun) if told is not None else None
     loss, share = None if held_out is None else course.best_loss, 1.0
     if told is not None:
@@ -175,18 +170,13 @@ def refit(
             checkpoint_path, fingerprint, batches, epochs, epochs, config.seed, on_epoch, keep_last=True
         )
         checkpoint.restore(model)
-        _run(model, checkpoint, None, [])
+        _run(model, checkpoint, None)
     trained = warm_start.weights_of(begun)
     _go(model, anchor, model.get_weights(), fitted.trained_share)
     return trained
 
 
-def _run(
-    model: Autoencoder,
-    checkpoint: Checkpoint,
-    held_out: tf.data.Dataset | None,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> None:
+def _run(model: Autoencoder, checkpoint: Checkpoint, held_out: tf.data.Dataset | None) -> None:
     """Trains from the checkpoint to the end, and sets the model's best weights."""
     if checkpoint.finished:
         checkpoint.use_best(model)
@@ -197,7 +187,7 @@ def _run(
         shuffle=False,
         initial_epoch=checkpoint.course.epochs_done,
         epochs=checkpoint.epochs,
-        callbacks=[*callbacks, checkpoint],
+        callbacks=[checkpoint],
         verbose=0,
     )
 

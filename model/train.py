@@ -94,7 +94,7 @@ def train(
       layout: the blocks of the fused vector, or a parsed _layout.json.
       output_dir: the model directory to write; local.
       work_dir: local; for the rows as plain floats, and the checkpoint from which a killed training resumes when called
-        again with the same rows and settings. Both are removed at the end; the logs remain.
+        again with the same rows and settings. Removed at the end.
       config: the settings.
       on_epoch: called after every epoch.
       open_file: opens a path of `files`.
@@ -113,10 +113,9 @@ def train(
 
     used = layout.narrowed(config.factors_used) if layout.stands_in and config.factors_used else layout
     spool = _spool(files, layout, used, work_dir, config.validation_fraction, open_file)
-    logs = os.path.join(work_dir, "tensorboard")
     warm = "there is no earlier model" if previous is None else warm_start.load(previous, used, config)
     begun = begin(spool, used, config)
-    fitted = fit(begun, spool, config, os.path.join(work_dir, _CHECKPOINT), logs, on_epoch, warm)
+    fitted = fit(begun, spool, config, os.path.join(work_dir, _CHECKPOINT), on_epoch, warm)
     report, trained = _report(begun, spool, fitted), {warm_start.HELD_OUT: fitted.trained}
     if fitted.told and 0 < spool.num_train + spool.num_validation <= config.refit_rows:
         spool = _spool(files, layout, used, work_dir, 0.0, open_file)
@@ -127,11 +126,8 @@ def train(
     report = dataclasses.replace(report, seconds=round(time.monotonic() - began, 3))
     description = _description(layout, used, config, report, fitted, begun)
     later = warm_start.flat({whose: weights for whose, weights in trained.items() if weights is not None})
-    export(begun.model, output_dir, description, logs, layout.width, later)
-    shutil.rmtree(spool.directory)
-    for name in (_CHECKPOINT, _REFIT):
-        if os.path.exists(os.path.join(work_dir, name)):
-            os.remove(os.path.join(work_dir, name))
+    export(begun.model, output_dir, description, layout.width, later)
+    shutil.rmtree(work_dir)
     return report
 
 

@@ -12,7 +12,6 @@ suits; model/start.json records it, and metrics.json (`train`).
 import functools
 import logging
 import os
-import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +39,12 @@ def run(options: Options, places: Places) -> None:
         **settings,
     )
     local = os.path.join(places.local, "model")
-    checkpoints = work_dir(places)
     previous, why_cold = warm_start.find_previous(options, places, settings.get("factors_used", 0))
     report = train(
         files=parquet.list_files(fused),
         layout=files.read_json(files.join(fused, "_layout.json")),
         output_dir=local,
-        work_dir=checkpoints,
+        work_dir=work_dir(places),
         config=config,
         on_epoch=show,
         open_file=parquet.open_file,
@@ -56,7 +54,6 @@ def run(options: Options, places: Places) -> None:
     logging.info("training started %s", warm_start.tell_start(started))
     files.write_json(os.path.join(local, warm_start.START), started)
     files.upload(local, places.output("model"))
-    shutil.rmtree(checkpoints)
 
 
 def factor_settings(places: Places) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_a_training_killed_in_any_phase_goes_on_as_if_nothing_had_happened(
     resumed = run(world, name="killed")
     assert dataclasses.replace(resumed, seconds=whole.seconds) == whole
     np.testing.assert_array_equal(_told(tmp_path / "killed", world), _told(tmp_path / "whole", world))
-    assert sorted(path.name for path in (tmp_path / "killed-work").iterdir()) == ["tensorboard"]
+    assert not (tmp_path / "killed-work").exists()
 
 
 @pytest.mark.parametrize("known", [0, 1])

@@ -5,7 +5,6 @@ Really Making Much Progress?"; Cañamares and Castells 2018 on popularity), so a
 Where a method knows nothing of a user, or has fewer posts than k, popular posts fill the list.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,7 +20,6 @@ from transforms.linalg.selection import top_k
 EASE_LAMBDA = 300.0
 # Neighbors of a post that count (Sarwar et al. 2001, Deshpande and Karypis 2004: some tens to hundreds).
 NEIGHBORS = 100
-ALS_FACTORS, ALS_REGULARIZATION, ALS_ALPHA, ALS_ITERATIONS = 64, 0.05, 10.0, 15
 # Scores that are held at a time.
 _MAX_SCORES = 1 << 24
 
@@ -202,33 +200,6 @@ def cosine_neighbors(matrix: scipy.sparse.csr_matrix, num_neighbors: int) -> sci
     neighbors = scipy.sparse.vstack(made, format="csr") if made else scipy.sparse.csr_matrix((0, 0), dtype=np.float32)
     neighbors.eliminate_zeros()
     return neighbors
-
-
-def has_als() -> bool:
-    """True if the package `implicit` is installed."""
-    import importlib.util
-
-    return importlib.util.find_spec("implicit") is not None
-
-
-def als(judged: HeldOutSet, k: int, seed: int = 0) -> np.ndarray:
-    """Implicit ALS (Hu, Koren and Volinsky 2008) by the package `implicit`."""
-    from implicit.als import AlternatingLeastSquares
-
-    posts = known_posts(judged)
-    warnings.filterwarnings("ignore", "OpenBLAS is configured", RuntimeWarning)  # slower, that is all
-    model = AlternatingLeastSquares(
-        factors=ALS_FACTORS,
-        regularization=ALS_REGULARIZATION,
-        alpha=ALS_ALPHA,
-        iterations=ALS_ITERATIONS,
-        random_state=seed,
-        num_threads=1,
-        use_gpu=False,
-    )
-    model.fit(judged.fit[:, posts].tocsr(), show_progress=False)
-    users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)
-    return _of_known(judged, best(judged, lambda first, last: users[first:last] @ items.T, posts, k))
 
 
 def _of_known(judged: HeldOutSet, lists: np.ndarray) -> np.ndarray:

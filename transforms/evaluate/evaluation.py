@@ -80,7 +80,7 @@ def baseline_lists(
 def _collaborative(
     judged: HeldOutSet, limits: EvaluationLimits, cold: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    names = ("item kNN", "EASE", "implicit ALS")
+    names = ("item kNN", "EASE")
     if cold:
         return {}, {name: "it knows nothing of posts without interactions" for name in names}
     found, skipped = {}, {}
@@ -93,10 +93,6 @@ def _collaborative(
         found["EASE"] = baselines.ease(judged, MAX_K)
     else:
         skipped["EASE"] = f"{num_posts:,} posts with interactions, more than {limits.ease_max_posts:,}"
-    if baselines.has_als():
-        found["implicit ALS"] = baselines.als(judged, MAX_K, limits.seed)
-    else:
-        skipped["implicit ALS"] = "the package implicit is not installed"
     return found, skipped
 
 

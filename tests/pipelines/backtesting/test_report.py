@@ -34,7 +34,7 @@ def evaluation() -> dict[str, Any]:
         },
         "about": {"users": 1234, "targets": 9999, "eligible_posts": 777},
         "notes": [f"a note {BAD}"],
-        "skipped": {"EASE": "too many posts", "ALS": BAD},
+        "skipped": {"EASE": "too many posts", "kNN": BAD},
         "methods": {"popular": method(0.1), "fusefeed": method(0.2), f"content kNN ({BAD})": method(0.15)},
         "slices": {"warm posts": 1200, f"language {BAD}": 30, "cold posts": 0},
     }

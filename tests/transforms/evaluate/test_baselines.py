@@ -117,11 +117,3 @@ def test_short_lists_are_filled_without_repeating() -> None:
     spare = np.array([[2, 7, 4, 9], [5, 6, 7, 8], [3, 1, -1, -1]])
     assert baselines.fill(lists, spare).tolist() == [[4, 2, 7, 9], [1, 2, 3, 4], [3, 1, -1, -1]]
     assert lists[0].tolist() == [4, 2, -1, -1]
-
-
-def test_als_finds_the_half_of_a_checkerboard() -> None:
-    pytest.importorskip("implicit")
-    likes = (np.add.outer(np.arange(60), np.arange(40)) % 2 == 0) & (np.random.default_rng(0).random((60, 40)) < 0.6)
-    judged = make_judged(likes[:30], ~likes[:30], likes[30:])
-    lists = baselines.als(judged, 5)
-    assert np.mean((np.arange(30)[:, None] + lists) % 2 == 0) > 0.95
