@@ -73,13 +73,13 @@ def ours(folder: Path) -> Run:
 
 
 def keras_fit(folder: Path) -> Run:
-    """The same Autoencoder and optimizer, fitted on arrays with held-out arrays (whole and hidden, as ours)."""
+    """The same Autoencoder and optimizer, fitted on arrays with held-out arrays (complete and masked, as ours)."""
     import keras
     import numpy as np
 
     from model.autoencoder import Autoencoder
     from model.config import TrainConfig
-    from model.dataset import hide_modalities
+    from model.dataset import drop_modalities
     from model.layout import Layout
 
     with np.load(folder / "arrays.npz") as arrays:
@@ -87,9 +87,9 @@ def keras_fit(folder: Path) -> Run:
     config = TrainConfig(latent=LATENT)
     layout = Layout.from_dict(_layout())
     cut = round(len(fused) * (1 - HELD_OUT))
-    hidden = hide_modalities(mask[cut:], np.array(config.hide_rates(layout)), 0)
-    seen = {"fused": np.concatenate([fused[cut:]] * 2), "mask": np.concatenate([mask[cut:], hidden])}
-    target = {"fused": seen["fused"], "mask": np.concatenate([mask[cut:]] * 2)}
+    masked = drop_modalities(mask[cut:], np.array(config.dropout_rates(layout)), 0)
+    inputs = {"fused": np.concatenate([fused[cut:]] * 2), "mask": np.concatenate([mask[cut:], masked])}
+    target = {"fused": inputs["fused"], "mask": np.concatenate([mask[cut:]] * 2)}
     rows = {"fused": fused[:cut], "mask": mask[:cut]}
 
     def run() -> Facts:
@@ -99,21 +99,21 @@ def keras_fit(folder: Path) -> Run:
             hidden=config.hidden,
             dropout=config.dropout,
             noise=config.noise,
-            modality_dropout=config.hide_rates(layout),
+            modality_dropout=config.dropout_rates(layout),
             modality_weights=config.loss_weights(layout),
         )
         model.compile(optimizer=keras.optimizers.AdamW(1e-3, weight_decay=1e-2, clipnorm=1.0), jit_compile=False)
         ends: list[Moment] = []
-        told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(_now()))
+        end_of_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(_now()))
         began = time.perf_counter()
         model.fit(
             rows,
             rows,
             batch_size=BATCH,
             epochs=EPOCHS,
-            validation_data=(seen, target),
+            validation_data=(inputs, target),
             validation_batch_size=1024,
-            callbacks=[told],
+            callbacks=[end_of_epoch],
             verbose=0,
         )
         return _facts(ends, time.perf_counter() - began)

@@ -7,33 +7,33 @@ import keras
 import numpy as np
 from keras import ops
 
-from model.encoders import ResidualEncoder, StandInEncoder
+from model.encoders import AffineEncoder, ResidualEncoder
 from model.layers import Corruption, Standardize, register
 from model.layout import Layout
-from model.ridge import LinearStart
+from model.ridge import LinearAutoencoder
 from model.statistics import TrainingMoments
 
 
 @register
 class Autoencoder(keras.Model):
-    """{"fused": [n, D], "mask": [n, M]} -> {"latent": [n, L], "decoded": [n, D] in its units, "kept": [n, M]}.
+    """{"fused": [n, D], "mask": [n, M]} -> {"latent": [n, L], "decoded": [n, D] in its units, "input_mask": [n, M]}.
 
-    `kept` is the mask of the encoder's input: less than `mask` where modality dropout masked a modality. The loss of a
-    batch is the mean, over every modality of every row that has it, of the squared error of the standardized block,
+    `input_mask` is that of the encoder's input: less than `mask` where modality dropout masked a modality. The loss of
+    a batch is the mean, over every modality of every row that has it, of the squared error of the standardized block,
     whose total variance is 1: predicting the mean gives a loss of about 1. Modalities masked from the encoder count
     like the others.
 
     Args:
       layout: the blocks of the fused vector, as `Layout.to_dict` gives it.
       latent: L.
-      hidden: width of the encoder's nonlinear part, 0 for none.
+      hidden: width of the encoder's nonlinear part.
       dropout: share of that part's units dropped while training.
       noise: standard deviation of the input noise while training, in those of a modality's average column.
       modality_dropout: [M] probabilities with which modalities are masked while training.
       modality_weights: [M] weights of the modalities' losses.
       seed: of all randomness.
-      stand_in: if content predicts the collaborative factors, the last modality, `model.ridge.settings` of its
-        scales; they replace `noise`.
+      input_scales: if content predicts the collaborative factors, the last modality, `Scales.to_dict` of
+        `model.ridge`; its noise replaces `noise`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Autoencoder(keras.Model):
         modality_dropout: Sequence[float],
         modality_weights: Sequence[float],
         seed: int = 0,
-        stand_in: Mapping[str, Sequence[float]] | None = None,
+        input_scales: Mapping[str, Sequence[float]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -60,15 +60,15 @@ class Autoencoder(keras.Model):
             "modality_dropout": list(modality_dropout),
             "modality_weights": list(modality_weights),
             "seed": seed,
-            "stand_in": None if stand_in is None else {name: list(values) for name, values in stand_in.items()},
+            "input_scales": None if input_scales is None else {name: list(v) for name, v in input_scales.items()},
         }
-        # [M]: what standardized blocks are divided by before all else, and what the encoder may look at.
-        self.units, self.seen = np.ones((2, len(self.layout.modalities)), np.float32)
+        # [M]: divisors of the standardized blocks, and 1 for the modalities that are encoder inputs.
+        self.units, self.is_input = np.ones((2, len(self.layout.modalities)), np.float32)
         deviations = [noise / np.sqrt(modality.width) for modality in self.layout.modalities]
         encoder = ResidualEncoder
-        if stand_in is not None:
-            self.units, self.seen = (np.array(stand_in[name], np.float32) for name in ("units", "seen"))
-            deviations, encoder = list(stand_in["noise"]), StandInEncoder
+        if input_scales is not None:
+            self.units, self.is_input = (np.array(input_scales[name], np.float32) for name in ("units", "is_input"))
+            deviations, encoder = list(input_scales["noise"]), AffineEncoder
         self.standardize = Standardize(layout, name="standardize")
         self.corruption = Corruption(layout, modality_dropout, deviations, seed, name="corruption")
         self.encoder = encoder(layout, latent, hidden, dropout, seed + 1, name="encoder")
@@ -78,39 +78,39 @@ class Autoencoder(keras.Model):
         self.errors = ModalityErrors(self.layout.names, name="errors")
         self.built = True
 
-    def start_from(self, moments: TrainingMoments, components: np.ndarray) -> None:
+    def initialize_pca(self, moments: TrainingMoments, components: np.ndarray) -> None:
         """Sets the standardization, and initializes the model to principal component analysis.
 
         Args:
           moments: of the training rows.
           components: [L, D], orthonormal rows.
         """
-        self._standardize_by(moments)
+        self._set_standardization(moments)
         self.encoder.usual.assign(moments.present)
         self.encoder.linear.assign(components.T)
         self.decoder.kernel.assign(components)
 
-    def start_from_linear(self, moments: TrainingMoments, start: LinearStart) -> None:
-        """Sets the standardization, and initializes the model to that linear autoencoder."""
-        self._standardize_by(moments)
-        self.encoder.linear.assign(start.linear)
-        self.encoder.offset.assign(start.offset)
-        self.encoder.bias.assign(start.bias)
-        self.decoder.kernel.assign(start.kernel)
+    def initialize_linear(self, moments: TrainingMoments, linear: LinearAutoencoder) -> None:
+        """Sets the standardization, and initializes the model to a linear autoencoder."""
+        self._set_standardization(moments)
+        self.encoder.linear.assign(linear.linear)
+        self.encoder.offset.assign(linear.offset)
+        self.encoder.bias.assign(linear.bias)
+        self.decoder.kernel.assign(linear.kernel)
 
-    def _standardize_by(self, moments: TrainingMoments) -> None:
+    def _set_standardization(self, moments: TrainingMoments) -> None:
         self.standardize.mean.assign(moments.mean)
         self.standardize.scale.assign(moments.divisors(self.layout) * (self.units @ self.layout.membership))
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        mask = inputs["mask"] * self.seen
-        rows, kept = self.corruption(self.standardize(inputs["fused"], mask), mask, training=training)
-        latent = self.encoder(rows, kept, training=training)
-        return {"latent": latent, "decoded": self.decoder(latent), "kept": kept}
+        mask = inputs["mask"] * self.is_input
+        rows, input_mask = self.corruption(self.standardize(inputs["fused"], mask), mask, training=training)
+        latent = self.encoder(rows, input_mask, training=training)
+        return {"latent": latent, "decoded": self.decoder(latent), "input_mask": input_mask}
 
     def encode(self, fused: Any, mask: Any) -> Any:
         """fused [n, D or more], mask [n, M] -> latent [n, L]."""
-        mask = mask * self.seen
+        mask = mask * self.is_input
         return self.encoder(self.standardize(fused, mask), mask)
 
     def decode(self, latent: Any) -> Any:
@@ -134,7 +134,7 @@ class Autoencoder(keras.Model):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         errors, totals = self._squares(y, y_pred)
-        self.errors.update_state(errors, totals, y["mask"], y_pred["kept"])
+        self.errors.update_state(errors, totals, y["mask"], y_pred["input_mask"])
         results: dict[str, Any] = self.get_metrics_result()
         return results
 
@@ -151,7 +151,7 @@ class Autoencoder(keras.Model):
 class ModalityErrors(keras.metrics.Metric):
     """Unexplained share of each modality's variance: {"error_NAME": ..., "predicted_error_NAME": ...}.
 
-    The first over the rows where the encoder saw the modality, the second over those where it was masked and predicted
+    The first over the rows where the modality was an input, the second over those where it was masked and predicted
     from the others alone. NaN if there was no such row.
     """
 
@@ -162,11 +162,11 @@ class ModalityErrors(keras.metrics.Metric):
         self.error_sums = self.add_variable(shape=shape, initializer="zeros", name="error_sums")
         self.totals = self.add_variable(shape=shape, initializer="zeros", name="totals")
 
-    def update_state(self, errors: Any, totals: Any, mask: Any, kept: Any) -> None:
+    def update_state(self, errors: Any, totals: Any, mask: Any, input_mask: Any) -> None:
         """Adds a batch: squared errors, squares of the target, target mask, encoder mask; all [n, M]."""
         for values, sums in ((errors, self.error_sums), (totals, self.totals)):
-            seen, hidden = ops.sum(values * kept, axis=0), ops.sum(values * (mask - kept), axis=0)
-            sums.assign_add(ops.stack([seen, hidden]))
+            shown, masked = ops.sum(values * input_mask, axis=0), ops.sum(values * (mask - input_mask), axis=0)
+            sums.assign_add(ops.stack([shown, masked]))
 
     def result(self) -> dict[str, Any]:
         ratios = ops.where(self.totals > 0, self.error_sums / ops.maximum(self.totals, 1e-30), np.nan)

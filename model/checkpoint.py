@@ -37,8 +37,8 @@ class EpochReport:
 
 
 @dataclasses.dataclass
-class Course:
-    """Training history; epoch 0 is the initial model, if that was measured."""
+class TrainingHistory:
+    """Losses of the epochs, and the best one; epoch 0 is the initial model, if that was measured."""
 
     epochs_done: int = 0
     best_epoch: int = 0
@@ -58,7 +58,7 @@ class Checkpoint(keras.callbacks.Callback):
       patience: epochs without a new best loss after which training stops.
       seed: of the random generators, which are reseeded in every epoch.
       on_epoch: called after an epoch is saved.
-      keep_last: True if the weights of the last epoch count as the best, regardless of the losses.
+      last_is_best: True if the last epoch counts as the best one, regardless of the losses.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class Checkpoint(keras.callbacks.Callback):
         patience: int,
         seed: int,
         on_epoch: Callable[[EpochReport], None] | None,
-        keep_last: bool = False,
+        last_is_best: bool = False,
     ) -> None:
         super().__init__()
-        self.keep_last = keep_last
+        self.last_is_best = last_is_best
         self.path, self.fingerprint, self.batches = path, fingerprint, batches
         self.epochs, self.patience, self.seed, self.on_epoch = epochs, patience, seed, on_epoch
-        self.course = Course()
+        self.history = TrainingHistory()
         self.best_weights: list[np.ndarray] = []
-        self._began = 0.0
+        self._started = 0.0
 
     def restore(self, model: keras.Model) -> int:
         """Restores a built and compiled model from the checkpoint; returns the completed epochs, 0 if none."""
@@ -92,51 +92,51 @@ class Checkpoint(keras.callbacks.Callback):
             for index, variable in enumerate(_variables(model)):
                 variable.assign(saved[f"variable_{index}"])
             self.best_weights = [saved[f"best_{index}"] for index in range(len(model.weights))]
-        self.course = Course(**state)
-        logger.info("resumed after epoch %d", self.course.epochs_done)
-        return self.course.epochs_done
+        self.history = TrainingHistory(**state)
+        logger.info("resumed after epoch %d", self.history.epochs_done)
+        return self.history.epochs_done
 
-    def measured_start(self, model: keras.Model, loss: float) -> None:
+    def set_initial_loss(self, model: keras.Model, loss: float) -> None:
         """Adds the initial weights to the candidates for the best ones."""
-        self.course.start_loss = self.course.best_loss = loss
+        self.history.start_loss = self.history.best_loss = loss
         self.best_weights = model.get_weights()
 
     @property
     def finished(self) -> bool:
         """True if no epoch remains, or the last ones brought no improvement."""
-        course = self.course
-        return course.epochs_done >= self.epochs or course.epochs_done - course.best_epoch >= self.patience
+        history = self.history
+        return history.epochs_done >= self.epochs or history.epochs_done - history.best_epoch >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.batches.epoch = epoch
-        generators = (self.model.corruption.seed_generator, *_dropout_generators(self.model))
-        for index, generator in enumerate(generators):
-            generator.state.assign(np.random.SeedSequence([self.seed, epoch, index]).generate_state(2))
-        self._began = time.monotonic()
+        layers = [self.model.corruption, *([self.model.encoder.drop] if self.model.encoder.dropout else [])]
+        for index, layer in enumerate(layers):
+            layer.seed_generator.state.assign(np.random.SeedSequence([self.seed, epoch, index]).generate_state(2))
+        self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        course, values = self.course, {name: float(value) for name, value in (logs or {}).items()}
+        history, values = self.history, {name: float(value) for name, value in (logs or {}).items()}
         monitored = values.get("val_loss", values["loss"])
         if not np.isfinite(monitored):
             raise ValueError(f"the loss is {monitored} after epoch {epoch + 1}; lower learning_rate")
-        course.epochs_done = epoch + 1
-        course.losses.append({name: values[name] for name in ("loss", "val_loss") if name in values})
-        if self.keep_last or monitored < course.best_loss:
-            course.best_loss, course.best_epoch = monitored, epoch + 1
+        history.epochs_done = epoch + 1
+        history.losses.append({name: values[name] for name in ("loss", "val_loss") if name in values})
+        if self.last_is_best or monitored < history.best_loss:
+            history.best_loss, history.best_epoch = monitored, epoch + 1
             self.best_weights = self.model.get_weights()
         self._save()
         self._report(epoch + 1, values)
         self.model.stop_training = self.finished
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.use_best(self.model)
+        self.restore_best(self.model)
 
-    def use_best(self, model: keras.Model) -> None:
+    def restore_best(self, model: keras.Model) -> None:
         """Sets the model's weights to those of its best epoch."""
         model.set_weights(self.best_weights)
 
     def _save(self) -> None:
-        state = {**dataclasses.asdict(self.course), "fingerprint": self.fingerprint}
+        state = {**dataclasses.asdict(self.history), "fingerprint": self.fingerprint}
         arrays: dict[str, Any] = {f"variable_{i}": np.array(v) for i, v in enumerate(_variables(self.model))}
         arrays |= {f"best_{i}": value for i, value in enumerate(self.best_weights)}
         with open(f"{self.path}.new", "wb") as out:
@@ -144,7 +144,7 @@ class Checkpoint(keras.callbacks.Callback):
         os.replace(f"{self.path}.new", self.path)
 
     def _report(self, epoch: int, values: dict[str, float]) -> None:
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self._started
         rows = self.batches.num_batches * self.batches.batch_rows
         report = EpochReport(
             epoch=epoch,
@@ -166,8 +166,3 @@ class Checkpoint(keras.callbacks.Callback):
 
 def _variables(model: keras.Model) -> list[Any]:
     return [*model.weights, *model.optimizer.variables]
-
-
-def _dropout_generators(model: keras.Model) -> list[Any]:
-    layers = model._flatten_layers(include_self=False)
-    return [layer.seed_generator for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate > 0]

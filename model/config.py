@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from model.layout import COLLABORATIVE, Layout
+from model.layout import Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,17 +14,14 @@ class TrainConfig:
     Attributes:
       latent: width of the common representation; at most that of the fused vector. If content predicts
         collaborative factors, this width is in addition to `factors_used`.
-      hidden: width of the encoder's nonlinear part; 0 for a linear encoder.
-      epochs: maximum passes over the rows; 0 for the number that gives `steps` steps, between 3 and 100.
-      steps: see epochs.
+      hidden: width of the encoder's nonlinear part.
+      epochs: maximum passes over the rows; 0 for the number that gives 10,000 steps, between 3 and 100.
       batch_size: rows per training step; rounded to a nearby size that divides the rows best.
       learning_rate: AdamW's, after a warm-up and before it falls along a cosine.
       weight_decay: AdamW's, decoupled.
       dropout: share of the nonlinear part's units dropped while training.
       noise: standard deviation of the input noise while training, in those of a modality's average column.
       modality_dropout: probability with which a modality is masked while training.
-      modality_dropouts: the same for single modalities, by name.
-      modality_weights: weights of modalities' losses, by name; 1 where not named.
       patience: epochs without a better validation loss after which training stops.
       validation_fraction: share of validation rows, by a hash of their ids; 0 for none.
       seed: of all randomness.
@@ -47,15 +44,12 @@ class TrainConfig:
     latent: int = 64
     hidden: int = 256
     epochs: int = 0
-    steps: int = 10_000
     batch_size: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     dropout: float = 0.2
     noise: float = 0.3
     modality_dropout: float = 0.15
-    modality_dropouts: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    modality_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     patience: int = 10
     validation_fraction: float = 0.1
     seed: int = 0
@@ -70,19 +64,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor_weights", tuple(float(weight) for weight in self.factor_weights))
-        for name in ("latent", "steps", "batch_size", "patience"):
+        for name in ("latent", "hidden", "batch_size", "patience"):
             _check(name, getattr(self, name), low=1)
-        for name in ("hidden", "epochs", "weight_decay", "noise", "seed", "factors_used"):
+        for name in ("epochs", "weight_decay", "noise", "seed", "factors_used"):
             _check(name, getattr(self, name), low=0)
         for name in ("collaborative_noise", "refit_rows"):
             _check(name, getattr(self, name), low=0)
         for name in ("dropout", "modality_dropout", "validation_fraction", "collaborative_dropout"):
             _check(name, getattr(self, name), low=0, below=1)
-        for modality, rate in self.modality_dropouts.items():
-            _check(f"modality_dropouts of {modality}", rate, low=0, below=1)
-        for name in ("modality_weights", "modality_weights_input"):
-            for modality, weight in getattr(self, name).items():
-                _check(f"{name} of {modality}", weight, low=0)
+        for modality, weight in self.modality_weights_input.items():
+            _check(f"modality_weights_input of {modality}", weight, low=0)
         for name in ("learning_rate", "ridge", "collaborative_weight"):
             _check_above_0(name, getattr(self, name))
         for weight in self.factor_weights:
@@ -91,14 +82,12 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be at most 10, got {self.learning_rate}")
 
     def check_layout(self, layout: Layout) -> None:
-        """Raises ValueError if the settings do not fit the layout, or no loss remains."""
-        for name in ("modality_dropouts", "modality_weights", "modality_weights_input"):
-            unknown = sorted(set(getattr(self, name)) - set(layout.names))
-            if unknown:
-                raise ValueError(f"{name} must name modalities of {', '.join(layout.names)}, got {unknown[0]}")
-        if not any(self.modality_weights.get(name, 1.0) for name in layout.names):
-            raise ValueError("modality_weights must be above 0 for one modality at least, got all 0")
-        if layout.stands_in:
+        """Raises ValueError if the settings do not fit the layout."""
+        unknown = sorted(set(self.modality_weights_input) - set(layout.names))
+        if unknown:
+            names = ", ".join(layout.names)
+            raise ValueError(f"modality_weights_input must name modalities of {names}, got {unknown[0]}")
+        if layout.predicts_factors:
             self._check_factors(layout)
 
     def _check_factors(self, layout: Layout) -> None:
@@ -111,20 +100,19 @@ class TrainConfig:
         if not any(self.input_weights(layout)):
             raise ValueError("modality_weights_input must be above 0 for one modality at least, got all 0")
 
-    def hide_rates(self, layout: Layout) -> list[float]:
+    def dropout_rates(self, layout: Layout) -> list[float]:
         """The masking probability of each modality, [M]."""
-        rates = {name: self.modality_dropout for name in layout.names}
-        if layout.stands_in:
-            rates[COLLABORATIVE] = self.collaborative_dropout
-        return [float((rates | dict(self.modality_dropouts))[name]) for name in layout.names]
+        rates = [self.modality_dropout] * len(layout.names)
+        if layout.predicts_factors:
+            rates[-1] = self.collaborative_dropout
+        return rates
 
     def loss_weights(self, layout: Layout) -> list[float]:
         """The weight of each modality's loss, [M]."""
-        weights = [float(self.modality_weights.get(name, 1.0)) for name in layout.names]
-        if layout.stands_in:
-            total = sum(weights[:-1]) or 1.0
-            weights = [weight / total for weight in weights[:-1]] + [weights[-1] * self.collaborative_weight]
-        return weights
+        if not layout.predicts_factors:
+            return [1.0] * len(layout.names)
+        content = len(layout.names) - 1
+        return [1 / content] * content + [self.collaborative_weight]
 
     def input_weights(self, layout: Layout) -> list[float]:
         """The weight of each content modality in the map to the collaborative factors, [M - 1]."""

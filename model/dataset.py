@@ -1,7 +1,7 @@
 """Batches of fused vectors for Keras, streamed from a spool."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -46,17 +46,17 @@ class TrainBatches:
         """Yields `num_batches` batches, [batch_rows, D + M] float32."""
         random = np.random.default_rng([self.seed, self.epoch])
         buckets = random.permutation(len(self.spool.bucket_rows))
-        size, left_to_yield = self.batch_rows, self.num_batches
-        left_over = np.empty((0, self.spool.row_width), np.float32)
+        size, batches_left = self.batch_rows, self.num_batches
+        remainder = np.empty((0, self.spool.row_width), np.float32)
         for start in range(0, len(buckets), MIXED_BUCKETS):
             mixed = [self.spool.bucket(index) for index in buckets[start : start + MIXED_BUCKETS]]
-            pool = np.concatenate([left_over, *mixed])
+            pool = np.concatenate([remainder, *mixed])
             order = random.permutation(len(pool))
-            num_batches = min(len(pool) // size, left_to_yield)
+            num_batches = min(len(pool) // size, batches_left)
             for index in range(num_batches):
                 yield pool[order[index * size : (index + 1) * size]]
-            left_to_yield -= num_batches
-            left_over = pool[order[num_batches * size :]]
+            batches_left -= num_batches
+            remainder = pool[order[num_batches * size :]]
             del pool  # before the next one is made
 
 
@@ -75,52 +75,29 @@ def train_dataset(batches: TrainBatches, layout: Layout) -> tf.data.Dataset:
     return rows.map(split).prefetch(8)
 
 
-def validation_dataset(rows: np.ndarray, kept: np.ndarray, batch_size: int, layout: Layout) -> tf.data.Dataset:
-    """Batches with every row twice: complete, and with some modalities masked in the input but not in the target.
+def validation_dataset(
+    rows: np.ndarray, masks: Sequence[tuple[np.ndarray, np.ndarray]], batch_size: int, layout: Layout
+) -> tf.data.Dataset:
+    """Batches as of `train_dataset`, each once for every pair of masks.
 
     Args:
       rows: [n, D + M] float32.
-      kept: [n, M] float32, 1 where a modality remains in the second copy.
+      masks: (input mask, target mask), both [n, M] float32.
       batch_size: rows a batch, at most.
       layout: the blocks of the fused vector.
     """
+    fused = tf.constant(rows[:, : layout.width])
+    inputs, targets = (tf.constant(np.stack(kind)) for kind in zip(*masks, strict=True))
 
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(rows), batch_size):
-            part = np.array(rows[start : start + batch_size])
-            yield part, part[:, layout.width :]
-            yield part, kept[start : start + batch_size]
+    def batch(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        pair, start = number % len(masks), number // len(masks) * batch_size
+        part = slice(start, start + batch_size)
+        return {"fused": fused[part], "mask": inputs[pair, part]}, {"fused": fused[part], "mask": targets[pair, part]}
 
-    def split(row: tf.Tensor, shown: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        fused, mask = row[:, : layout.width], row[:, layout.width :]
-        return {"fused": fused, "mask": shown}, {"fused": fused, "mask": mask}
-
-    specs = tuple(tf.TensorSpec((None, width), tf.float32) for width in (rows.shape[1], kept.shape[1]))
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
-    num_batches = 2 * -(-len(rows) // batch_size)
-    return dataset.apply(tf.data.experimental.assert_cardinality(num_batches)).map(split).prefetch(8)
+    return tf.data.Dataset.range(len(masks) * -(-len(rows) // batch_size)).map(batch).prefetch(8)
 
 
-def stand_in_dataset(rows: np.ndarray, batch_size: int, layout: Layout) -> tf.data.Dataset:
-    """Every row once: the input without the last modality, the target that modality alone.
-
-    Args:
-      rows: [n, D + M] float32, all of which have the last modality.
-      batch_size: rows a batch, at most.
-      layout: the blocks of the fused vector.
-    """
-    values = tf.constant(rows)
-    alone = tf.one_hot(len(layout.modalities) - 1, len(layout.modalities))
-
-    def batch(start: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        part = values[start : start + batch_size]
-        fused, mask = part[:, : layout.width], part[:, layout.width :]
-        return {"fused": fused, "mask": mask * (1 - alone)}, {"fused": fused, "mask": mask * alone}
-
-    return tf.data.Dataset.range(0, len(rows), batch_size).map(batch)
-
-
-def hide_modalities(mask: np.ndarray, rates: np.ndarray, seed: int) -> np.ndarray:
+def drop_modalities(mask: np.ndarray, rates: np.ndarray, seed: int) -> np.ndarray:
     """The mask with modalities dropped at random, [n, M] float32; each row retains at least one of its own.
 
     Args:
@@ -129,8 +106,8 @@ def hide_modalities(mask: np.ndarray, rates: np.ndarray, seed: int) -> np.ndarra
       seed: of the random choice.
     """
     random = np.random.default_rng(seed)
-    kept = mask * (random.random(mask.shape) >= rates)
+    left = mask * (random.random(mask.shape) >= rates)
     spared = np.argmax(mask * (1 + random.random(mask.shape)), axis=1)
-    bare = ~kept.any(axis=1)
-    kept[bare, spared[bare]] = mask[bare, spared[bare]]
-    return kept.astype(np.float32)
+    empty = ~left.any(axis=1)
+    left[empty, spared[empty]] = mask[empty, spared[empty]]
+    return left.astype(np.float32)

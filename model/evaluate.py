@@ -10,13 +10,13 @@ from keras import ops
 
 from model.autoencoder import Autoencoder
 from model.layout import Layout
-from model.ridge import LinearStart
+from model.ridge import LinearAutoencoder
 from model.statistics import TrainingMoments, standardize
 
 MAX_ROWS = 100_000
 _CHUNK_ROWS = 4096
 
-# (fused [n, D], mask [n, M] of what may be looked at) -> standardized rows [n, D], no modality missing.
+# (fused [n, D], mask [n, M] of the input) -> standardized rows [n, D], no modality missing.
 Reconstruct = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -28,7 +28,7 @@ class ModalityReport:
       name: of the modality.
       width: of its block.
       rows: measured rows that have it.
-      error: of the autoencoder, which sees the whole row.
+      error: of the autoencoder, with the complete row as input.
       pca_error: of principal component analysis of the same latent size, fitted on the training rows (missing: zeros).
       predicted_error: of the autoencoder when the modality is masked, over rows with other modalities.
       pca_predicted_error: of principal component analysis on the same rows.
@@ -51,7 +51,7 @@ def modality_reports(
     components: np.ndarray,
     moments: TrainingMoments,
     rows: np.ndarray,
-    start: LinearStart | None = None,
+    ridge_map: LinearAutoencoder | None = None,
 ) -> tuple[ModalityReport, ...]:
     """Measures a model and principal components on rows [n, D + M], at most the first MAX_ROWS."""
     layout = model.layout
@@ -67,9 +67,9 @@ def modality_reports(
         ModalityReport(m.name, m.width, int(counts[i]), *(e[k][i] for k in (0, 1) for e in (model_errors, pca_errors)))
         for i, m in enumerate(layout.modalities)
     ]
-    if start is not None:
-        by_start = functools.partial(start.reconstruct, moments=moments, layout=layout)
-        error = _unexplained(by_start, rows, moments, layout)[1][-1]
+    if ridge_map is not None:
+        by_ridge = functools.partial(ridge_map.reconstruct, moments=moments, layout=layout)
+        error = _unexplained(by_ridge, rows, moments, layout)[1][-1]
         reports[-1] = dataclasses.replace(reports[-1], ridge_predicted_error=error)
     return tuple(reports)
 
@@ -102,13 +102,14 @@ def _unexplained(
         target = standardize(fused, mask, moments, layout)
         whole = reconstruct(fused, mask)
         for index, modality in enumerate(layout.modalities):
-            hidden = mask.copy()
-            hidden[:, index] = 0
-            here = mask[:, index] > 0
-            told = here & hidden.any(axis=1)
-            guesses = [whole[here], reconstruct(fused, hidden)[told] if told.any() else whole[told]]
-            for kind, (wanted, guess) in enumerate(zip((target[here], target[told]), guesses, strict=True)):
-                errors[kind, index] += ((wanted - guess)[:, modality.columns] ** 2).sum()
+            others = mask.copy()
+            others[:, index] = 0
+            present = mask[:, index] > 0
+            predicted = present & others.any(axis=1)
+            from_others = reconstruct(fused, others)[predicted] if predicted.any() else whole[predicted]
+            pairs = ((target[present], whole[present]), (target[predicted], from_others))
+            for kind, (wanted, found) in enumerate(pairs):
+                errors[kind, index] += ((wanted - found)[:, modality.columns] ** 2).sum()
                 totals[kind, index] += (wanted[:, modality.columns] ** 2).sum()
     shares = [errors[kind] / np.where(totals[kind] > 0, totals[kind], np.nan) for kind in (0, 1)]
     return [[None if np.isnan(share) else float(share) for share in kind] for kind in shares]

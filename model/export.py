@@ -86,7 +86,7 @@ def _encoder(model: Autoencoder, fused_width: int) -> tf.Module:
     # Holds the variables alone: Keras objects in a SavedModel would be looked at by whichever Keras loads it.
     module = tf.Module()
     layers = (model.standardize, model.encoder)
-    module.kept = [variable.value for layer in layers for variable in layer.variables]
+    module.weights = [variable.value for layer in layers for variable in layer.variables]
     specs = (
         tf.TensorSpec((None, fused_width), tf.float32, name="fused"),
         tf.TensorSpec((None, len(model.layout.modalities)), tf.float32, name="mask"),

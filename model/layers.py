@@ -30,8 +30,8 @@ class Standardize(keras.layers.Layer):
         return self.add_weight(shape=(width,), initializer=initializer, trainable=False, name=name)
 
     def call(self, fused: Any, mask: Any) -> Any:
-        shown = spread(mask, self.layout)
-        return ops.where(shown > 0, (fused[:, : self.layout.width] - self.mean) / self.scale, 0.0)
+        present = spread(mask, self.layout)
+        return ops.where(present > 0, (fused[:, : self.layout.width] - self.mean) / self.scale, 0.0)
 
     def inverse(self, standard: Any) -> Any:
         """[n, D] standardized -> [n, D] in the units of the fused vector."""
@@ -68,21 +68,21 @@ class Corruption(keras.layers.Layer):
     def call(self, rows: Any, mask: Any, training: bool = False) -> tuple[Any, Any]:
         if not training:
             return rows, mask
-        mask = self._hide(mask)
+        mask = self._drop_modalities(mask)
         if any(self.noise):
             rows = rows + keras.random.normal(ops.shape(rows), seed=self.seed_generator) * self._deviation
         return rows * spread(mask, self.layout), mask
 
-    def _hide(self, mask: Any) -> Any:
+    def _drop_modalities(self, mask: Any) -> Any:
         chances = keras.random.uniform(ops.shape(mask), seed=self.seed_generator)
-        kept = mask * ops.cast(chances >= np.array(self.rates, np.float32), mask.dtype)
+        left = mask * ops.cast(chances >= np.array(self.rates, np.float32), mask.dtype)
         order = mask * (1 + keras.random.uniform(ops.shape(mask), seed=self.seed_generator))
         spared = mask * ops.one_hot(ops.argmax(order, axis=1), len(self.rates), dtype=mask.dtype)
-        return ops.where(ops.max(kept, axis=1, keepdims=True) > 0, kept, spared)
+        return ops.where(ops.max(left, axis=1, keepdims=True) > 0, left, spared)
 
     def get_config(self) -> dict[str, Any]:
-        mine = {"layout": self.layout.to_dict(), "rates": self.rates, "noise": self.noise, "seed": self.seed}
-        return {**super().get_config(), **mine}
+        settings = {"layout": self.layout.to_dict(), "rates": self.rates, "noise": self.noise, "seed": self.seed}
+        return {**super().get_config(), **settings}
 
 
 def spread(mask: Any, layout: Layout) -> Any:

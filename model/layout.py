@@ -80,7 +80,7 @@ class Layout:
         return tuple(modality.name for modality in self.modalities)
 
     @property
-    def stands_in(self) -> bool:
+    def predicts_factors(self) -> bool:
         """True if there are collaborative factors, and content to predict them from."""
         return len(self.modalities) > 1 and self.names[-1] == COLLABORATIVE
 

@@ -6,7 +6,6 @@ is tied to the lambda that suits the ridge map, and its nonlinear part is regula
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -14,9 +13,9 @@ from model.config import TrainConfig
 from model.layout import Layout
 from model.statistics import Products, TrainingMoments, principal_components, standardize
 
-# More than this hides what there is rather than regularizes; in deviations of the inputs' average column.
+# More noise drowns the signal instead of regularizing; in deviations of the inputs' average column.
 _MAX_NOISE = 2.0
-# Of the decoder of content at the start: shares of the latent numbers' average variance.
+# Ridge of the initial decoder of content, as a share of the latent numbers' average variance.
 _DECODER_RIDGE = 0.01
 
 
@@ -27,13 +26,13 @@ class Scales:
     Attributes:
       units: [M], divisors of the standardized modalities' columns; for content in proportion to 1 / sqrt(w).
       noise: [M], standard deviation of the noise of a column while training, in these units.
-      seen: [M], 0 for the modalities that are not encoder inputs, else 1.
+      is_input: [M], 0 for the modalities that are not encoder inputs, else 1.
       penalty: lambda in these units.
     """
 
     units: list[float]
     noise: list[float]
-    seen: list[float]
+    is_input: list[float]
     penalty: float
 
     @classmethod
@@ -41,17 +40,21 @@ class Scales:
         """The scales for a layout whose last modality, known for `num_fit` rows, is predicted from the others."""
         weights = np.array(config.input_weights(layout))
         widths = np.array([modality.width for modality in layout.modalities])
-        seen = weights > 0
-        common = weights.sum() / widths[:-1][seen].sum()
-        units = np.where(seen, np.sqrt(common / np.where(seen, weights, 1)), 1 / np.sqrt(widths[:-1]))
+        is_input = weights > 0
+        common = weights.sum() / widths[:-1][is_input].sum()
+        units = np.where(is_input, np.sqrt(common / np.where(is_input, weights, 1)), 1 / np.sqrt(widths[:-1]))
         penalty = config.ridge / common
-        noise = seen * min(np.sqrt(penalty / max(num_fit, 1)), _MAX_NOISE)
+        noise = is_input * min(np.sqrt(penalty / max(num_fit, 1)), _MAX_NOISE)
         return cls(
             units=[*units.tolist(), float(1 / np.sqrt(widths[-1]))],
             noise=[*noise.tolist(), config.collaborative_noise],
-            seen=[*seen.astype(float).tolist(), 1.0],
+            is_input=[*is_input.astype(float).tolist(), 1.0],
             penalty=float(penalty),
         )
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """`input_scales` of the autoencoder."""
+        return {"units": self.units, "noise": self.noise, "is_input": self.is_input}
 
     def columns(self, layout: Layout) -> np.ndarray:
         """Divisor of each standardized column: [D] float64."""
@@ -60,7 +63,7 @@ class Scales:
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearStart:
+class LinearAutoencoder:
     """A linear autoencoder: latent = rows @ linear + mask @ offset + bias, decoded = latent @ kernel.
 
     Rows are in the units of `scales`. The first latent numbers are the ridge map to the collaborative factors, the
@@ -71,7 +74,7 @@ class LinearStart:
       offset: [M, L].
       bias: [L].
       kernel: [L, D].
-      scales: see there.
+      scales: units of the rows.
     """
 
     linear: np.ndarray
@@ -82,35 +85,37 @@ class LinearStart:
 
     def reconstruct(self, fused: np.ndarray, mask: np.ndarray, moments: TrainingMoments, layout: Layout) -> np.ndarray:
         """Reconstruction of rows: [n, D] float64, standardized."""
-        divisors, seen = self.scales.columns(layout), mask * np.array(self.scales.seen)
-        rows = standardize(fused, seen, moments, layout) / divisors
-        latent = rows @ self.linear + seen @ self.offset + self.bias
-        decoded: np.ndarray = (latent * seen.any(axis=1, keepdims=True)) @ self.kernel * divisors
+        divisors, mask = self.scales.columns(layout), mask * np.array(self.scales.is_input)
+        rows = standardize(fused, mask, moments, layout) / divisors
+        latent = rows @ self.linear + mask @ self.offset + self.bias
+        decoded: np.ndarray = (latent * mask.any(axis=1, keepdims=True)) @ self.kernel * divisors
         return decoded
 
 
-def linear_start(every: Products, known: Products, layout: Layout, config: TrainConfig, scales: Scales) -> LinearStart:
+def ridge_autoencoder(
+    all_rows: Products, known: Products, layout: Layout, config: TrainConfig, scales: Scales
+) -> LinearAutoencoder:
     """The initial model of training.
 
     Args:
-      every: sums over all training rows.
+      all_rows: sums over all training rows.
       known: sums over those that have the last modality.
       layout: the blocks; the last one is predicted from the others.
       config: only `latent` and `ridge` are used.
       scales: units of the result.
     """
     in_units = np.r_[scales.columns(layout), np.ones(len(layout.modalities) + 1)]
-    every, known = (Products(p.sums / np.outer(in_units, in_units), p.num_rows) for p in (every, known))
-    content = np.flatnonzero(np.array(scales.seen) @ layout.membership * (np.arange(layout.width) < _first(layout)))
+    all_rows, known = (Products(p.sums / np.outer(in_units, in_units), p.num_rows) for p in (all_rows, known))
+    content = np.flatnonzero(np.array(scales.is_input) @ layout.membership * (np.arange(layout.width) < _first(layout)))
     numbers, map_to = layout.modalities[-1].width, _ridge_map(known, content, layout, config.ridge, scales)
-    directions = _content_directions(every, content, min(config.latent, len(content)))
+    directions = _content_directions(all_rows, content, min(config.latent, len(content)))
     weights = np.zeros((len(in_units), numbers + directions.shape[1]))
     weights[:, :numbers] = map_to
     weights[content, numbers:] = directions
     width, num_modalities = layout.width, len(layout.modalities)
-    kernel = _decoder(every, weights, width)
+    kernel = _decoder(all_rows, weights, width)
     kernel[:, _first(layout) :] = np.eye(weights.shape[1], numbers)
-    return LinearStart(weights[:width], weights[width : width + num_modalities], weights[-1], kernel, scales)
+    return LinearAutoencoder(weights[:width], weights[width : width + num_modalities], weights[-1], kernel, scales)
 
 
 def _first(layout: Layout) -> int:
@@ -123,9 +128,9 @@ def _ridge_map(known: Products, content: np.ndarray, layout: Layout, ridge: floa
     sums, num_rows = known.sums, max(known.num_rows, 1)
     masks = layout.width + np.arange(len(layout.modalities))
     shares = sums[-1, masks] / num_rows
-    telling = masks[(shares > 0) & (shares < 1) & (np.array(scales.seen) > 0)]
-    inputs, targets = np.r_[content, telling], np.arange(_first(layout), layout.width)
-    penalty = np.r_[np.full(len(content), scales.penalty), np.full(len(telling), ridge)]
+    sometimes = masks[(shares > 0) & (shares < 1) & (np.array(scales.is_input) > 0)]
+    inputs, targets = np.r_[content, sometimes], np.arange(_first(layout), layout.width)
+    penalty = np.r_[np.full(len(content), scales.penalty), np.full(len(sometimes), ridge)]
     input_means, target_means = sums[-1, inputs] / num_rows, sums[-1, targets] / num_rows
     covariance = sums[np.ix_(inputs, inputs)] - num_rows * np.outer(input_means, input_means)
     crossed = sums[np.ix_(inputs, targets)] - num_rows * np.outer(input_means, target_means)
@@ -135,25 +140,20 @@ def _ridge_map(known: Products, content: np.ndarray, layout: Layout, ridge: floa
     return weights
 
 
-def _content_directions(every: Products, content: np.ndarray, count: int) -> np.ndarray:
+def _content_directions(products: Products, content: np.ndarray, count: int) -> np.ndarray:
     """[columns of content, count]: principal components, scaled so that the latent numbers have a variance of 1."""
-    covariance = every.sums[np.ix_(content, content)] / every.num_rows
+    covariance = products.sums[np.ix_(content, content)] / products.num_rows
     components = principal_components(covariance, count)
     variance = np.einsum("ij,jk,ik->i", components, covariance, components).mean()
     directions: np.ndarray = components.T / np.sqrt(variance if variance > 0 else 1)
     return directions
 
 
-def _decoder(every: Products, weights: np.ndarray, width: int) -> np.ndarray:
+def _decoder(products: Products, weights: np.ndarray, width: int) -> np.ndarray:
     """[L, D]: the columns by (nearly) least squares from the latent numbers."""
-    latent = weights.T @ every.sums @ weights
+    latent = weights.T @ products.sums @ weights
     ridge = _DECODER_RIDGE * np.trace(latent) / len(latent)
     kernel: np.ndarray = np.linalg.solve(
-        latent + (ridge if ridge > 0 else 1) * np.eye(len(latent)), weights.T @ every.sums[:, :width]
+        latent + (ridge if ridge > 0 else 1) * np.eye(len(latent)), weights.T @ products.sums[:, :width]
     )
     return kernel
-
-
-def settings(scales: Scales) -> dict[str, Any]:
-    """The autoencoder's settings from the scales."""
-    return {"units": scales.units, "noise": scales.noise, "seen": scales.seen}

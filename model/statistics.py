@@ -15,14 +15,14 @@ _CHUNK_ROWS = 4096
 
 @dataclasses.dataclass(frozen=True)
 class TrainingMoments:
-    """TrainingMoments of the training rows, each modality's over the rows that have it.
+    """Moments of the training rows, each modality's over the rows that have it.
 
     Attributes:
       mean: [D] float64, 0 where a modality is nowhere present.
       scale: [M] float64, the root of a modality's total variance (the sum over its columns), 1 where that is 0.
       counts: [M] int64, rows that have the modality.
-      present: how many modalities a row has on average.
-      emphasis: [D] float64, what the columns are multiplied by before anything else.
+      present: average number of modalities of a row.
+      emphasis: [D] float64, multipliers of the columns, applied first.
     """
 
     mean: np.ndarray
@@ -61,7 +61,7 @@ def moments(spool: Spool, layout: Layout, emphasis: np.ndarray | None = None) ->
 def standardize(fused: np.ndarray, mask: np.ndarray, moments: TrainingMoments, layout: Layout) -> np.ndarray:
     """[n, D] float64: centered, each modality of total variance 1, zeros where a modality is missing.
 
-    This is what the autoencoder sees of a row.
+    The autoencoder's input, as numpy.
     """
     rows = fused - moments.mean
     rows /= moments.divisors(layout)
@@ -117,12 +117,12 @@ def _present_sums(values: np.ndarray, mask: np.ndarray, layout: Layout) -> np.nd
 
 def _chunks(spool: Spool, layout: Layout, max_rows: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(fused, mask) of the training rows in the spool's order, float64; whole buckets until there are enough."""
-    seen = 0
+    num_rows = 0
     for index in range(len(spool.bucket_rows)):
-        if max_rows is not None and seen >= max_rows:
+        if max_rows is not None and num_rows >= max_rows:
             return
         bucket = spool.bucket(index)
-        seen += len(bucket)
+        num_rows += len(bucket)
         for start in range(0, len(bucket), _CHUNK_ROWS):
             rows = np.asarray(bucket[start : start + _CHUNK_ROWS], np.float64)
             yield rows[:, : layout.width], rows[:, layout.width :]

@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from model import warm_start
-from model.begin import Begun, begin
 from model.checkpoint import EpochReport
 from model.config import TrainConfig
 from model.evaluate import ModalityReport, modality_reports
 from model.export import check_replaceable, export
 from model.fit import Fitted, fit, refit
+from model.initial_model import InitialModel, build_initial_model
 from model.layout import Layout
 from model.spool import Spool, open_local, write_spool
 from model.warm_start import Previous
@@ -103,7 +103,7 @@ def train(
     Raises:
       ValueError: no row has a modality, a shard is invalid, or the loss is not finite.
     """
-    began = time.monotonic()
+    start_time = time.monotonic()
     config = config or TrainConfig()
     layout = layout if isinstance(layout, Layout) else Layout.from_dict(layout)
     config.check_layout(layout)
@@ -111,22 +111,22 @@ def train(
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
 
-    used = layout.narrowed(config.factors_used) if layout.stands_in and config.factors_used else layout
+    used = layout.narrowed(config.factors_used) if layout.predicts_factors and config.factors_used else layout
     spool = _spool(files, layout, used, work_dir, config.validation_fraction, open_file)
     warm = "there is no earlier model" if previous is None else warm_start.load(previous, used, config)
-    begun = begin(spool, used, config)
-    fitted = fit(begun, spool, config, os.path.join(work_dir, _CHECKPOINT), on_epoch, warm)
-    report, trained = _report(begun, spool, fitted), {warm_start.HELD_OUT: fitted.trained}
-    if fitted.told and 0 < spool.num_train + spool.num_validation <= config.refit_rows:
+    initial = build_initial_model(spool, used, config)
+    fitted = fit(initial, spool, config, os.path.join(work_dir, _CHECKPOINT), on_epoch, warm)
+    report, trained = _report(initial, spool, fitted), {warm_start.HELD_OUT: fitted.trained}
+    if fitted.predicts_factors and 0 < spool.num_train + spool.num_validation <= config.refit_rows:
         spool = _spool(files, layout, used, work_dir, 0.0, open_file)
-        begun = begin(spool, used, config)
-        refitted = refit(begun, spool, config, fitted, os.path.join(work_dir, _REFIT), on_epoch, warm)
+        initial = build_initial_model(spool, used, config)
+        refitted = refit(initial, spool, config, fitted, os.path.join(work_dir, _REFIT), on_epoch, warm)
         trained[warm_start.ALL] = refitted
         report = dataclasses.replace(report, refitted=True)
-    report = dataclasses.replace(report, seconds=round(time.monotonic() - began, 3))
-    description = _description(layout, used, config, report, fitted, begun)
-    later = warm_start.flat({whose: weights for whose, weights in trained.items() if weights is not None})
-    export(begun.model, output_dir, description, layout.width, later)
+    report = dataclasses.replace(report, seconds=round(time.monotonic() - start_time, 3))
+    description = _description(layout, used, config, report, fitted, initial)
+    later = warm_start.flatten({name: weights for name, weights in trained.items() if weights is not None})
+    export(initial.model, output_dir, description, layout.width, later)
     shutil.rmtree(work_dir)
     return report
 
@@ -142,29 +142,29 @@ def _spool(
     spool = write_spool(files, layout, os.path.join(work_dir, "spool"), validation_fraction, open_file, used.width)
     if spool.num_train == 0:
         raise ValueError(f"training needs at least one row with a modality, got {spool.num_empty} rows without")
-    logger.info("%d rows to train on, %d held out", spool.num_train, spool.num_validation)
+    logger.info("%d training rows, %d validation rows", spool.num_train, spool.num_validation)
     return spool
 
 
-def _report(begun: Begun, spool: Spool, fitted: Fitted) -> TrainReport:
+def _report(initial: InitialModel, spool: Spool, fitted: Fitted) -> TrainReport:
     rows, measured_on = (spool.validation(), "validation") if spool.num_validation else (_sample(spool), "training")
-    course = fitted.course
-    best = course.losses[course.best_epoch - 1] if course.best_epoch else {}
+    history = fitted.history
+    best = history.losses[history.best_epoch - 1] if history.best_epoch else {}
     return TrainReport(
         num_train=spool.num_train,
         num_validation=spool.num_validation,
         num_empty=spool.num_empty,
-        latent=begun.model.encoder.latent,
+        latent=initial.model.encoder.latent,
         batch_rows=fitted.batch_rows,
-        epochs=course.epochs_done,
-        best_epoch=course.best_epoch,
+        epochs=history.epochs_done,
+        best_epoch=history.best_epoch,
         loss=best.get("loss"),
         validation_loss=fitted.validation_loss,
         measured_on=measured_on,
-        modalities=modality_reports(begun.model, begun.components, begun.moments, rows, begun.start),
+        modalities=modality_reports(initial.model, initial.components, initial.moments, rows, initial.ridge_map),
         seconds=0.0,
         trained_share=fitted.trained_share,
-        start_loss=course.start_loss,
+        start_loss=history.start_loss,
         ridge_loss=fitted.ridge_loss,
         why_cold=fitted.why_cold,
     )
@@ -180,34 +180,34 @@ def _description(
     config: TrainConfig,
     report: TrainReport,
     fitted: Fitted,
-    begun: Begun,
+    initial: InitialModel,
 ) -> dict[str, Any]:
-    rows = {name: int(count) for name, count in zip(used.names, begun.moments.counts, strict=True)}
+    rows = {name: int(count) for name, count in zip(used.names, initial.moments.counts, strict=True)}
     described = {
         "layout": layout.to_dict(),
         "latent": report.latent,
         "config": config.to_dict(),
-        "losses": fitted.course.losses,
+        "losses": fitted.history.losses,
         "train_rows": rows,
         "report": dataclasses.asdict(report),
         "versions": {"keras": keras.__version__, "tensorflow": tf.__version__},
     }
-    if used.stands_in:
+    if used.predicts_factors:
         described["collaborative"] = _collaborative(used, report)
     return described
 
 
 def _collaborative(used: Layout, report: TrainReport) -> dict[str, Any]:
     """Description of decoders/collaborative, and the share of the factors' variance unexplained by content."""
-    told = report.modalities[-1]
+    predicted = report.modalities[-1]
     return {
         "factors": used.modalities[-1].width,
-        "values": "the leading factors of the block, in its units; encode with the modality masked to tell by content",
+        "values": "the leading factors of the block, in its units; mask the modality to predict them from content",
         "unexplained_from_content": {
-            "autoencoder": told.predicted_error,
-            "ridge": told.ridge_predicted_error,
-            "pca": told.pca_predicted_error,
+            "autoencoder": predicted.predicted_error,
+            "ridge": predicted.ridge_predicted_error,
+            "pca": predicted.pca_predicted_error,
         },
         "measured_on": report.measured_on,
-        "rows": told.rows,
+        "rows": predicted.rows,
     }

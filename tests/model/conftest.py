@@ -42,9 +42,9 @@ def make_world(num_rows: int, missing: float = 0.2, seed: int = 1) -> World:
 
 
 def make_factor_world(num_rows: int, bent: bool = True, missing: float = 0.1, seed: int = 1) -> World:
-    """`text` (8 wide), `image` (6 wide) and 6 collaborative factors of unit variance, told from the two but for noise.
+    """`text` (8 wide), `image` (6 wide) and 6 collaborative factors of unit variance, noisy functions of the two.
 
-    With `bent` half of the factors is a curved function of what the content shows, which no linear map can tell;
+    With `bent` half of the factors is a curved function of what the content shows, which no linear map can predict;
     without it all are linear. Four posts in five have factors.
     """
     random, fixed = np.random.default_rng(seed), np.random.default_rng(0)

@@ -25,7 +25,7 @@ train([path], json.loads(layout), output, work, TrainConfig(**json.loads(config)
 
 def _weights(directory: Path) -> list[np.ndarray]:
     reader = tf.train.load_checkpoint(str(directory / "encoder" / "variables" / "variables"))
-    return [reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map()) if "kept" in name]
+    return [reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map()) if "weights" in name]
 
 
 def test_a_training_that_was_killed_goes_on_as_if_nothing_had_happened(

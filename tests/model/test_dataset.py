@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model import spool as spool_module
-from model.dataset import TrainBatches, hide_modalities, stand_in_dataset, train_dataset, validation_dataset
+from model.dataset import TrainBatches, drop_modalities, train_dataset, validation_dataset
 from model.spool import Spool, write_spool
 
 
@@ -28,8 +28,8 @@ def test_an_epoch_has_every_row_at_most_once(spool: Spool) -> None:
     epoch = list(batches)
     assert len(epoch) == batches.num_batches == 35
     assert {len(batch) for batch in epoch} == {batches.batch_rows} == {257}
-    seen = np.concatenate(epoch)
-    assert len(np.unique(seen, axis=0)) == len(seen) == 8995
+    rows = np.concatenate(epoch)
+    assert len(np.unique(rows, axis=0)) == len(rows) == 8995
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(spool: Spool) -> None:
@@ -61,10 +61,11 @@ def test_the_training_dataset_follows_the_epoch(spool: Spool, new_layout: Callab
             np.testing.assert_array_equal(np.concatenate([b[side]["mask"] for b in read]), expected[:, 20:])
 
 
-def test_the_validation_dataset_shows_rows_whole_and_in_part(new_world: Callable[..., Any]) -> None:
+def test_the_validation_dataset_has_every_batch_with_each_pair_of_masks(new_world: Callable[..., Any]) -> None:
     world = new_world(10, missing=0)
-    rows, kept = np.hstack([world.fused, world.mask]), np.tile(np.array([0, 1], np.float32), (10, 1))
-    read = list(validation_dataset(rows, kept, 4, world.layout).as_numpy_iterator())
+    rows, masked = np.hstack([world.fused, world.mask]), np.tile(np.array([0, 1], np.float32), (10, 1))
+    masks = [(world.mask, world.mask), (masked, world.mask)]
+    read = list(validation_dataset(rows, masks, 4, world.layout).as_numpy_iterator())
     assert [len(x["fused"]) for x, _ in read] == [4, 4, 4, 4, 2, 2]
     for index, (x, y) in enumerate(read):
         np.testing.assert_array_equal(y["mask"], 1)
@@ -72,10 +73,11 @@ def test_the_validation_dataset_shows_rows_whole_and_in_part(new_world: Callable
         np.testing.assert_array_equal(x["fused"], y["fused"])
 
 
-def test_the_stand_in_dataset_hides_the_last_modality_and_asks_for_it_alone(new_world: Callable[..., Any]) -> None:
+def test_the_validation_dataset_has_other_masks_for_inputs_and_targets(new_world: Callable[..., Any]) -> None:
     world = new_world(10, missing=0)
     rows = np.hstack([world.fused, world.mask])
-    read = list(stand_in_dataset(rows, 4, world.layout).as_numpy_iterator())
+    masks = [(world.mask * np.array([1, 0], np.float32), world.mask * np.array([0, 1], np.float32))]
+    read = list(validation_dataset(rows, masks, 4, world.layout).as_numpy_iterator())
     assert [len(x["fused"]) for x, _ in read] == [4, 4, 2]
     np.testing.assert_array_equal(np.concatenate([x["fused"] for x, _ in read]), world.fused)
     for x, y in read:
@@ -83,12 +85,12 @@ def test_the_stand_in_dataset_hides_the_last_modality_and_asks_for_it_alone(new_
         np.testing.assert_array_equal(y["mask"], [[0, 1]] * len(x["mask"]))
 
 
-def test_hiding_never_takes_everything() -> None:
+def test_some_modality_always_remains() -> None:
     mask = (np.random.default_rng(0).random((4000, 3)) < 0.6).astype(np.float32)
-    kept = hide_modalities(mask, np.array([0.0, 0.5, 0.99]), seed=1)
-    assert (kept <= mask).all()
-    np.testing.assert_array_equal(kept.any(axis=1), mask.any(axis=1))
-    np.testing.assert_array_equal(kept[:, 0], mask[:, 0])
-    share = kept[:, 1][mask[:, 1] > 0].mean()
+    left = drop_modalities(mask, np.array([0.0, 0.5, 0.99]), seed=1)
+    assert (left <= mask).all()
+    np.testing.assert_array_equal(left.any(axis=1), mask.any(axis=1))
+    np.testing.assert_array_equal(left[:, 0], mask[:, 0])
+    share = left[:, 1][mask[:, 1] > 0].mean()
     assert 0.5 < share < 0.65  # spared now and then where it would have been the last
-    np.testing.assert_array_equal(kept, hide_modalities(mask, np.array([0.0, 0.5, 0.99]), seed=1))
+    np.testing.assert_array_equal(left, drop_modalities(mask, np.array([0.0, 0.5, 0.99]), seed=1))

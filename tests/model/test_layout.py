@@ -41,8 +41,8 @@ def test_directories_of_modalities_stay_below_their_parent() -> None:
         assert not set(Modality(name, 0, 1).directory) & set("./\\:")
 
 
-def test_content_stands_in_where_there_is_content_and_something_to_stand_in_for() -> None:
+def test_content_predicts_factors_if_there_are_both() -> None:
     alone = Layout((Modality("collaborative", 0, 3),))
     both = Layout((Modality("a", 0, 2), Modality("collaborative", 2, 3)))
-    assert [layout.stands_in for layout in (alone, both, Layout((Modality("a", 0, 2),)))] == [False, True, False]
+    assert [layout.predicts_factors for layout in (alone, both, Layout((Modality("a", 0, 2),)))] == [False, True, False]
     assert both.narrowed(1).to_dict()["modalities"][1] == {"name": "collaborative", "offset": 2, "width": 1}

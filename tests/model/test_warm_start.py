@@ -13,7 +13,7 @@ import pytest
 import scipy.stats
 
 from model import warm_start
-from model.begin import Begun, begin
+from model.initial_model import InitialModel, build_initial_model
 from model.layout import Layout
 from model.spool import id_hashes, write_spool
 from model.train import EpochReport, Previous, TrainConfig, TrainReport, train
@@ -31,35 +31,34 @@ def weigh(factor_weights: tuple[float, ...]) -> np.ndarray:
 
 
 @pytest.fixture
-def start(write_shard: Callable[..., str], tmp_path: Path) -> Callable[..., Begun]:
-    """A model at its ridge map: start(world, config) -> Begun."""
+def start(write_shard: Callable[..., str], tmp_path: Path) -> Callable[..., InitialModel]:
+    """A model at its ridge map: start(world, config) -> InitialModel."""
 
-    def begun(world: Any, config: TrainConfig) -> Begun:
+    def initial(world: Any, config: TrainConfig) -> InitialModel:
         layout = world.layout.narrowed(FACTORS)
-        path = write_shard("begun.parquet", world)
+        path = write_shard("initial.parquet", world)
         keras.utils.set_random_seed(0)
         spool = write_spool([path], world.layout, str(tmp_path / "spool"), 0.0, columns=layout.width)
-        return begin(spool, layout, config)
+        return build_initial_model(spool, layout, config)
 
-    return begun
+    return initial
 
 
-def outputs(begun: Begun, world: Any, shown: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """What a model makes of content and of factors, in units of the fused vector."""
-    width = begun.model.layout.width
-    decoded = np.asarray(begun.model.decode(begun.model.encode(world.fused[:, :width], world.mask * np.array(shown))))
+def outputs(initial: InitialModel, world: Any, shown: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Decoded content and factors of a model, in units of the fused vector."""
+    model, width = initial.model, initial.model.layout.width
+    decoded = np.asarray(model.decode(model.encode(world.fused[:, :width], world.mask * np.array(shown))))
     return decoded[:, : width - FACTORS], decoded[:, width - FACTORS :]
 
 
-@pytest.mark.parametrize("hidden", [0, 24])
 @pytest.mark.parametrize("shown", [[1, 1, 1], [1, 1, 0], [0, 1, 0], [0, 0, 1]])
 def test_in_a_turned_world_the_weights_give_what_they_gave(
-    start: Callable[..., Begun], new_factor_world: NewWorld, hidden: int, shown: list[float]
+    start: Callable[..., InitialModel], new_factor_world: NewWorld, shown: list[float]
 ) -> None:
     random = np.random.default_rng(0)
     weights = (9.0, 6.0, 2.0, 1.0), (8.0, 7.0, 1.5, 1.2)
     world = new_factor_world(300)
-    config = dataclasses.replace(CONFIG, hidden=hidden, factor_weights=weights[0])
+    config = dataclasses.replace(CONFIG, factor_weights=weights[0])
     old = start(world, config)
     for variable in old.model.trainable_variables:
         variable.assign(random.normal(size=variable.shape) / 4)
@@ -72,18 +71,19 @@ def test_in_a_turned_world_the_weights_give_what_they_gave(
     turned.fused[:, factors] = turned.fused[:, factors] * weigh(weights[0]) @ rotation.T / weigh(weights[1])
     new = start(turned, dataclasses.replace(config, factor_weights=weights[1]))
     ridge = outputs(new, turned, shown)
-    warm_start.carry(warm_start.weights_of(old), new, rotation)
+    warm_start.transfer(warm_start.weights_of(old), new, rotation)
 
-    content, told = outputs(old, world, shown)
+    content, predicted = outputs(old, world, shown)
     now = [values[:300] for values in outputs(new, turned, shown)]
     some = (world.mask * np.array(shown)).any(axis=1)
     np.testing.assert_allclose(now[0][some], content[some], atol=2e-4)
-    np.testing.assert_allclose(now[1][some] * weigh(weights[1]) @ rotation, (told * weigh(weights[0]))[some], atol=2e-4)
+    weighed = now[1] * weigh(weights[1]) @ rotation
+    np.testing.assert_allclose(weighed[some], (predicted * weigh(weights[0]))[some], atol=2e-4)
     assert np.abs(ridge[0][:300][some] - content[some]).max() > 0.1
 
 
 def test_earlier_latent_numbers_are_turned_to_those_of_the_ridge_map(
-    start: Callable[..., Begun], new_factor_world: NewWorld
+    start: Callable[..., InitialModel], new_factor_world: NewWorld
 ) -> None:
     world = new_factor_world(300)
     old, new = start(world, CONFIG), start(world, CONFIG)
@@ -93,7 +93,7 @@ def test_earlier_latent_numbers_are_turned_to_those_of_the_ridge_map(
         weights[name] = weights[name] @ turn
     weights["kernel"] = turn.T @ weights["kernel"]
     expected = new.model.get_weights()
-    warm_start.carry(weights, new, np.eye(FACTORS))
+    warm_start.transfer(weights, new, np.eye(FACTORS))
     for one, two in zip(new.model.get_weights(), expected, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)
 
@@ -182,14 +182,14 @@ def test_a_checkpoint_from_another_start_is_not_resumed(first: Trained, run: Run
     assert epochs[0].epoch == 1
 
 
-def test_rows_held_out_are_not_in_the_weights_that_they_judge(
+def test_validation_rows_are_not_in_the_weights_that_they_validate(
     first: Trained, run: Run, new_factor_world: NewWorld, tmp_path: Path
 ) -> None:
     held_out = id_hashes(pa.array(first.world.ids))[:, 2] < np.uint64(CONFIG.validation_fraction * 2.0**64)
     assert 40 < held_out.sum() < 160
     other = dataclasses.replace(first.world, fused=first.world.fused.copy())
     other.fused[held_out] *= 1.001
-    # One epoch, so that what is held out cannot tell when to stop.
+    # One epoch, so that the validation rows cannot choose it.
     config = dataclasses.replace(CONFIG, epochs=1)
     for name, world in (("one", first.world), ("two", other)):
         run(world, None, name, config=config)
@@ -232,10 +232,10 @@ def test_a_training_that_brought_nothing_is_no_start(
 
 
 def test_a_worse_start_than_the_ridge_map_is_left_alone(first: Trained, run: Run, tmp_path: Path) -> None:
-    # A rotation that is none of this world's: the weights tell other factors than there are.
+    # A rotation that is none of this world's: the weights predict other factors.
     wrong = Previous(first.previous.directory, -np.eye(FACTORS))
     cold, warm = run(first.world, None, "cold"), run(first.world, wrong, "warm")
-    assert warm.why_cold == "the ridge map of the new data does better on posts held out"
+    assert warm.why_cold == "the ridge map of the new data predicts validation posts better"
     assert dataclasses.replace(warm, seconds=cold.seconds, why_cold=cold.why_cold) == cold
     one, two = saved(tmp_path / "cold"), saved(tmp_path / "warm")
     for name, array in one.items():
@@ -244,4 +244,4 @@ def test_a_worse_start_than_the_ridge_map_is_left_alone(first: Trained, run: Run
 
 def test_without_factors_there_is_nothing_to_start_from(new_layout: Callable[..., Layout], first: Trained) -> None:
     found = warm_start.load(first.previous, new_layout(text=8, image=6), CONFIG)
-    assert found == "there are no collaborative factors to tell"
+    assert found == "there are no collaborative factors to predict"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.begin import begin
+from model.initial_model import build_initial_model
 from model.spool import write_spool
 from model.train import EpochReport, TrainConfig, TrainReport, train
 
@@ -26,41 +26,41 @@ def run(write_shard: Callable[..., str], tmp_path: Path) -> Callable[..., TrainR
     return trained
 
 
-def _told(model: Path, world: Any) -> np.ndarray:
-    """The factors that an exported model tells from content alone."""
+def _predicted(model: Path, world: Any) -> np.ndarray:
+    """The factors that an exported model predicts from content alone."""
     load = lambda path: tf.saved_model.load(str(model / path)).signatures["serving_default"]  # noqa: E731
-    hidden = tf.constant(world.mask * np.array([1, 1, 0], np.float32))
-    latent = load("encoder")(fused=tf.constant(world.fused), mask=hidden)["latent"]
+    masked = tf.constant(world.mask * np.array([1, 1, 0], np.float32))
+    latent = load("encoder")(fused=tf.constant(world.fused), mask=masked)["latent"]
     values: np.ndarray = load("decoders/collaborative")(latent=latent)["values"].numpy()
     return values
 
 
-def _share(told: np.ndarray, world: Any) -> float:
-    """The share of the factors' squares that is not told."""
+def _share(predicted: np.ndarray, world: Any) -> float:
+    """The share of the factors' squares that is unexplained."""
     factors = world.fused[:, 14:18]
     known = world.mask[:, 2] > 0
-    return float(((told - factors)[known] ** 2).sum() / (factors[known] ** 2).sum())
+    return float(((predicted - factors)[known] ** 2).sum() / (factors[known] ** 2).sum())
 
 
-def test_content_tells_curved_factors_better_than_the_ridge_map(
+def test_content_predicts_curved_factors_better_than_the_ridge_map(
     run: Callable[..., Any], new_factor_world: Callable[..., Any], tmp_path: Path
 ) -> None:
     config = dataclasses.replace(CONFIG, hidden=64, epochs=20, learning_rate=1e-2, dropout=0.0)
     report = run(new_factor_world(1200), config)
-    told = report.modalities[-1]
-    assert (told.name, told.width) == ("collaborative", 4)
-    # Three of four factors are curved: the ridge map hardly tells them.
-    assert told.ridge_predicted_error > 0.5
-    assert told.predicted_error < 0.6 * told.ridge_predicted_error
+    predicted = report.modalities[-1]
+    assert (predicted.name, predicted.width) == ("collaborative", 4)
+    # Three of four factors are curved: the ridge map hardly predicts them.
+    assert predicted.ridge_predicted_error > 0.5
+    assert predicted.predicted_error < 0.6 * predicted.ridge_predicted_error
     assert report.trained_share > 0 and report.refitted
     fresh = new_factor_world(1000, seed=9)
-    assert _share(_told(tmp_path / "model", fresh), fresh) < 0.6 * told.ridge_predicted_error
+    assert _share(_predicted(tmp_path / "model", fresh), fresh) < 0.6 * predicted.ridge_predicted_error
     described = json.loads((tmp_path / "model" / "model.json").read_text())["collaborative"]
     assert described["factors"] == 4
     assert described["unexplained_from_content"] == {
-        "autoencoder": told.predicted_error,
-        "ridge": told.ridge_predicted_error,
-        "pca": told.pca_predicted_error,
+        "autoencoder": predicted.predicted_error,
+        "ridge": predicted.ridge_predicted_error,
+        "pca": predicted.pca_predicted_error,
     }
 
 
@@ -69,15 +69,15 @@ def test_in_a_linear_world_it_is_not_worse_than_the_ridge_map(
 ) -> None:
     world = new_factor_world(800, bent=False, missing=0)
     config = dataclasses.replace(CONFIG, epochs=10, refit_rows=0)
-    told = run(world, config).modalities[-1]
-    assert told.predicted_error <= told.ridge_predicted_error * 1.0001
+    predicted = run(world, config).modalities[-1]
+    assert predicted.predicted_error <= predicted.ridge_predicted_error * 1.0001
     layout, files = world.layout.narrowed(4), [str(tmp_path / "model.parquet")]
     spool = write_spool(files, world.layout, str(tmp_path / "spool"), config.validation_fraction, columns=layout.width)
-    ridge = begin(spool, layout, config).model
+    ridge = build_initial_model(spool, layout, config).model
     fresh = new_factor_world(1000, bent=False, missing=0, seed=9)
     kernel, bias = ridge.decoder_weights("collaborative")
     by_ridge = np.asarray(ridge.encode(fresh.fused, fresh.mask * np.array([1, 1, 0], np.float32))) @ kernel + bias
-    assert _share(_told(tmp_path / "model", fresh), fresh) < 1.02 * _share(by_ridge, fresh)
+    assert _share(_predicted(tmp_path / "model", fresh), fresh) < 1.02 * _share(by_ridge, fresh)
 
 
 def test_a_training_that_only_does_harm_leaves_the_ridge_map(
@@ -87,15 +87,15 @@ def test_a_training_that_only_does_harm_leaves_the_ridge_map(
     # Nothing but noise is left to learn from, so that no step can be right.
     random = np.random.default_rng(0)
     world.fused[:, 14:] = random.normal(size=(400, 6)) * world.mask[:, 2:]
-    harmful = dataclasses.replace(CONFIG, hidden=0, learning_rate=1.0, refit_rows=0)
+    harmful = dataclasses.replace(CONFIG, learning_rate=1.0, refit_rows=0)
     report = run(world, harmful)
     assert (report.best_epoch, report.trained_share, report.loss, report.refitted) == (0, 0.0, None, False)
-    told = report.modalities[-1]
-    assert told.predicted_error == pytest.approx(told.ridge_predicted_error, rel=1e-4)
+    predicted = report.modalities[-1]
+    assert predicted.predicted_error == pytest.approx(predicted.ridge_predicted_error, rel=1e-4)
     # After a refit it is the ridge map of all posts: another, but no trained one.
     again = run(world, dataclasses.replace(harmful, refit_rows=400), "again")
     assert again.refitted and again.modalities == report.modalities
-    difference = np.abs(_told(tmp_path / "again", world) - _told(tmp_path / "model", world)).max()
+    difference = np.abs(_predicted(tmp_path / "again", world) - _predicted(tmp_path / "model", world)).max()
     assert 1e-4 < difference < 0.5
 
 
@@ -107,10 +107,10 @@ def test_a_training_killed_in_any_phase_goes_on_as_if_nothing_had_happened(
     run: Callable[..., Any], new_factor_world: Callable[..., Any], tmp_path: Path
 ) -> None:
     world = new_factor_world(300)
-    told: list[EpochReport] = []
-    whole = run(world, name="whole", on_epoch=told.append)
+    epochs: list[EpochReport] = []
+    whole = run(world, name="whole", on_epoch=epochs.append)
     assert whole.trained_share > 0
-    assert [epoch.epoch for epoch in told] == [1, 2, 3, 4, *range(1, whole.best_epoch + 1)]
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4, *range(1, whole.best_epoch + 1)]
 
     def stop_at(count: int) -> Callable[[EpochReport], None]:
         calls = iter(range(1, count + 1))
@@ -126,7 +126,7 @@ def test_a_training_killed_in_any_phase_goes_on_as_if_nothing_had_happened(
             run(world, name="killed", on_epoch=stop_at(count))
     resumed = run(world, name="killed")
     assert dataclasses.replace(resumed, seconds=whole.seconds) == whole
-    np.testing.assert_array_equal(_told(tmp_path / "killed", world), _told(tmp_path / "whole", world))
+    np.testing.assert_array_equal(_predicted(tmp_path / "killed", world), _predicted(tmp_path / "whole", world))
     assert not (tmp_path / "killed-work").exists()
 
 
@@ -137,7 +137,7 @@ def test_where_no_held_out_post_has_factors_training_is_as_without_them(
     world = new_factor_world(60)
     world.mask[known:, 2] = 0
     world.fused[known:, 14:] = 0
-    report = run(world, dataclasses.replace(CONFIG, hidden=0))
+    report = run(world, CONFIG)
     assert report.epochs == 4 and report.best_epoch > 0 and not report.refitted
     assert report.modalities[-1].ridge_predicted_error is None
     assert report.validation_loss is not None and np.isfinite(report.validation_loss)
