@@ -1,8 +1,8 @@
-"""Baselines that every run is measured beside. Each gives lists: [num_users, k] int64, places of posts, -1 for none.
+"""Baselines without content. Each returns lists: [num_users, k] int64, places of posts, -1 for none.
 
 Simple methods beat many published ones where they are tuned alike (Ferrari Dacrema, Cremonesi and Jannach 2019, "Are We
-Really Making Much Progress?"; Cañamares and Castells 2018 on popularity), so a run that loses to one of them is wrong.
-Where a method knows nothing of a user, or has fewer posts than k, popular posts fill the list.
+Really Making Much Progress?"; Cañamares and Castells 2018 on popularity), so no run should be worse than one of them.
+Where a method cannot rank for a user, or has fewer posts than k, popular posts fill the list.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,38 +15,39 @@ import scipy.sparse
 from transforms.evaluate.split_rules import seeded_hash
 from transforms.evaluate.test_set import HeldOutSet
 from transforms.linalg.selection import top_k
+from transforms.metrics.ranking import hits_of
 
-# Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data"; found to be good on MovieLens-100K.
+# Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data"; chosen on MovieLens-100K.
 EASE_LAMBDA = 300.0
-# Neighbors of a post that count (Sarwar et al. 2001, Deshpande and Karypis 2004: some tens to hundreds).
+# Neighbors of a post (Sarwar et al. 2001, Deshpande and Karypis 2004: some tens to hundreds).
 NEIGHBORS = 100
-# Scores that are held at a time.
+# Maximum number of scores in memory.
 _MAX_SCORES = 1 << 24
 
-# Users first..last -> their scores of some posts: [last - first, m] floats, which it gives away.
+# Users first..last -> their scores of some posts: [last - first, m] floats, which the caller may change.
 Scores = Callable[[int, int], np.ndarray]
 
 
-def random(judged: HeldOutSet, k: int, seed: int = 0) -> np.ndarray:
-    """Posts by chance: each user begins at another place of one random order, so that each post is as likely."""
+def random(test_set: HeldOutSet, k: int, seed: int = 0) -> np.ndarray:
+    """Random posts: each list starts at a random place of one random order, so that all posts are equally likely."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(np.flatnonzero(judged.posts.eligible))
-    starts = rng.integers(max(len(order), 1), size=len(judged.user_id))
-    return first_allowed(order, starts, judged.excluded, k)
+    order = rng.permutation(np.flatnonzero(test_set.posts.eligible))
+    starts = rng.integers(max(len(order), 1), size=len(test_set.user_id))
+    return first_allowed(order, starts, test_set.excluded, k)
 
 
-def popular(judged: HeldOutSet, k: int, popularity: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+def popular(test_set: HeldOutSet, k: int, popularity: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
     """The posts that most users liked, or those of the largest `popularity` ([p]).
 
-    Ties, of which counts have many, by a hash of the id: ids often follow age, and their order would pass for merit (on
-    tied scores McSherry and Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the
-    Presence of Tied Scores").
+    Ties, of which counts have many, by a hash of the id: ids often follow age, and their order would count as
+    relevance (on tied scores McSherry and Najork 2008, "Computing Information Retrieval Performance Measures
+    Efficiently in the Presence of Tied Scores").
     """
-    score = judged.posts.liked if popularity is None else popularity
-    eligible = np.flatnonzero(judged.posts.eligible)
-    code = seeded_hash(judged.posts.post_id.take(pa.array(eligible)), seed)
+    score = test_set.posts.liked if popularity is None else popularity
+    eligible = np.flatnonzero(test_set.posts.eligible)
+    code = seeded_hash(test_set.posts.post_id.take(pa.array(eligible)), seed)
     order = eligible[np.lexsort((code, -score[eligible]))]
-    return first_allowed(order, np.zeros(len(judged.user_id), np.int64), judged.excluded, k)
+    return first_allowed(order, np.zeros(len(test_set.user_id), np.int64), test_set.excluded, k)
 
 
 def first_allowed(order: np.ndarray, starts: np.ndarray, excluded: scipy.sparse.csr_matrix, k: int) -> np.ndarray:
@@ -56,38 +57,28 @@ def first_allowed(order: np.ndarray, starts: np.ndarray, excluded: scipy.sparse.
     by_size = np.argsort(sizes, kind="stable")
     first = 0
     while first < len(starts):
-        # Users with alike numbers of exclusions go together: all look as far ahead as the one with most.
+        # Users with similar numbers of exclusions go together: the window is that of the one with most.
         rows = by_size[first : first + max(1, min(1024, _MAX_SCORES // (k + int(sizes[by_size[first]]) + 1)))]
-        reach = min(k + int(sizes[rows].max(initial=0)), len(order))
-        seen = order[(starts[rows, None] + np.arange(reach)) % max(len(order), 1)]
-        allowed = ~_contains(excluded[rows], seen)
+        window = min(k + int(sizes[rows].max(initial=0)), len(order))
+        upcoming = order[(starts[rows, None] + np.arange(window)) % max(len(order), 1)]
+        allowed = ~hits_of(upcoming, excluded[rows])
         place = np.cumsum(allowed, axis=1) - 1
         row, column = np.nonzero(allowed & (place < k))
-        lists[rows[row], place[row, column]] = seen[row, column]
+        lists[rows[row], place[row, column]] = upcoming[row, column]
         first += len(rows)
     return lists
 
 
-def _contains(matrix: scipy.sparse.csr_matrix, columns: np.ndarray) -> np.ndarray:
-    """Membership of these columns in each row of a sparse matrix: [n, m] bool, True where an entry is stored."""
-    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    codes = np.sort(row * matrix.shape[1] + matrix.indices)
-    wanted = np.arange(len(columns))[:, None] * matrix.shape[1] + columns
-    if not len(codes):
-        return np.zeros(columns.shape, bool)
-    return codes[np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)] == wanted
-
-
-def best(judged: HeldOutSet, scores: Scores, posts: np.ndarray, k: int) -> np.ndarray:
+def best(test_set: HeldOutSet, scores: Scores, posts: np.ndarray, k: int) -> np.ndarray:
     """The k posts with the highest scores that are eligible and not excluded; ties by id.
 
     Args:
       scores: gives the scores of `posts`; -inf is never listed.
       posts: [m] int64, ascending.
     """
-    lists = np.full((len(judged.user_id), k), -1, np.int64)
-    excluded, ineligible = judged.excluded[:, posts], ~judged.posts.eligible[posts]
-    for first, last in _user_blocks(len(judged.user_id), len(posts)):
+    lists = np.full((len(test_set.user_id), k), -1, np.int64)
+    excluded, ineligible = test_set.excluded[:, posts], ~test_set.posts.eligible[posts]
+    for first, last in _user_blocks(len(test_set.user_id), len(posts)):
         made = scores(first, last)
         made[:, ineligible] = -np.inf
         rows = excluded[first:last]
@@ -105,39 +96,39 @@ def _user_blocks(num_users: int, num_posts: int) -> Iterator[tuple[int, int]]:
 
 
 def fill(lists: np.ndarray, spare: np.ndarray) -> np.ndarray:
-    """The lists, and where they are shorter than k what of `spare` ([n, k]) is not in them yet."""
+    """The lists, filled up where they are shorter than k with posts of `spare` ([n, k]) that are not in them."""
     short = np.flatnonzero((lists < 0).any(axis=1))
     filled = lists.copy()
     if len(short):
         both = np.concatenate([lists[short], spare[short]], axis=1)
         order = np.argsort(both, axis=1, kind="stable")
         ordered = np.take_along_axis(both, order, axis=1)
-        again = np.zeros(both.shape, bool)
-        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-        wanted = np.argsort(again | (both < 0), axis=1, kind="stable")[:, : lists.shape[1]]
-        both[again] = -1
+        repeated = np.zeros(both.shape, bool)
+        np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+        wanted = np.argsort(repeated | (both < 0), axis=1, kind="stable")[:, : lists.shape[1]]
+        both[repeated] = -1
         filled[short] = np.take_along_axis(both, wanted, axis=1)
     return filled
 
 
-def known_posts(judged: HeldOutSet) -> np.ndarray:
-    """Posts that somebody in `fit` liked: [m] int64, what the collaborative baselines know."""
-    return np.flatnonzero(np.bincount(judged.fit.indices, minlength=judged.fit.shape[1]))
+def known_posts(test_set: HeldOutSet) -> np.ndarray:
+    """Posts that some user in `fit` likes: [m] int64, those that the collaborative baselines can rank."""
+    return np.flatnonzero(np.bincount(test_set.fit.indices, minlength=test_set.fit.shape[1]))
 
 
-def ease(judged: HeldOutSet, k: int, lam: float = EASE_LAMBDA) -> np.ndarray:
+def ease(test_set: HeldOutSet, k: int, lam: float = EASE_LAMBDA) -> np.ndarray:
     """EASE: scores X B, B = I - P / diag(P), P = (X^T X + lam I)^-1 (Steck 2019, equation 8).
 
     Holds two float32 matrices of known posts x known posts while it inverts.
     """
-    posts = known_posts(judged)
-    weights = ease_weights(judged.fit[:, posts], lam)
-    history = judged.history[:, posts]
+    posts = known_posts(test_set)
+    weights = ease_weights(test_set.fit[:, posts], lam)
+    history = test_set.history[:, posts]
 
     def scores(first: int, last: int) -> np.ndarray:
         return np.asarray(history[first:last] @ weights)
 
-    return _of_known(judged, best(judged, scores, posts, k))
+    return _of_known(test_set, best(test_set, scores, posts, k))
 
 
 def ease_weights(matrix: scipy.sparse.csr_matrix, lam: float = EASE_LAMBDA) -> np.ndarray:
@@ -165,21 +156,21 @@ def ease_weights(matrix: scipy.sparse.csr_matrix, lam: float = EASE_LAMBDA) -> n
     return np.asarray(inverse)
 
 
-def item_knn(judged: HeldOutSet, k: int, num_neighbors: int = NEIGHBORS) -> np.ndarray:
-    """Item-kNN: a post's score is the sum of its cosines with the posts of the history whose neighbor it is.
+def item_knn(test_set: HeldOutSet, k: int, num_neighbors: int = NEIGHBORS) -> np.ndarray:
+    """Item-kNN: a post's score is the sum of its cosines with those posts of the history that it is a neighbor of.
 
     The cosine is that of the columns of users x posts (Sarwar et al. 2001).
     """
-    posts = known_posts(judged)
-    neighbors = cosine_neighbors(judged.fit[:, posts], num_neighbors)
-    history = judged.history[:, posts]
+    posts = known_posts(test_set)
+    neighbors = cosine_neighbors(test_set.fit[:, posts], num_neighbors)
+    history = test_set.history[:, posts]
 
     def scores(first: int, last: int) -> np.ndarray:
         made = (history[first:last] @ neighbors).toarray()
         made[made <= 0] = -np.inf
         return made
 
-    return _of_known(judged, best(judged, scores, posts, k))
+    return _of_known(test_set, best(test_set, scores, posts, k))
 
 
 def cosine_neighbors(matrix: scipy.sparse.csr_matrix, num_neighbors: int) -> scipy.sparse.csr_matrix:
@@ -202,7 +193,7 @@ def cosine_neighbors(matrix: scipy.sparse.csr_matrix, num_neighbors: int) -> sci
     return neighbors
 
 
-def _of_known(judged: HeldOutSet, lists: np.ndarray) -> np.ndarray:
-    """The lists, without those of users of whom nothing is known: all their scores are alike."""
-    lists[judged.num_seen == 0] = -1
+def _of_known(test_set: HeldOutSet, lists: np.ndarray) -> np.ndarray:
+    """The lists, without those of users without history, whose scores are all equal."""
+    lists[test_set.num_seen == 0] = -1
     return lists

@@ -1,7 +1,7 @@
 """Baselines on the content: kNN by cosine on the fused vector, on a modality of it, or on its principal components.
 
-A user is the sum of the unit vectors of what the user liked; a post's score is its cosine with that. Posts are
-streamed, each as often as it takes to make the profiles and to rank.
+A user's profile is the sum of the unit vectors of liked posts; a post's score is its cosine with the profile. Posts are
+streamed, once for the profiles and once to rank.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ Project = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ContentMoments:
-    """Of the fused vectors that the backtest may know.
+    """Moments of the fused vectors in the training part.
 
     Attributes:
       mean: [D] float64, of each modality over the posts that have it.
@@ -44,7 +44,7 @@ class ContentMoments:
 
     @property
     def content(self) -> list[str]:
-        """The modalities that some post has, the collaborative one left out."""
+        """The modalities that some post has, without the collaborative one."""
         names = [modality.name for modality in self.layout.modalities]
         return [name for name, number in zip(names, self.present, strict=True) if number and name != COLLABORATIVE]
 
@@ -96,22 +96,22 @@ def by_pca(known: ContentMoments, num_components: int) -> Project:
     return project
 
 
-def content_knn(judged: HeldOutSet, fused: str, project: Project, k: int, num_threads: int = 1) -> np.ndarray:
+def content_knn(test_set: HeldOutSet, fused: str, project: Project, k: int, num_threads: int = 1) -> np.ndarray:
     """Lists as of `baselines`: [u, k] int64.
 
     Args:
       fused: a table of schemas.fused with all posts of the catalog.
     """
     profiles: np.ndarray | None = None
-    by_post = judged.history.tocsc()
+    by_post = test_set.history.tocsc()
     for block in parquet.read_blocks(fused, READ_ROWS, ["post_id", "fused", "mask"]):
-        place = judged.posts.places(block.column("post_id"))
+        place = test_set.posts.places(block.column("post_id"))
         vectors = _project(block, project)[place >= 0]
         added = by_post[:, place[place >= 0]] @ vectors
         profiles = added if profiles is None else profiles + added
     if profiles is None:
-        return np.full((len(judged.user_id), k), -1, np.int64)
-    return nearest(judged, unit_rows(profiles), _vectors(judged, fused, project), k, num_threads)
+        return np.full((len(test_set.user_id), k), -1, np.int64)
+    return nearest(test_set, unit_rows(profiles), _vectors(test_set, fused, project), k, num_threads)
 
 
 def _project(block: pa.RecordBatch, project: Project) -> np.ndarray:
@@ -119,13 +119,17 @@ def _project(block: pa.RecordBatch, project: Project) -> np.ndarray:
     return project(*columns)
 
 
-def _vectors(judged: HeldOutSet, fused: str, project: Project) -> Iterator[tuple[pa.Array, np.ndarray]]:
+def _vectors(test_set: HeldOutSet, fused: str, project: Project) -> Iterator[tuple[pa.Array, np.ndarray]]:
     for block in parquet.read_blocks(fused, READ_ROWS, ["post_id", "fused", "mask"]):
         yield block.column("post_id"), _project(block, project)
 
 
 def nearest(
-    judged: HeldOutSet, queries: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], k: int, num_threads: int = 1
+    test_set: HeldOutSet,
+    queries: np.ndarray,
+    posts: Iterator[tuple[pa.Array, np.ndarray]],
+    k: int,
+    num_threads: int = 1,
 ) -> np.ndarray:
     """The k eligible posts with the largest inner product that are not excluded: [u, k] int64; ties by id.
 
@@ -133,59 +137,59 @@ def nearest(
 
     Args:
       queries: [u, d] float32.
-      posts: (post_id [n], vectors [n, d]) in pieces; zeros where nothing is known.
+      posts: (post_id [n], vectors [n, d]) in pieces; zeros where there is no content.
     """
-    # Zeros score the same with every post, which would all have to be told apart by their ids.
-    asking = np.flatnonzero(queries.any(axis=1))
-    excluded = judged.excluded.tocsr()[asking].tocoo()
+    # A zero query scores the same with every post, and all would be ordered by id.
+    nonzero = np.flatnonzero(queries.any(axis=1))
+    excluded = test_set.excluded.tocsr()[nonzero].tocoo()
     exclusions = Exclusions(
         excluded.row.astype(np.int64),
-        judged.posts.post_id.take(pa.array(excluded.col)),
+        test_set.posts.post_id.take(pa.array(excluded.col)),
         np.empty(0, np.int64),
         pa.array([], pa.string()),
     )
     ranked = top_k(
-        queries[asking],
-        (_tile(judged, post_id, vectors) for post_id, vectors in posts),
+        queries[nonzero],
+        (_tile(test_set, post_id, vectors) for post_id, vectors in posts),
         k,
         eligibility=Eligibility(include_sensitive=True, include_reposts=True),
         exclusions=exclusions,
         num_threads=num_threads,
     )
     lists = np.full((len(queries), k), -1, np.int64)
-    lists[asking[ranked.query], ranked.rank - 1] = judged.posts.places(ranked.post_id)
+    lists[nonzero[ranked.query], ranked.rank - 1] = test_set.posts.places(ranked.post_id)
     return lists
 
 
-def _tile(judged: HeldOutSet, post_id: pa.Array, vectors: np.ndarray) -> pa.RecordBatch:
-    place = judged.posts.places(post_id)
-    kept = (place >= 0) & judged.posts.eligible[place]
-    ids = post_id.filter(pa.array(kept))
-    columns = [ids, pa.nulls(len(ids), pa.string()), blocks.numpy_to_vectors(vectors[kept])]
+def _tile(test_set: HeldOutSet, post_id: pa.Array, vectors: np.ndarray) -> pa.RecordBatch:
+    place = test_set.posts.places(post_id)
+    eligible = (place >= 0) & test_set.posts.eligible[place]
+    ids = post_id.filter(pa.array(eligible))
+    columns = [ids, pa.nulls(len(ids), pa.string()), blocks.numpy_to_vectors(vectors[eligible])]
     return pa.RecordBatch.from_arrays(columns, names=["post_id", "author_id", "embedding"])
 
 
-def embeddings_of(judged: HeldOutSet, user_embeddings: str) -> np.ndarray:
+def embeddings_of(test_set: HeldOutSet, user_embeddings: str) -> np.ndarray:
     """The embeddings of the users: [u, d] float32, zeros where there is none."""
     width = parquet.read_schema(user_embeddings).field("embedding").type.list_size
-    found = np.zeros((len(judged.user_id), width), np.float32)
+    found = np.zeros((len(test_set.user_id), width), np.float32)
     for block in parquet.read_blocks(user_embeddings, READ_ROWS, ["user_id", "embedding"]):
-        place = pc.index_in(block.column("user_id"), value_set=judged.user_id)
+        place = pc.index_in(block.column("user_id"), value_set=test_set.user_id)
         mine = blocks.valid(place)
         found[place.drop_null().to_numpy()] = blocks.vectors_to_numpy(block.column("embedding"))[mine]
     return found
 
 
 def content_of_lists(
-    judged: HeldOutSet, fused: str, project: Project, lists: np.ndarray
+    test_set: HeldOutSet, fused: str, project: Project, lists: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(lists of any shape as rows of the vectors, the vectors [m, d] float32) of the posts in them."""
     wanted = np.unique(lists[lists >= 0])
     vectors: np.ndarray | None = None
-    for post_id, made in _vectors(judged, fused, project):
+    for post_id, made in _vectors(test_set, fused, project):
         if vectors is None:
             vectors = np.zeros((len(wanted), made.shape[1]), np.float32)
-        place = judged.posts.places(post_id)
+        place = test_set.posts.places(post_id)
         row = np.searchsorted(wanted, place)
         mine = (row < len(wanted)) & (place >= 0)
         mine[mine] = wanted[row[mine]] == place[mine]

@@ -1,4 +1,4 @@
-"""Lists of several methods -> how good they are, how sure that is, what they are like: plain values for JSON."""
+"""Accuracy, confidence intervals and list metrics of the lists of several methods, as plain values for JSON."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +21,12 @@ OURS = "fusefeed"
 KS = ranking.KS
 MAX_K = max(KS)
 LIST_K = 10
-# Behind the point; more would show how sums were rounded.
+# Decimals; further ones depend on the rounding of sums.
 DIGITS = 6
-# Diversity looks at the lists of so many users.
+# Diversity is that of the lists of so many users.
 MAX_DIVERSITY_USERS = 2000
 SLICE_MEASURES = ("recall@20", "ndcg@10")
-# Posts known to anybody up to which the neighbors of item-kNN are looked for.
+# Maximum number of posts with interactions for item-kNN.
 MAX_KNN_POSTS = 200_000
 # EASE inverts a dense matrix of posts x posts: 3 GB of float64 at this number.
 EASE_MAX_POSTS = 20_000
@@ -39,7 +39,7 @@ class EvaluationLimits:
     Attributes:
       ease_max_posts: posts with interactions up to which EASE is fitted.
       num_components: of PCA.
-      seed: of what is random.
+      seed: of all randomness.
       num_threads: of the scans.
     """
 
@@ -50,20 +50,20 @@ class EvaluationLimits:
 
 
 def baseline_lists(
-    judged: HeldOutSet, fused: str, known: ContentMoments, limits: EvaluationLimits, cold: bool
+    test_set: HeldOutSet, fused: str, known: ContentMoments, limits: EvaluationLimits, cold: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(name -> lists [u, MAX_K], name -> why it was left out).
+    """(name -> lists [u, MAX_K], name -> reason that it was skipped).
 
     Args:
       fused: a table of schemas.fused with all posts.
-      known: moments of the fused vectors that may be known.
-      cold: whether all posts that may be ranked are without interactions.
+      known: moments of the fused vectors in the training part.
+      cold: True if no post that may be ranked has interactions.
     """
-    popular = baselines.popular(judged, MAX_K, seed=limits.seed)
+    popular = baselines.popular(test_set, MAX_K, seed=limits.seed)
     found = {
-        "random": baselines.random(judged, MAX_K, limits.seed),
+        "random": baselines.random(test_set, MAX_K, limits.seed),
         "popular": popular,
-        "recent popular": baselines.popular(judged, MAX_K, judged.posts.recent, limits.seed),
+        "recent popular": baselines.popular(test_set, MAX_K, test_set.posts.recent, limits.seed),
     }
     projects = {f"content kNN ({name})": content_baselines.by_modalities(known, [name]) for name in known.content}
     if len(known.content) > 1:
@@ -71,66 +71,67 @@ def baseline_lists(
     if known.content:
         projects["PCA kNN"] = content_baselines.by_pca(known, limits.num_components)
     for name, project in projects.items():
-        found[name] = content_baselines.content_knn(judged, fused, project, MAX_K, limits.num_threads)
-    collaborative, skipped = _collaborative(judged, limits, cold)
+        found[name] = content_baselines.content_knn(test_set, fused, project, MAX_K, limits.num_threads)
+    collaborative, skipped = _collaborative(test_set, limits, cold)
     found |= collaborative
     return {name: baselines.fill(lists, popular) for name, lists in found.items()}, skipped
 
 
 def _collaborative(
-    judged: HeldOutSet, limits: EvaluationLimits, cold: bool
+    test_set: HeldOutSet, limits: EvaluationLimits, cold: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     names = ("item kNN", "EASE")
     if cold:
-        return {}, {name: "it knows nothing of posts without interactions" for name in names}
+        return {}, {name: "it cannot rank posts without interactions" for name in names}
     found, skipped = {}, {}
-    num_posts = len(baselines.known_posts(judged))
+    num_posts = len(baselines.known_posts(test_set))
     if num_posts <= MAX_KNN_POSTS:
-        found["item kNN"] = baselines.item_knn(judged, MAX_K)
+        found["item kNN"] = baselines.item_knn(test_set, MAX_K)
     else:
         skipped["item kNN"] = f"{num_posts:,} posts with interactions, more than {MAX_KNN_POSTS:,}"
     if num_posts <= limits.ease_max_posts:
-        found["EASE"] = baselines.ease(judged, MAX_K)
+        found["EASE"] = baselines.ease(test_set, MAX_K)
     else:
         skipped["EASE"] = f"{num_posts:,} posts with interactions, more than {limits.ease_max_posts:,}"
     return found, skipped
 
 
-def embedding_lists(judged: HeldOutSet, user_embeddings: str, item_embeddings: str, num_threads: int = 1) -> np.ndarray:
+def embedding_lists(
+    test_set: HeldOutSet, user_embeddings: str, item_embeddings: str, num_threads: int = 1
+) -> np.ndarray:
     """Lists of the eligible posts, ranked by the inner product of a run's embeddings: [u, MAX_K]."""
     items = (
         (block.column("post_id"), vectors_to_numpy(block.column("embedding")))
         for block in read_blocks(item_embeddings, READ_ROWS, ["post_id", "embedding"])
     )
-    return product_lists(judged, content_baselines.embeddings_of(judged, user_embeddings), items, num_threads)
+    return product_lists(test_set, content_baselines.embeddings_of(test_set, user_embeddings), items, num_threads)
 
 
 def product_lists(
-    judged: HeldOutSet, users: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], num_threads: int = 1
+    test_set: HeldOutSet, users: np.ndarray, posts: Iterator[tuple[pa.Array, np.ndarray]], num_threads: int = 1
 ) -> np.ndarray:
-    """The same of embeddings that are at hand; args as of `content_baselines.nearest`."""
-    return fill_recent(judged, content_baselines.nearest(judged, users, posts, MAX_K, num_threads))
+    """The same for embeddings in memory; args as of `content_baselines.nearest`."""
+    return fill_recent(test_set, content_baselines.nearest(test_set, users, posts, MAX_K, num_threads))
 
 
-def fill_recent(judged: HeldOutSet, lists: np.ndarray) -> np.ndarray:
-    """Lists [u, MAX_K] filled up with what is popular lately, as the recommend stage does (but for ties)."""
-    return baselines.fill(lists, baselines.popular(judged, MAX_K, judged.posts.recent))
+def fill_recent(test_set: HeldOutSet, lists: np.ndarray) -> np.ndarray:
+    """Lists [u, MAX_K] filled up by recent popularity, as in the recommend stage (except for ties)."""
+    return baselines.fill(lists, baselines.popular(test_set, MAX_K, test_set.posts.recent))
 
 
 def measure(
-    judged: HeldOutSet, methods: Mapping[str, np.ndarray], fused: str, known: ContentMoments, seed: int
+    test_set: HeldOutSet, methods: Mapping[str, np.ndarray], fused: str, known: ContentMoments, seed: int
 ) -> dict[str, Any]:
     """Metrics of every method: {"methods": {name: {"measures", "lists", "slices", "lead"}}, "slices": {name: users}}.
 
-    `lead` is how much better ours is than the method (of each measure: mean, low, high); low and high are the 95%
-    confidence interval everywhere.
+    `lead` is our measure less the method's (mean, low, high); low and high are the 95% confidence interval everywhere.
 
     Args:
       methods: name -> lists [u, MAX_K]; OURS is one of them.
     """
-    results = compare(_per_user(judged.targets, methods), seed, ranking.names())
+    results = compare(_per_user(test_set.targets, methods), seed, ranking.names())
     sizes = {}
-    for label, targets in slices.slices(judged, slices.modalities_of(judged.posts, fused)):
+    for label, targets in slices.slices(test_set, slices.modalities_of(test_set.posts, fused)):
         users = np.flatnonzero(np.diff(targets.indptr))
         sizes[label] = len(users)
         if len(users):
@@ -138,9 +139,9 @@ def measure(
             for name, found in _intervals(chosen, seed, list(SLICE_MEASURES)).items():
                 results[name].setdefault("slices", {})[label] = found
     content = content_baselines.by_modalities(known, known.content) if known.content else None
-    diversities = _diversities(judged, methods, fused, content, seed) if content is not None else {}
+    diversities = _diversities(test_set, methods, fused, content, seed) if content is not None else {}
     for name, lists in methods.items():
-        results[name]["lists"] = _list_measures(judged, lists)
+        results[name]["lists"] = _list_measures(test_set, lists)
         if name in diversities:
             results[name]["lists"][f"diversity@{LIST_K}"] = diversities[name]
     return {"methods": results, "slices": sizes}
@@ -191,14 +192,14 @@ def _intervals(
     return found
 
 
-def _list_measures(judged: HeldOutSet, lists: np.ndarray) -> dict[str, float]:
+def _list_measures(test_set: HeldOutSet, lists: np.ndarray) -> dict[str, float]:
     """Beyond-accuracy metrics of lists of LIST_K (coverage, Gini, long tail, novelty), except their diversity."""
     best = lists[:, :LIST_K]
-    posts = judged.posts
+    posts = test_set.posts
     shown = list_metrics.shown(best, len(posts.post_id))[posts.eligible]
     tail = np.ones(len(posts.post_id), bool)
     tail[posts.eligible] = list_metrics.long_tail(posts.liked[posts.eligible])
-    num_users = max(int(posts.liked.max(initial=0)), judged.fit.shape[0])
+    num_users = max(int(posts.liked.max(initial=0)), test_set.fit.shape[0])
     return {
         f"coverage@{LIST_K}": list_metrics.coverage(shown),
         f"gini@{LIST_K}": list_metrics.gini(shown),
@@ -208,24 +209,24 @@ def _list_measures(judged: HeldOutSet, lists: np.ndarray) -> dict[str, float]:
 
 
 def _diversities(
-    judged: HeldOutSet, methods: Mapping[str, np.ndarray], fused: str, content: content_baselines.Project, seed: int
+    test_set: HeldOutSet, methods: Mapping[str, np.ndarray], fused: str, content: content_baselines.Project, seed: int
 ) -> dict[str, float]:
-    # By hash: who comes first by id may be who came first.
-    chosen = np.argsort(seeded_hash(judged.user_id, seed), kind="stable")[:MAX_DIVERSITY_USERS]
+    # By hash: the order of ids may be that of age.
+    chosen = np.argsort(seeded_hash(test_set.user_id, seed), kind="stable")[:MAX_DIVERSITY_USERS]
     best = np.stack([lists[chosen, :LIST_K] for lists in methods.values()])
-    rows, vectors = content_baselines.content_of_lists(judged, fused, content, best)
+    rows, vectors = content_baselines.content_of_lists(test_set, fused, content, best)
     diversities = (list_metrics.intra_list_diversity(of_method, vectors) for of_method in rows)
     return dict(zip(methods, diversities, strict=True))
 
 
-def about(judged: HeldOutSet) -> dict[str, Any]:
-    """Statistics of the test set: numbers of users, posts and targets, and the share learnt from."""
-    posts = judged.posts
+def about(test_set: HeldOutSet) -> dict[str, Any]:
+    """Statistics of the test set: numbers of users, posts and targets, and the share fitted on."""
+    posts = test_set.posts
     return {
-        "users": len(judged.user_id),
-        "targets": int(judged.targets.nnz),
+        "users": len(test_set.user_id),
+        "targets": int(test_set.targets.nnz),
         "posts": len(posts.post_id),
         "eligible_posts": int(posts.eligible.sum()),
         "eligible_posts_with_interactions": int((posts.eligible & (posts.liked > 0)).sum()),
-        "learnt_from_share": round(judged.fit_share, 6),
+        "learnt_from_share": round(test_set.fit_share, 6),
     }

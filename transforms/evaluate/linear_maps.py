@@ -1,4 +1,4 @@
-"""Linear maps from content to factors, beside which the autoencoder has to earn its place: ridge, and PCA then ridge.
+"""Linear factor predictors to compare the autoencoder with: ridge, and PCA then ridge.
 
 Fitted on sums over the fused vectors, which are streamed: [D + M + 1] squared numbers are held.
 """
@@ -64,9 +64,9 @@ def ridge_coefficients(found: ContentSums, decoded: Decoded, num_factors: int) -
     """The ridge map that tuning chose, on all posts: [D + M + 1, F'] of `latent.LinearStandIn`."""
     names = [modality.name for modality in found.layout.modalities]
     shares = found.sums.gram[-1, found.layout.width : -1] / max(found.num_rows, 1)
-    # As `ridge.design` has it: a column that tells whether a modality is there, where not all posts have it.
-    telling = np.where((shares > 0) & (shares < 1), names, "none")
-    owner = np.concatenate([np.repeat(names, found.widths), telling, [""]])
+    # As in `ridge.design`: a mask column for each modality that not all posts have.
+    mask_owner = np.where((shares > 0) & (shares < 1), names, "none")
+    owner = np.concatenate([np.repeat(names, found.widths), mask_owner, [""]])
     is_block = np.arange(len(owner)) < found.layout.width
     scales = Design(np.empty((0, len(owner))), owner, is_block).scales(dict(decoded.weights) | {COLLABORATIVE: 0.0})
     return ridge.solve(Sums(found.sums.gram, found.sums.cross[:, :num_factors]), scales, decoded.lam)

@@ -1,4 +1,4 @@
-"""Where to cut numbers that are too many to be held: order statistics, exact, by a few passes."""
+"""Exact order statistics of more numbers than fit into memory, by a few passes."""
 
 from collections.abc import Callable, Iterator
 
@@ -22,9 +22,9 @@ def span(read: ReadNumbers) -> tuple[int, int, int]:
 
 
 def order_statistic(read: ReadNumbers, rank: int) -> int:
-    """The number of that rank from the smallest (0), as sorting would tell, by histograms that zoom in.
+    """The number of that rank from the smallest (0), by histograms of ever smaller ranges.
 
-    Four passes at most: each tells its 2^16th part of the range.
+    Four passes at most: each narrows the range to a 2^16th.
 
     Raises:
       ValueError: there are not so many numbers.

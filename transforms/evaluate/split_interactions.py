@@ -17,17 +17,17 @@ from transforms.ingest.line_reader import LineLimits
 from transforms.interactions import reposts
 from transforms.interactions.weights import InteractionWeights
 from transforms.linalg import runs
-from transforms.tables import blocks, schemas, shuffle
+from transforms.tables import blocks, parquet, schemas, shuffle
 
 POST_COLUMNS = (*reposts.COLUMNS, "created_at")
 TRAIN, TEST, NEITHER = 0, 1, 2
 
-# A post that a user went for in the part that is held out; each pair once, none that the user has in the other part.
+# A liked post of the held-out part; each pair once, none that the user has in the training part.
 HELD_OUT = pa.schema([schemas.HISTORY.field("user_id"), schemas.HISTORY.field("post_id")])
 
 _TIMES = pa.schema([schemas.POSTS.field("post_id"), schemas.POSTS.field("created_at")])
 _USER = pa.schema([schemas.USERS.field("user_id")])
-# An interaction on its way: the post that it counts for, whether the input has that, and the part it belongs to.
+# An interaction with the post it counts for, whether the input has that post, and the part (TRAIN, TEST, NEITHER).
 _MARKED = pa.schema(
     [
         *schemas.INTERACTIONS,
@@ -36,7 +36,7 @@ _MARKED = pa.schema(
         pa.field("role", pa.int8(), nullable=False),
     ]
 )
-# Ids of digits sort as the numbers they are, before all others: their sort key is their length, this is the others'.
+# Sort key of ids that are no numbers: after all numbers, whose sort key is their length.
 _NO_NUMBER = np.uint64(1 << 32)
 
 
@@ -45,8 +45,8 @@ class SplitParts(NamedTuple):
 
     Attributes:
       train: (part, block of schemas.INTERACTIONS), sorted.
-      held_out: (part, block of HELD_OUT) of users that the run knows, from what they did before or from users/.
-      counts: ("train", n), ("held_out", n) and what was left out: "of_unknown_users" and "neither".
+      held_out: (part, block of HELD_OUT) of users with training interactions or a row in users/.
+      counts: ("train", n), ("held_out", n) and what was dropped: "of_unknown_users" and "neither".
     """
 
     train: beam.PCollection[tuple[int, pa.RecordBatch]]
@@ -58,8 +58,13 @@ class SplitParts(NamedTuple):
 class SplitInteractions(beam.PTransform):
     """{"interactions", "posts" (POST_COLUMNS), "users", and perhaps "holdout" (interactions): blocks} -> SplitParts.
 
-    What counts for a pure repost counts for its original. Held out is what a user went for: the sum of the weights of
-    the kinds is positive, and the post is in the input.
+    Interactions with a pure repost count for its original. Held out are liked posts: the sum of the weights of the
+    kinds is positive, and the post is in the input.
+
+    Example:
+
+        made = inputs | SplitInteractions(Split("user", share=0.2), InteractionWeights({}), num_parts=16)
+        made.held_out | parquet.WriteParts("held_out", HELD_OUT)
     """
 
     split: Split
@@ -67,7 +72,6 @@ class SplitInteractions(beam.PTransform):
     num_parts: int
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(self, inputs: Mapping[str, beam.PCollection[pa.RecordBatch]]) -> SplitParts:
@@ -112,16 +116,19 @@ class SplitInteractions(beam.PTransform):
 
 @dataclasses.dataclass
 class ReadHoldout(beam.PTransform):
-    """Files of a held-out part -> (blocks of schemas.INTERACTIONS, counts "holdout.read", "holdout.rejected", ...)."""
+    """Files of a held-out part -> (blocks of schemas.INTERACTIONS, counts "holdout.read", "holdout.rejected", ...).
+
+    Example:
+
+        files = input_files.find_files("test-*.parquet")
+        interactions, counts = root | ReadHoldout(files, num_parts=16, block_bytes=1 << 24, limits=LineLimits())
+    """
 
     files: Sequence[input_files.InputFile]
     num_parts: int
     block_bytes: int
     limits: LineLimits
     erasure: Erasure | None = None
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     def expand(self, root: beam.Pipeline) -> tuple[beam.PCollection[pa.RecordBatch], beam.PCollection[tuple[str, int]]]:
         read = ingest_table.IngestTable(
@@ -158,7 +165,7 @@ def _resolve(numbered: tuple[int, dict[str, pa.RecordBatch]], split: Split) -> p
 
 
 def _mark(numbered: tuple[int, dict[str, pa.RecordBatch]], split: Split) -> pa.RecordBatch:
-    """Finds the part of each interaction, but for the user split, which has to see all of a user's."""
+    """Finds the part of each interaction, except for the user split, which needs all of a user's."""
     _, met = numbered
     marked = met["marked"]
     role = marked.column("role").to_numpy().copy()
@@ -170,8 +177,8 @@ def _mark(numbered: tuple[int, dict[str, pa.RecordBatch]], split: Split) -> pa.R
     elif split.kind == "cold":
         role[split.is_cold(marked.column("original"))] = TEST
     known = pc.is_in(marked.column("original"), value_set=met["times"].column("post_id"))
-    kept = _without_new(pa.array(role), marked.column("original"), met["times"], split)
-    return _replace(marked, role=kept, known=known)
+    role = _without_new(pa.array(role), marked.column("original"), met["times"], split)
+    return _replace(marked, role=role, known=known)
 
 
 def _without_new(role: pa.Array, post_id: pa.Array, times: pa.RecordBatch, split: Split) -> pa.Array:
@@ -214,7 +221,7 @@ def own_newest(marked: pa.RecordBatch, split: Split) -> pa.RecordBatch:
     num_rows = marked.num_rows
     number, text = natural_order(marked.column("post_id"))
     dated = blocks.valid(marked.column("created_at"))
-    # Of both, or the same posts would be held out for everybody.
+    # Hashed with the user, or the same posts would be held out for all users.
     mixed = blocks.splitmix(
         seeded_hash(marked.column("post_id"), split.seed) ^ blocks.stable_hash(marked.column("user_id"))
     )
@@ -262,9 +269,4 @@ def targets(marked: pa.RecordBatch, weights: InteractionWeights) -> pa.RecordBat
     seen = pa.table(marked.filter(pa.array(role == TRAIN)).select(["user_id", "original"]))
     left = sums.join(seen, keys=["user_id", "post_id"], right_keys=["user_id", "original"], join_type="left anti")
     ordered = left.sort_by([("user_id", "ascending"), ("post_id", "ascending")])
-    return schemas.conform(_one_block(ordered), HELD_OUT)
-
-
-def _one_block(table: pa.Table) -> pa.RecordBatch:
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else schemas.empty(table.schema)
+    return schemas.conform(parquet.to_block(ordered), HELD_OUT)

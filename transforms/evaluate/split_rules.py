@@ -20,13 +20,13 @@ class Split:
     """Rule for the held-out interactions.
 
     Attributes:
-      kind: `time` (all after `cut`), `user` (the newest share of each user's own; what others do later is seen, so it
-        flatters whatever follows fashion: Ji et al. 2023, "A Critical Study on Data Leakage in Recommender System
-        Offline Evaluation"), `cold` (all with a share of the posts) or `holdout` (a table of its own).
-      share: of what is held out.
+      kind: `time` (all after `cut`), `user` (the newest share of each user's own; later interactions of others are in
+        the training part, which favors popularity: Ji et al. 2023, "A Critical Study on Data Leakage in Recommender
+        System Offline Evaluation"), `cold` (all with a share of the posts) or `holdout` (a table of its own).
+      share: of the interactions (cold: posts) that are held out.
       seed: of the hashes.
-      cut: time: microseconds since 1970; a post that is made later is not known to the backtest's fits.
-      until: time: what is later has a wrong time, and is in neither part.
+      cut: time: microseconds since 1970; nothing is fitted on posts created later.
+      until: time: interactions after it have a wrong time, and are in neither part.
       coldest: cold: interactions with posts whose code is not above it are held out; None where there is no post.
       cold_posts: cold: the ids of the posts themselves, instead of `coldest`; None where these are not given.
     """
@@ -40,7 +40,7 @@ class Split:
     cold_posts: pa.Array | None = None
 
     def is_cold(self, post_id: pa.Array) -> np.ndarray:
-        """Mask of the posts whose interactions the cold split all holds out: [n] bool."""
+        """Mask of the posts whose interactions are all held out by a cold split: [n] bool."""
         if self.kind == "cold" and self.cold_posts is not None:
             found: np.ndarray = pc.is_in(post_id, value_set=self.cold_posts).to_numpy(zero_copy_only=False)
             return found
@@ -49,7 +49,7 @@ class Split:
         return cold_codes(post_id, self.seed) <= self.coldest
 
     def is_new(self, created_at: pa.Array) -> np.ndarray:
-        """Mask of the posts made after the cut of a time split: [n] bool. False for one without a time."""
+        """Mask of the posts created after the cut of a time split: [n] bool. False for one without a time."""
         if self.kind != "time":
             return np.zeros(len(created_at), bool)
         later = pc.greater(created_at.cast(pa.int64()), self.cut)

@@ -1,6 +1,6 @@
 """Test set of a backtest: the catalog, the users with something held out, their targets and histories.
 
-Held whole are 200 bytes a post (79 of them to the end) of at most MAX_POSTS, what is known of at most `max_users`
+Held whole are 200 bytes a post (79 of them to the end) of at most MAX_POSTS, the rows of at most `max_users`
 users, and about `max_fit` rows of the history; everything else is streamed.
 """
 
@@ -16,7 +16,7 @@ from transforms.evaluate.split_rules import seeded_hash
 from transforms.search.eligibility import Eligibility
 from transforms.tables import blocks, parquet
 
-# 6 GB in one process. What has more posts is judged on a part of them, by a run of its own.
+# 6 GB in one process.
 MAX_POSTS = 30_000_000
 # Test users: confidence intervals of some thousandths, and lists of all of them are held.
 MAX_USERS = 20_000
@@ -30,14 +30,14 @@ _NO_LANGUAGE = "none"
 
 @dataclasses.dataclass(frozen=True)
 class Posts:
-    """The catalog, sorted by id: a post's place stands for it, and ties by place are ties by id.
+    """The catalog, sorted by id: posts are given by their places, and ties by place are ties by id.
 
     Attributes:
       post_id: [p] string.
       author_id: [p] string, null where not known.
       eligible: [p] bool, may be ranked.
-      liked: [p] int64, users with the post on the good side of their history.
-      recent: [p] float64, the same with weights that age.
+      liked: [p] int64, users who like the post.
+      recent: [p] float64, recent popularity.
       language: [p] string, "none" where not known.
     """
 
@@ -56,16 +56,16 @@ class Posts:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutSet:
-    """Users and their posts as sparse matrices over (user, post), 1 where there is something.
+    """Test set of a backtest, as sparse 0/1 matrices of users x posts.
 
     Attributes:
       posts: the catalog.
       user_id: [u] string, sorted.
-      targets: [u, p], at least one in each row.
-      history: [u, p], what the user liked before.
-      excluded: [u, p], what a list may not hold: all of the history, the user's own, blocked authors'.
-      fit: [f, p], histories to learn from; the first u rows are `history`.
-      fit_share: the share of all users' histories that is in `fit`, about.
+      targets: [u, p], held-out posts to predict; at least one in each row.
+      history: [u, p], training posts that the user likes.
+      excluded: [u, p], posts that may not be recommended: the whole history, the user's own, blocked authors'.
+      fit: [f, p], histories to fit baselines on; the first u rows are `history`.
+      fit_share: approximate share of all users' histories that is in `fit`.
     """
 
     posts: Posts
@@ -78,7 +78,7 @@ class HeldOutSet:
 
     @property
     def num_seen(self) -> np.ndarray:
-        """Number of posts each user liked before, the history length: [u] int64."""
+        """Number of posts that each user likes, the history length: [u] int64."""
         return np.diff(self.history.indptr).astype(np.int64)
 
 
@@ -96,15 +96,15 @@ def read_posts(
       posts: of schemas.POSTS, for the languages.
       history: of schemas.HISTORY.
       eligibility: which posts may be recommended; whether they have an embedding does not matter.
-      is_allowed: tells of ids ([n] string) which posts may be ranked ([n] bool); None for all.
+      is_allowed: mask [n] bool of the posts that may be ranked, for ids [n] string; None for all.
     """
     eligibility = dataclasses.replace(eligibility, needs_embedding=False)
-    kept = ["post_id", "author_id", "popularity"]
-    names = [*kept, "created_at", "sensitive", "is_repost", "is_reply"]
+    copied = ["post_id", "author_id", "popularity"]
+    names = [*copied, "created_at", "sensitive", "is_repost", "is_reply"]
     pieces = []
     for block in parquet.read_blocks(candidates, READ_ROWS, names):
         eligible = pa.array(eligibility.mask(block))
-        pieces.append(pa.table({**{name: block.column(name) for name in kept}, "eligible": eligible}))
+        pieces.append(pa.table({**{name: block.column(name) for name in copied}, "eligible": eligible}))
     table = pa.concat_tables(pieces).sort_by("post_id").combine_chunks()
     columns = {name: _whole(table.column(name)) for name in table.column_names}
     eligible = columns["eligible"].to_numpy(zero_copy_only=False)
@@ -155,27 +155,27 @@ def _gathered(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def sample_users(held_out: str, max_users: int, seed: int) -> pa.Array:
     """Users with something held out, at most so many, those of the smallest hashes: [u] string, sorted."""
-    kept = pa.array([], pa.string())
+    users = pa.array([], pa.string())
     for block in parquet.read_blocks(held_out, READ_ROWS, ["user_id"]):
-        kept = pc.unique(pa.concat_arrays([kept, block.column("user_id")]))
-        if len(kept) > max_users:
-            codes = seeded_hash(kept, seed)
-            kept = kept.take(pa.array(np.argsort(codes, kind="stable")[:max_users]))
-    return kept.take(pc.sort_indices(kept))
+        users = pc.unique(pa.concat_arrays([users, block.column("user_id")]))
+        if len(users) > max_users:
+            codes = seeded_hash(users, seed)
+            users = users.take(pa.array(np.argsort(codes, kind="stable")[:max_users]))
+    return users.take(pc.sort_indices(users))
 
 
 def judge(
     posts: Posts, user_id: pa.Array, held_out: str, history: str, users: str, *, max_fit: int, seed: int
 ) -> HeldOutSet:
-    """Reads what the users are judged by; users of whose targets none may be ranked are left out.
+    """Reads the test set of a backtest; users none of whose targets may be ranked are dropped.
 
     Args:
       user_id: [u] string, of `sample_users`.
       held_out: the directory of backtest.HELD_OUT.
       history: of schemas.HISTORY.
       users: of schemas.USERS, for blocked authors.
-      max_fit: rows of the history to learn from, about.
-      seed: of the choice of users to learn from.
+      max_fit: approximate number of history rows to fit baselines on.
+      seed: of the choice of the users they belong to.
     """
     seen, liked = _pairs_of(history, posts, user_id, False), _pairs_of(history, posts, user_id, True)
     excluded = _ones(seen + _by_authors(posts, user_id, users))
@@ -256,13 +256,13 @@ def _others(
     return _matrix(pieces, posts, ids.take(pc.sort_indices(ids))), share
 
 
-def read_lists(recommendations: str, judged: HeldOutSet, k: int) -> np.ndarray:
+def read_lists(recommendations: str, test_set: HeldOutSet, k: int) -> np.ndarray:
     """The lists of a run: [u, k] int64, places of posts by rank, -1 where a list is shorter."""
-    lists = np.full((len(judged.user_id), k), -1, np.int64)
+    lists = np.full((len(test_set.user_id), k), -1, np.int64)
     names: Sequence[str] = ("user_id", "rank", "post_id")
     for block in _gathered(parquet.read_blocks(recommendations, READ_ROWS, names)):
-        user = pc.fill_null(pc.index_in(block.column("user_id"), value_set=judged.user_id), -1).to_numpy()
-        rank, place = block.column("rank").to_numpy(), judged.posts.places(block.column("post_id"))
+        user = pc.fill_null(pc.index_in(block.column("user_id"), value_set=test_set.user_id), -1).to_numpy()
+        rank, place = block.column("rank").to_numpy(), test_set.posts.places(block.column("post_id"))
         mine = (user >= 0) & (rank <= k)
         lists[user[mine], rank[mine] - 1] = place[mine]
     return lists

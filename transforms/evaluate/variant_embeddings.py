@@ -1,6 +1,6 @@
-"""Embeddings of some users and all posts, made in this process as the embed stage makes them, for an ablation.
+"""Embeddings of some users and all posts for an ablation, by the functions of the embed stage, without Beam.
 
-Posts are streamed, anew for each use; held are the profiles of the users and what they did.
+Posts are streamed, again for each use; the users' profiles and histories are in memory.
 """
 
 from collections.abc import Iterator
@@ -35,13 +35,13 @@ class Known(NamedTuple):
 
 
 def read_known(user_id: pa.Array, users: str, history: str) -> Known:
-    """Reads it from the tables of a run."""
+    """Rows of these users in the tables of a run."""
     found = []
     for directory in (users, history):
-        kept = [schemas.empty(parquet.read_schema(directory))]
+        rows = [schemas.empty(parquet.read_schema(directory))]
         for block in parquet.read_blocks(directory, READ_ROWS):
-            kept.append(block.filter(pc.is_in(block.column("user_id"), value_set=user_id)))
-        found.append(blocks.concat(kept))
+            rows.append(block.filter(pc.is_in(block.column("user_id"), value_set=user_id)))
+        found.append(blocks.concat(rows))
     return Known(user_id, *found)
 
 
@@ -49,11 +49,11 @@ class VariantVectors:
     """Embeddings of a variant.
 
     Args:
-      variant: what is left out.
+      variant: the part that is removed or replaced.
       space: the run's, with the variant's tuning.
       fused: a table of schemas.fused with all posts.
-      interests: reads what users say; of the same space.
-      stand_in: what tells factors from content.
+      interests: encodes interests and bios; of the same space.
+      stand_in: the factor predictor.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class VariantVectors:
 
     def _embedded(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch, item_embeddings.BlockMoments]]:
         for block in parquet.read_blocks(self._fused, READ_ROWS):
-            if self._variant.hidden:
-                block = hide_fused(block, self._space, self._variant.hidden)
+            if self._variant.masked:
+                block = hide_fused(block, self._space, self._variant.masked)
             yield item_embeddings.embed(block, self._space, self._stand_in)
 
     def users(self, known: Known, interests_worth: float) -> np.ndarray:
@@ -83,7 +83,7 @@ class VariantVectors:
                 yield made.column("post_id"), blocks.vectors_to_numpy(made.column("profile"))
 
         sums, _ = user_embeddings.history_sums(known.user_id, known.history, table(), self._space)
-        users = hide_words(known.users) if self._variant.hidden == TEXT else known.users
+        users = hide_words(known.users) if self._variant.masked == TEXT else known.users
         mixing = user_embeddings.Mixing(self._space, _covariances(moments), self._interests, interests_worth)
         made = user_embeddings.mix_users(known.user_id, users, user_embeddings.totals(known.history), sums, mixing)
         return np.concatenate([blocks.vectors_to_numpy(embeddings.column("embedding")) for embeddings, _ in made])

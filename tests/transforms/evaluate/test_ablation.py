@@ -42,7 +42,7 @@ def test_a_variant_differs_from_the_run_in_its_part_only() -> None:
     without_own = found["no own block"].tuning
     assert tuple(make_space(without_own).widths)[:3] == (0, 3, 4)
     assert without_own.mix.aD == without_own.mix.rho == TUNING.mix.rho
-    assert found["without image"].tuning == TUNING and found["without image"].hidden == "image"
+    assert found["without image"].tuning == TUNING and found["without image"].masked == "image"
 
 
 def make_fused() -> pa.RecordBatch:
@@ -93,33 +93,33 @@ def test_features_and_words_are_hidden_as_if_they_had_never_been() -> None:
 
 
 def test_a_part_of_the_posts_is_judged_as_if_there_were_no_others() -> None:
-    judged = random_world()
-    chosen = np.arange(len(judged.posts.post_id)) % 2 == 0
-    part = ablation.among(judged, chosen)
-    assert not part.posts.eligible[~chosen].any() and 0 < part.targets.nnz < judged.targets.nnz
+    held_out = random_world()
+    chosen = np.arange(len(held_out.posts.post_id)) % 2 == 0
+    part = ablation.among(held_out, chosen)
+    assert not part.posts.eligible[~chosen].any() and 0 < part.targets.nnz < held_out.targets.nnz
     assert (np.diff(part.targets.indptr) > 0).all() and not part.targets[:, np.flatnonzero(~chosen)].nnz
     for row, user in enumerate(part.user_id.to_pylist()):
-        old = judged.user_id.to_pylist().index(user)
-        assert (part.history[row] != judged.history[old]).nnz == 0
+        old = held_out.user_id.to_pylist().index(user)
+        assert (part.history[row] != held_out.history[old]).nnz == 0
         assert (part.fit[row] != part.history[row]).nnz == 0
-    assert part.fit.shape == judged.fit.shape and part.fit.nnz == judged.fit.nnz
+    assert part.fit.shape == held_out.fit.shape and part.fit.nnz == held_out.fit.nnz
 
 
 def test_at_most_so_many_users_are_judged() -> None:
-    judged = random_world()
-    few, others = (ablation.fewer(judged, 4, seed) for seed in (0, 1))
+    held_out = random_world()
+    few, others = (ablation.fewer(held_out, 4, seed) for seed in (0, 1))
     assert len(few.user_id) == 4 == few.targets.shape[0] and few.user_id != others.user_id
-    assert few.user_id.to_pylist() == [user for user in judged.user_id.to_pylist() if user in few.user_id.to_pylist()]
-    assert ablation.fewer(judged, 100, 0) is judged
+    assert few.user_id.to_pylist() == [user for user in held_out.user_id.to_pylist() if user in few.user_id.to_pylist()]
+    assert ablation.fewer(held_out, 100, 0) is held_out
 
 
 def test_posts_without_interactions_are_ranked_apart_where_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = random_world()
-    assert list(ablation.rankings(judged, only_cold=True, seed=0)) == ["cold"]
-    assert list(ablation.rankings(judged, only_cold=False, seed=0)) == ["warm"]
-    liked = judged.posts.liked.copy()
+    held_out = random_world()
+    assert list(ablation.rankings(held_out, only_cold=True, seed=0)) == ["cold"]
+    assert list(ablation.rankings(held_out, only_cold=False, seed=0)) == ["warm"]
+    liked = held_out.posts.liked.copy()
     liked[::2] = 0
-    mixed = dataclasses.replace(judged, posts=dataclasses.replace(judged.posts, liked=liked))
+    mixed = dataclasses.replace(held_out, posts=dataclasses.replace(held_out.posts, liked=liked))
     monkeypatch.setattr(ablation, "MIN_COLD_POSTS", 10)
     monkeypatch.setattr(ablation, "MIN_COLD_USERS", 10)
     found = ablation.rankings(mixed, only_cold=False, seed=0)

@@ -15,17 +15,17 @@ from transforms.tables import blocks, parquet, schemas
 
 
 @pytest.fixture
-def judged() -> HeldOutSet:
+def held_out() -> HeldOutSet:
     return random_world(60, 80)
 
 
 @pytest.fixture
-def fused(judged: HeldOutSet, tmp_path: Path) -> str:
+def fused(held_out: HeldOutSet, tmp_path: Path) -> str:
     rng = np.random.default_rng(0)
-    num_posts = len(judged.posts.post_id)
+    num_posts = len(held_out.posts.post_id)
     schema = pa.schema([schemas.fused(4, 2).field(name) for name in ("post_id", "fused", "mask")])
     columns = [
-        judged.posts.post_id,
+        held_out.posts.post_id,
         blocks.numpy_to_vectors(rng.normal(size=(num_posts, 4))),
         blocks.numpy_to_vectors(np.tile([1.0, 0.0], (num_posts, 1))),
     ]
@@ -35,71 +35,74 @@ def fused(judged: HeldOutSet, tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def perfect(judged: HeldOutSet) -> np.ndarray:
-    lists = np.full((len(judged.user_id), evaluation.MAX_K), -1)
+def perfect(held_out: HeldOutSet) -> np.ndarray:
+    lists = np.full((len(held_out.user_id), evaluation.MAX_K), -1)
     for user in range(len(lists)):
-        wanted = judged.targets[user].indices
+        wanted = held_out.targets[user].indices
         lists[user, : len(wanted)] = wanted
     return lists
 
 
-def test_every_method_is_measured_on_the_same_users(judged: HeldOutSet, fused: str) -> None:
+def test_every_method_is_measured_on_the_same_users(held_out: HeldOutSet, fused: str) -> None:
     known = content_baselines.moments(fused)
     lists, skipped = evaluation.baseline_lists(
-        judged, fused, known, evaluation.EvaluationLimits(num_components=2), cold=False
+        held_out, fused, known, evaluation.EvaluationLimits(num_components=2), cold=False
     )
     names = {"random", "popular", "recent popular", "content kNN (text)", "PCA kNN", "item kNN", "EASE"}
     assert set(lists) == names and not skipped
-    found = evaluation.measure(judged, {evaluation.OURS: perfect(judged), **lists}, fused, known, 1)
+    found = evaluation.measure(held_out, {evaluation.OURS: perfect(held_out), **lists}, fused, known, 1)
     assert json.loads(json.dumps(found)) == found
     ours = found["methods"]["fusefeed"]
     assert ours["measures"]["ndcg@50"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     popular = found["methods"]["popular"]
-    hits = ranking.hits_of(lists["popular"], judged.targets)
-    mean = np.mean(hits[:, :20].sum(axis=1) / np.diff(judged.targets.indptr))
+    hits = ranking.hits_of(lists["popular"], held_out.targets)
+    mean = np.mean(hits[:, :20].sum(axis=1) / np.diff(held_out.targets.indptr))
     measured = popular["measures"]["recall@20"]
     assert measured["mean"] == pytest.approx(mean, abs=1e-6) and measured["low"] < mean < measured["high"]
     lead = popular["lead"]["recall@20"]
     assert lead["mean"] == pytest.approx(ours["measures"]["recall@20"]["mean"] - mean, abs=2e-6)
     assert lead["low"] > 0 and "lead" not in ours
-    assert found["slices"]["posts with text"] == len(judged.user_id)
-    assert found["slices"]["new users"] + found["slices"]["other users"] == len(judged.user_id)
+    assert found["slices"]["posts with text"] == len(held_out.user_id)
+    assert found["slices"]["new users"] + found["slices"]["other users"] == len(held_out.user_id)
     assert "posts with collaborative" not in found["slices"]
     assert ours["slices"]["language de"]["recall@20"]["mean"] == 1
     assert set(ours["lists"]) == {"coverage@10", "gini@10", "aplt@10", "novelty@10", "diversity@10"}
     assert found["methods"]["random"]["lists"]["coverage@10"] > popular["lists"]["coverage@10"]
     assert found["methods"]["random"]["lists"]["gini@10"] < popular["lists"]["gini@10"]
     assert found["methods"]["random"]["lists"]["novelty@10"] > popular["lists"]["novelty@10"]
-    assert evaluation.about(judged)["users"] == len(judged.user_id)
+    assert evaluation.about(held_out)["users"] == len(held_out.user_id)
 
 
-def test_what_is_too_large_is_left_out_and_said(judged: HeldOutSet, fused: str) -> None:
+def test_what_is_too_large_is_left_out_and_said(held_out: HeldOutSet, fused: str) -> None:
     known = content_baselines.moments(fused)
     lists, skipped = evaluation.baseline_lists(
-        judged, fused, known, evaluation.EvaluationLimits(ease_max_posts=5), cold=False
+        held_out, fused, known, evaluation.EvaluationLimits(ease_max_posts=5), cold=False
     )
     assert "EASE" not in lists
-    number = len(baselines.known_posts(judged))
+    number = len(baselines.known_posts(held_out))
     assert skipped["EASE"] == f"{number} posts with interactions, more than --ease_max_posts 5"
-    lists, skipped = evaluation.baseline_lists(judged, fused, known, evaluation.EvaluationLimits(), cold=True)
+    lists, skipped = evaluation.baseline_lists(held_out, fused, known, evaluation.EvaluationLimits(), cold=True)
     assert set(skipped) == {"item kNN", "EASE"} and not set(skipped) & set(lists)
 
 
-def test_cold_posts_are_ranked_by_the_inner_product(judged: HeldOutSet, tmp_path: Path) -> None:
+def test_cold_posts_are_ranked_by_the_inner_product(held_out: HeldOutSet, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    users, items = rng.normal(size=(len(judged.user_id), 3)), rng.normal(size=(len(judged.posts.post_id), 3))
+    users, items = (
+        rng.normal(size=(len(held_out.user_id), 3)),
+        rng.normal(size=(len(held_out.posts.post_id), 3)),
+    )
     users[4] = 0
     for name, key, ids, vectors in (
-        ("users", "user_id", judged.user_id, users),
-        ("items", "post_id", judged.posts.post_id, items),
+        ("users", "user_id", held_out.user_id, users),
+        ("items", "post_id", held_out.posts.post_id, items),
     ):
         schema = pa.schema([(key, pa.string()), ("embedding", schemas.vector(3))])
         block = pa.RecordBatch.from_arrays([ids, blocks.numpy_to_vectors(vectors)], schema=schema)
         parquet.write_file(str(tmp_path / name / "part-0.parquet"), block, schema)
-    found = evaluation.embedding_lists(judged, str(tmp_path / "users"), str(tmp_path / "items"))
+    found = evaluation.embedding_lists(held_out, str(tmp_path / "users"), str(tmp_path / "items"))
     for user in (0, 7):
-        allowed = np.setdiff1d(np.flatnonzero(judged.posts.eligible), judged.excluded[user].indices)
+        allowed = np.setdiff1d(np.flatnonzero(held_out.posts.eligible), held_out.excluded[user].indices)
         expected = allowed[np.argsort(-(items[allowed] @ users[user]))][: evaluation.MAX_K]
         assert found[user, : len(expected)].tolist() == expected.tolist()
-    recent = baselines.popular(judged, evaluation.MAX_K, judged.posts.recent)
+    recent = baselines.popular(held_out, evaluation.MAX_K, held_out.posts.recent)
     assert found[4].tolist() == recent[4].tolist()  # of whom nothing is known

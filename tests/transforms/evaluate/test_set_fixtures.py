@@ -20,7 +20,7 @@ def make_posts(num_posts: int, liked: np.ndarray | None = None, eligible: np.nda
     )
 
 
-def make_judged(
+def make_held_out(
     history: np.ndarray, targets: np.ndarray, others: np.ndarray, eligible: np.ndarray | None = None
 ) -> HeldOutSet:
     """Users u0, u1, ... of dense 0/1 matrices; what they liked is what they may not get."""
@@ -43,4 +43,4 @@ def random_world(num_users: int = 30, num_posts: int = 40, seed: int = 0) -> Hel
     eligible = np.ones(num_posts, bool)
     eligible[0] = False
     targets[:, 0] = False
-    return make_judged(history[:num_users], targets[:num_users], history[num_users:], eligible)
+    return make_held_out(history[:num_users], targets[:num_users], history[num_users:], eligible)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tests.transforms.evaluate.test_set_fixtures import make_judged
+from tests.transforms.evaluate.test_set_fixtures import make_held_out
 from transforms.evaluate import slices
 
 HISTORY = np.array([[1, 1, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]])
@@ -8,9 +8,11 @@ TARGETS = np.array([[0, 0, 0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 0, 1, 0]])
 
 
 def test_slices_are_parts_of_users_and_of_targets() -> None:
-    judged = make_judged(HISTORY, TARGETS, HISTORY[:1])
+    held_out = make_held_out(HISTORY, TARGETS, HISTORY[:1])
     image = np.array([False, False, True, False, False, True, False, False])
-    found = {name: targets.toarray().astype(int).tolist() for name, targets in slices.slices(judged, {"image": image})}
+    found = {
+        name: targets.toarray().astype(int).tolist() for name, targets in slices.slices(held_out, {"image": image})
+    }
     nothing, first, second = [0] * 8, TARGETS[0].tolist(), TARGETS[1].tolist()
     assert found["new users"] == [nothing, second]
     assert found["other users"] == [first, nothing]
@@ -24,5 +26,5 @@ def test_slices_are_parts_of_users_and_of_targets() -> None:
 
 
 def test_one_language_is_no_slice() -> None:
-    judged = make_judged(HISTORY, np.eye(8)[[6, 3]], HISTORY[:1])
-    assert not [name for name, _ in slices.slices(judged, {}) if name.startswith("language")]
+    held_out = make_held_out(HISTORY, np.eye(8)[[6, 3]], HISTORY[:1])
+    assert not [name for name, _ in slices.slices(held_out, {}) if name.startswith("language")]
