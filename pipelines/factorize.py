@@ -122,7 +122,7 @@ def find_tuning(options: Options, places: Places) -> None:
         last = Tuning.from_dict(files.read_json(join(before, TUNING_FILE)))
         found = tune.as_of_now(last, taken.interactions)
     else:
-        found = tune.tune(taken, options.seed, options.factors, one_recency=False)
+        found = tune.tune(taken, options.seed, options.factors)
     files.write_json(join(places.output("collaborative"), TUNING_FILE), found.to_dict())
 
 

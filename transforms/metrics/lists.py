@@ -31,15 +31,15 @@ def gini(times_shown: np.ndarray) -> float:
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total)) if total else 0.0
 
 
-def long_tail(popularity: np.ndarray, head_share: float = HEAD_SHARE) -> np.ndarray:
+def long_tail(popularity: np.ndarray) -> np.ndarray:
     """Mask of posts not in the short head: [p] bool. Ties by place: the head has exactly its share, rounded up."""
     tail = np.ones(len(popularity), bool)
-    tail[np.argsort(-popularity, kind="stable")[: int(np.ceil(head_share * len(popularity)))]] = False
+    tail[np.argsort(-popularity, kind="stable")[: int(np.ceil(HEAD_SHARE * len(popularity)))]] = False
     return tail
 
 
 def long_tail_share(lists: np.ndarray, tail: np.ndarray) -> float:
-    """APLT: the mean over lists of the share of their posts that are in the long tail; empty lists are left out."""
+    """APLT: the mean over lists of the share of their posts that are in the long tail; empty lists are ignored."""
     return _mean_of_lists(tail[np.maximum(lists, 0)].astype(np.float64), lists)
 
 
@@ -61,7 +61,7 @@ def intra_list_diversity(lists: np.ndarray, vectors: np.ndarray) -> float:
 
     Args:
       lists: [n, k] int, rows of `vectors`, -1 where a list is shorter.
-      vectors: [p, d], rows of unit length; zeros where nothing is known: such posts are left out.
+      vectors: [p, d], rows of unit length; zeros where there is no content: such posts are ignored.
     """
     known = (lists >= 0) & np.any(vectors != 0, axis=1)[np.maximum(lists, 0)]
     count = known.sum(axis=1)

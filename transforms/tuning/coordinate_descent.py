@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# What a change has to gain: this share of the score, and so many standard errors of the gain.
+# Minimum gain of a change: this share of the score, and so many standard errors of the gain.
 MIN_GAIN = 0.002
 STANDARD_ERRORS = 1.0
+MAX_ROUNDS = 3
 
 
 class Found(NamedTuple):
@@ -22,12 +23,11 @@ def descend(
     grid: Mapping[Any, Sequence[Any]],
     start: Mapping[Any, Any],
     score: Callable[[Mapping[Any, Any]], np.ndarray],
-    rounds: int = 3,
 ) -> Found:
-    """Goes over the grid's names in their order, taking the best value of each, until a round changes nothing.
+    """The best value of each name in turn, in the grid's order, until a round changes nothing or after MAX_ROUNDS.
 
-    A value is only changed for one that is clearly better (`gains`): smaller differences would not show in another
-    validation part, and with few users the start stays.
+    A value is only changed for one that is clearly better (`gains`): smaller differences would not hold on another
+    validation split, and with few users the start remains.
 
     Args:
       grid: name -> values.
@@ -43,7 +43,7 @@ def descend(
         return seen[key]
 
     best = dict(start)
-    for _ in range(rounds):
+    for _ in range(MAX_ROUNDS):
         before = best
         for name, values in grid.items():
             tried = [{**best, name: value} for value in values]

@@ -1,4 +1,4 @@
-"""ExactFactors of a matrix of interactions that fits into memory: the exact counterpart of the one on Beam."""
+"""Exact collaborative factors of a matrix of interactions in memory; the distributed ones are approximate."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ import scipy.sparse.linalg
 from transforms.embed import formulas
 from transforms.tuning.histories import Interactions
 
-# Matrices up to so many rows or columns are factorized whole.
+# Matrices with at most so many rows or columns are factorized by a dense SVD.
 _DENSE = 256
-# Singular values below this share of the largest are taken for zero.
+# Singular values below this share of the largest count as zero.
 _TOLERANCE = 1e-5
 
 
@@ -20,7 +20,7 @@ class ExactFactors(NamedTuple):
 
     Attributes:
       values: [num_posts, F] float32, rows of V; zeros where the degree is 0.
-      singular_values: [F] float64, falling; F may be less than was asked for, down to 0.
+      singular_values: [F] float64, descending; F may be less than requested, down to 0.
       degree: [num_posts] float64, users who like the post.
     """
 

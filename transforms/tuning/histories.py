@@ -16,11 +16,11 @@ class Interactions:
     Attributes:
       user: [n] int64, place of the user.
       post: [n] int64, place of the post.
-      strength: [n] float32; only what is above 0 is liked.
+      strength: [n] float32; liked if above 0.
       recency: [n] float32: rank in the user's history from the newest (0), over its length; equal times share one.
       num_users: places of users.
       num_posts: places of posts.
-      time: [n] float64, days since 1970, nan where not known; None where no time is.
+      time: [n] float64, days since 1970, nan where unknown; None if all are.
     """
 
     user: np.ndarray
@@ -39,22 +39,22 @@ class Interactions:
         """[n] bool."""
         return self.strength > 0
 
-    def keep(self, chosen: np.ndarray) -> "Interactions":
-        """The chosen ([n] bool), as they are."""
+    def filter(self, chosen: np.ndarray) -> "Interactions":
+        """The chosen rows ([n] bool), unchanged."""
         arrays = {name: getattr(self, name)[chosen] for name in ("user", "post", "strength", "recency")}
         return dataclasses.replace(self, time=None if self.time is None else self.time[chosen], **arrays)
 
     def select(self, chosen: np.ndarray) -> "Interactions":
-        """The chosen ([n] bool) as if there were no others: recency is ranked again."""
-        kept = self.keep(chosen)
-        return dataclasses.replace(kept, recency=recency_ranks(kept.user, kept.recency))
+        """The chosen rows ([n] bool), with recency ranked among them."""
+        rows = self.filter(chosen)
+        return dataclasses.replace(rows, recency=recency_ranks(rows.user, rows.recency))
 
     def matrix(self, values: np.ndarray) -> sp.csr_array:
         """[num_users, num_posts] of [n] values."""
         return sp.csr_array((values, (self.user, self.post)), shape=(self.num_users, self.num_posts))
 
     def profile_weights(self, half_life: float | None) -> sp.csr_array:
-        """[num_users, num_posts] float32: what each post counts in each profile."""
+        """[num_users, num_posts] float32: weight of each post in each profile."""
         return self.matrix(self.strength * formulas.recency_weights(self.recency, half_life))
 
 

@@ -1,6 +1,6 @@
-"""A bounded sample of who liked what, with the posts' content, small enough to be tuned on in one process.
+"""Bounded sample of interaction histories with the posts' content, to tune on in one process.
 
-Read from the Parquet files of history/ and fused/, a block at a time; the same whatever parts they were written in.
+Read from the Parquet files of history/ and fused/, a block at a time; independent of their parts.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from transforms.tuning.histories import Interactions
 
 MAX_USERS = 20_000
 MAX_POSTS = 50_000
-# Posts liked in a sample, and by one user in it: whoever likes more than that is left out.
+# Maximum liked posts of a sample, and of one user in it: users with more are dropped.
 MAX_INTERACTIONS = 5_000_000
 MAX_HISTORY = 50_000
 BLOCK_ROWS = 65_536
@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Sample of users and posts, with their interactions, that tuning goes by.
+    """Sample of users and posts, with their interactions, to tune on.
 
     Attributes:
       interactions: of the sampled users with the sampled posts.
@@ -47,7 +47,7 @@ class Sample:
       post_ids: [num_posts], sorted.
       content: modality -> its block, in the order of the layout.
       coverage: modality -> share of all posts, in the sample or not, that have it.
-      made: [num_posts] when posts were made, in days since 1970, nan where not known; None where no time is.
+      created: [num_posts] creation times of the posts, in days since 1970, nan where unknown; None if all are.
     """
 
     interactions: Interactions
@@ -56,7 +56,7 @@ class Sample:
     post_ids: pa.Array
     content: Mapping[str, Block]
     coverage: Mapping[str, float]
-    made: np.ndarray | None = None
+    created: np.ndarray | None = None
 
 
 def sample_interactions(
@@ -64,15 +64,15 @@ def sample_interactions(
 ) -> Sample:
     """The users whose ids have the smallest hashes, their histories, and the posts in these (by hash, if too many).
 
-    A user's history is taken whole, or not at all where more than MAX_HISTORY posts are liked in it, or with those of
-    the users before more than MAX_INTERACTIONS. Users and posts with nothing liked among them take no place.
+    A user's history is taken whole, or not at all if more than MAX_HISTORY posts are liked in it, or more than
+    MAX_INTERACTIONS with those of the users before. Users and posts without any like do not count.
 
     Args:
       history_dir: a table of schemas.HISTORY.
       fused_dir: a table of schemas.fused with its layout; None where there is no content.
     """
     rows = _read_users(history_dir, _choose_users(history_dir, max_users))
-    rows = _keep_smallest(rows, "post_id", max_posts)
+    rows = _smallest_keys(rows, "post_id", max_posts)
     user, users = sorted_codes(rows.column("user_id"))
     post, posts = sorted_codes(rows.column("post_id"))
     order = np.lexsort((post, user))
@@ -87,13 +87,13 @@ def sample_interactions(
 
 
 def _choose_users(directory: str, max_users: int) -> pa.Array:
-    """Ids of those with the smallest hashes among users who like something, less those beyond the limits of rows."""
+    """Ids of the users with the smallest hashes among those with a like, without those beyond the limits of rows."""
     held = pa.table({"user_id": pa.array([], pa.string()), "rows": pa.array([], pa.int64())})
     for block in parquet.read_blocks(directory, BLOCK_ROWS, ["user_id", "strength"]):
         liked = block.column("user_id").filter(pc.greater(block.column("strength"), 0))
         counted = pa.table({"user_id": liked, "rows": pa.array(np.ones(len(liked), np.int64))})
         merged = pa.concat_tables([held, counted]).group_by("user_id").aggregate([("rows", "sum")])
-        # One that falls out cannot come back: there are always max_users with smaller hashes.
+        # A dropped user cannot return: there are always max_users with smaller hashes.
         held = _smallest(merged.select(["user_id", "rows_sum"]).rename_columns(held.column_names), max_users)
     held = held.filter(pc.less_equal(held["rows"], MAX_HISTORY))
     total = np.cumsum(held["rows"].to_numpy())
@@ -119,15 +119,15 @@ def _read_users(directory: str, users: pa.Array) -> pa.RecordBatch:
             ("created_at", schemas.TIMESTAMP),
         ]
     )
-    kept = [schema.empty_table()]
+    tables = [schema.empty_table()]
     for block in parquet.read_blocks(directory, BLOCK_ROWS, _ROWS):
         found = block.filter(pc.is_in(block.column("user_id"), value_set=users))
-        kept.append(pa.Table.from_batches([found]).cast(schema))
-    return parquet.to_block(pa.concat_tables(kept))
+        tables.append(pa.Table.from_batches([found]).cast(schema))
+    return parquet.to_block(pa.concat_tables(tables))
 
 
-def _keep_smallest(rows: pa.RecordBatch, key: str, count: int) -> pa.RecordBatch:
-    """The rows of the `count` keys with the smallest hashes among those with something liked."""
+def _smallest_keys(rows: pa.RecordBatch, key: str, count: int) -> pa.RecordBatch:
+    """The rows of the `count` keys with the smallest hashes among those with a like."""
     keys = pc.unique(rows.column(key).filter(pc.greater(rows.column("strength"), 0)))
     if len(keys) > count:
         order = pc.sort_indices(
@@ -147,7 +147,7 @@ def _times_of(directory: str, posts: pa.Array) -> np.ndarray | None:
 
 
 def read_content(directory: str, posts: pa.Array) -> tuple[dict[str, Block], dict[str, float]]:
-    """(content, coverage) of `Sample` for the given posts; a post that is not in the table has nothing."""
+    """(content, coverage) of `Sample` for the given posts; a post that is not in the table has no content."""
     layout = transform_fn.read_layout(directory)
     chosen = [(place, one) for place, one in enumerate(layout.modalities) if one.name != COLLABORATIVE]
     content = {

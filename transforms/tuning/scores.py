@@ -1,4 +1,4 @@
-"""Validation scores of settings on the tuning tasks, by the same formulas that make the final vectors."""
+"""Validation scores of settings on the tuning tasks, by the formulas of the final vectors."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -122,7 +122,7 @@ class BothScores:
 
 
 class MixScores:
-    """Scores of whole vectors on the warm task, with what was tuned before."""
+    """Scores of the complete vectors on the warm task, with the parameters tuned so far."""
 
     def __init__(self, task: WarmTask, content: Mapping[str, Block], found: Tuning) -> None:
         factors = task.factors
@@ -140,8 +140,8 @@ class MixScores:
         self._b = found.content_weight
         self._covariances = tuple(one.covariance() for one in moments)
         self._items = (own[posts], block[posts], rows[posts], factors.degree[posts])
-        self._fit, self._last_active, self._made = task.fit, task.last_active(), task.made
-        # Levels take a pass over all interactions; they are the same whatever the weight.
+        self._fit, self._last_active, self._created = task.fit, task.last_active(), task.created
+        # Levels take a pass over all interactions and do not depend on the weight.
         self._shaped: dict[tuple[float, float], Shaped] = {}
         self._profiles = np.hstack(
             [
@@ -150,23 +150,23 @@ class MixScores:
             ]
         )
 
-    def score(self, mix: Mix, lately: Trend | None = None) -> Score:
-        """Recall and nDCG among all posts, those without interactions too; the trend is one of `lately`."""
+    def score(self, mix: Mix, found: Trend | None = None) -> Score:
+        """Recall and nDCG among all posts, cold ones included; the trend is one of `self.trend`."""
         levels = np.zeros(self._fit.num_posts)
-        if lately is not None:
-            levels = self._shape((lately.half_life, lately.newness)).levels
+        if found is not None:
+            levels = self._shape((found.half_life, found.newness)).levels
         items = formulas.item_vectors(*self._items, levels[self._ranking.posts], mix)
-        weights = trend.weights_of_users(self._last_active, lately)
+        weights = trend.weights_of_users(self._last_active, found)
         users = formulas.user_vectors(self._profiles, self._covariances, self._b, mix, weights)
         return self._ranking.measure(users @ items.T)
 
-    def lately(self, shape: tuple[float, float], weight: float, away: float | None) -> Trend:
+    def trend(self, shape: tuple[float, float], weight: float, away: float | None) -> Trend:
         """The trend as of this task's end; see `make_trend`."""
-        return self._shape(shape).weighed(weight, away)
+        return self._shape(shape).weighted(weight, away)
 
     def _shape(self, shape: tuple[float, float]) -> "Shaped":
         if shape not in self._shaped:
-            self._shaped[shape] = shape_trend(self._fit, self._made, shape)
+            self._shaped[shape] = shape_trend(self._fit, self._created, shape)
         return self._shaped[shape]
 
 
@@ -176,31 +176,35 @@ class Shaped(NamedTuple):
     trend: Trend
     levels: np.ndarray
 
-    def weighed(self, weight: float, away: float | None) -> Trend:
+    def weighted(self, weight: float, away: float | None) -> Trend:
         """The trend with a weight in deviations of the posts' levels."""
         deviation = float(self.levels.std())
         return dataclasses.replace(self.trend, weight=weight / deviation if deviation > 0 else 0.0, away=away)
 
 
 def make_trend(
-    interactions: Interactions, made: np.ndarray | None, shape: tuple[float, float], weight: float, away: float | None
+    interactions: Interactions,
+    created: np.ndarray | None,
+    shape: tuple[float, float],
+    weight: float,
+    away: float | None,
 ) -> Trend:
     """A trend as of the newest of some interactions, which have times.
 
     Args:
-      made: of the posts, as in `Sample`.
+      created: of the posts, as in `Sample`.
       shape: half-life and newness.
       weight: in deviations of the posts' levels.
       away: of the users.
     """
-    return shape_trend(interactions, made, shape).weighed(weight, away)
+    return shape_trend(interactions, created, shape).weighted(weight, away)
 
 
-def shape_trend(interactions: Interactions, made: np.ndarray | None, shape: tuple[float, float]) -> Shaped:
+def shape_trend(interactions: Interactions, created: np.ndarray | None, shape: tuple[float, float]) -> Shaped:
     """Half-life and newness as of the newest of some interactions; see `make_trend`."""
     half_life, newness = shape
     found = Trend(half_life, newness, 0.0, None, *heat_per_user(interactions, half_life))
-    return Shaped(found, levels_of(interactions, made, found))
+    return Shaped(found, levels_of(interactions, created, found))
 
 
 def heat_per_user(interactions: Interactions, half_life: float) -> tuple[float, float]:
@@ -211,21 +215,21 @@ def heat_per_user(interactions: Interactions, half_life: float) -> tuple[float, 
     return newest, float(_heat(interactions, newest, half_life).sum()) / max(num_users, 1)
 
 
-def levels_of(interactions: Interactions, made: np.ndarray | None, lately: Trend) -> np.ndarray:
+def levels_of(interactions: Interactions, created: np.ndarray | None, found: Trend) -> np.ndarray:
     """Recent popularity of each post: [num_posts] float64."""
-    heat = _heat(interactions, lately.newest, lately.half_life)
+    heat = _heat(interactions, found.newest, found.half_life)
     liked = interactions.liked
     sizes = (len(np.unique(places[liked])) for places in (interactions.user, interactions.post))
     num_users, num_posts = sizes
-    hot = trend.level(heat, lately.per_user * num_users / max(num_posts, 1))
-    return hot if made is None else hot + trend.newness(made, lately)
+    hot = trend.level(heat, found.per_user * num_users / max(num_posts, 1))
+    return hot if created is None else hot + trend.newness(created, found)
 
 
 def _heat(interactions: Interactions, newest: float, half_life: float) -> np.ndarray:
     liked = interactions.liked
     assert interactions.time is not None
-    faded = 0.5 ** (trend.ages(interactions.time[liked], newest) / half_life)
-    return np.bincount(interactions.post[liked], faded, interactions.num_posts)
+    decayed = 0.5 ** (trend.ages(interactions.time[liked], newest) / half_life)
+    return np.bincount(interactions.post[liked], decayed, interactions.num_posts)
 
 
 def make_design(content: Mapping[str, Block], num_posts: int) -> ridge.Design:
@@ -235,7 +239,7 @@ def make_design(content: Mapping[str, Block], num_posts: int) -> ridge.Design:
 
 
 def ridge_factors(factors: ExactFactors, content: Mapping[str, Block], decoded: Decoded | None) -> np.ndarray:
-    """ExactFactors told from content by the ridge map, in units of V: [num_posts, F], F = 0 without `decoded`."""
+    """Factors predicted from content by the ridge map, in units of V: [num_posts, F], F = 0 without `decoded`."""
     num_posts = len(factors.degree)
     if decoded is None:
         return np.zeros((num_posts, 0), np.float32)

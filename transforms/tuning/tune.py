@@ -1,12 +1,12 @@
 """Automatic tuning: every scale and weight of the embeddings, found on validation parts inside the training data.
 
     1. own factors and recency    the last fifth of each user's history
-    2. decoded factors, content   posts in five folds, each told from content alone
+    2. decoded factors, content   posts in five folds, each predicted from content alone
     3. the mixing of the blocks   the last fifth again, among all posts
-    4. what is liked lately       what everybody did after one moment
+    4. the trend                  all interactions after one time
 
-Each step is a coordinate descent over a small grid for recall@20 + nDCG@10 (`search.descend`). Where there is too
-little to validate on (`tuning_tasks`), the defaults of `tuned` stay.
+Each step is a coordinate descent over a small grid for recall@20 + nDCG@10 (`descend`). Where there is too
+little to validate on (`validation_tasks`), the defaults of `parameters` remain.
 """
 
 import dataclasses
@@ -24,8 +24,7 @@ from transforms.tuning.sample import Block, Sample
 from transforms.tuning.scores import DecodedScores, MixScores, OwnScores, heat_per_user, make_trend
 from transforms.tuning.validation_tasks import ColdTask, Score, WarmTask, cold_task, later_task, warm_task
 
-NUM_FACTORS = 128
-# When posts were made says what is likely to be liked, but neighbors in time are no content to put on a list.
+# Creation times help to predict factors, but similarity in time is no similarity of content.
 NOT_CONTENT = frozenset({time_modality.TIME})
 
 OWN_K = (16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -44,35 +43,34 @@ MIX = {
 }
 TREND_HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0)
 TREND_NEWNESS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-# In deviations of the posts' levels, which is about what each block has: half-life and newness are compared with the
-# first, then one of the others is chosen.
+# In deviations of the posts' levels, a scale similar to the blocks': half-life and newness are compared with the first,
+# then one of the others is chosen.
 SHAPING_WEIGHT = 2.0
 TREND_WEIGHTS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
 TREND_AWAY = (None, 90.0, 60.0, 45.0, 30.0, 14.0, 7.0)
-# It changes the lists of all who were active lately, so it takes more users and a clearer gain than the rest.
+# The trend changes the lists of all recently active users, so it requires more users and a clearer gain than the rest.
 MIN_TREND_USERS = 50
 TREND_ERRORS = 2.0
 MAX_LOSS = 0.1
 ENOUGH = 0.95
-# Modalities that are tried alone as a start.
+# Maximum number of modalities that are tried alone as a start.
 _MAX_SINGLE = 12
 
 
-def tune(sample: Sample, seed: int, num_factors: int = NUM_FACTORS, one_recency: bool = True) -> Tuning:
+def tune(sample: Sample, seed: int, num_factors: int) -> Tuning:
     """The best settings for the sample. Deterministic; `seed` only starts the factorization.
 
-    Runs on one thread: the products are many and small (ml100k on two cores that others use too: 6 s, on two threads
-    27 s), and what is found must not depend on the machine.
+    Runs on one thread: the products are many and small (ml100k on two busy cores: 6 s, on two threads 27 s), and the
+    result must not depend on the machine.
 
     Args:
-      num_factors: F, how many factors there will be; no k is larger.
-      one_recency: whether `content_recency` is `recency`, or chosen by itself.
+      num_factors: F, the number of factors; no k is larger.
     """
     with blas.one_thread():
-        return _tune(sample, seed, num_factors, one_recency)
+        return _tune(sample, seed, num_factors)
 
 
-def _tune(sample: Sample, seed: int, num_factors: int, one_recency: bool) -> Tuning:
+def _tune(sample: Sample, seed: int, num_factors: int) -> Tuning:
     content = {name: block for name, block in sample.content.items() if block.present.any()}
     warm, cold = warm_task(sample, num_factors, seed), cold_task(sample, num_factors, seed)
     found = Tuning(Own(k=min(Own.k, num_factors)))
@@ -80,8 +78,7 @@ def _tune(sample: Sample, seed: int, num_factors: int, one_recency: bool) -> Tun
         found = tune_own(warm, found, num_factors)
     found = dataclasses.replace(found, content_recency=found.recency, **default_blocks(sample, num_factors))
     if cold is not None and content:
-        half_lives = (found.recency,) if one_recency else CONTENT_RECENCY
-        found = tune_content(cold, content, found, half_lives, num_factors)
+        found = tune_content(cold, content, found, num_factors)
     if warm is not None:
         whole = MixScores(warm, content, found)
         found = tune_mix(whole, found)
@@ -103,7 +100,7 @@ def default_blocks(sample: Sample, num_factors: int) -> dict[str, Any]:
 
 
 def tune_own(task: WarmTask, start: Tuning, num_factors: int) -> Tuning:
-    """Finds the shape of the own block, and how fast interactions fade in profiles."""
+    """Finds the shape of the own block, and the half-life of interactions in profiles."""
     scores = OwnScores(task)
     # Together: a k is only as good as its l.
     shapes = [(k, l) for k in OWN_K if k <= num_factors for l in OWN_L]  # noqa: E741
@@ -126,12 +123,11 @@ def tune_content(
     task: ColdTask,
     content: Mapping[str, Block],
     start: Tuning,
-    half_lives: tuple[float | None, ...],
     num_factors: int,
 ) -> Tuning:
-    """Finds the map from content to factors, and the content that stands beside them."""
+    """Finds the map from content to factors, and the content block."""
     scores = DecodedScores(task, content)
-    decoded, half_life = _tune_decoded(scores, list(content), half_lives, num_factors)
+    decoded, half_life = _tune_decoded(scores, list(content), num_factors)
     alone = {name: scores.score_content(name, half_life) for name in _for_content(list(content))}
     modality = max(alone, key=lambda name: float(alone[name].objective.mean()))
     both = scores.both(decoded, modality, half_life)
@@ -143,9 +139,7 @@ def tune_content(
     return _with_figures(found, figures)
 
 
-def _tune_decoded(
-    scores: DecodedScores, names: list[str], half_lives: tuple[float | None, ...], num_factors: int
-) -> tuple[Decoded | None, float | None]:
+def _tune_decoded(scores: DecodedScores, names: list[str], num_factors: int) -> tuple[Decoded | None, float | None]:
     def make(point: Mapping[Any, Any]) -> Decoded:
         return Decoded(point["k"], point["e"], point["lam"], {name: point["weight", name] for name in names})
 
@@ -154,21 +148,21 @@ def _tune_decoded(
         return found if any(point["weight", name] for name in names) else np.zeros_like(found)
 
     default: dict[Any, Any] = {"k": min(Decoded.k, num_factors), "e": Decoded.e, "lam": Decoded.lam}
-    default["recency"] = half_lives[0]
+    default["recency"] = CONTENT_RECENCY[0]
     alone = names[:_MAX_SINGLE] if len(names) > 1 else []
     starts = [default | {("weight", name): 1.0 for name in names}]
     starts += [default | {("weight", name): float(name == single) for name in names} for single in alone]
-    reached = [score(start) for start in starts]
-    best = max(range(len(starts)), key=lambda place: float(reached[place].mean()))
-    start = starts[best] if gains(reached[best], reached[0]) else starts[0]
+    scored = [score(start) for start in starts]
+    best = max(range(len(starts)), key=lambda place: float(scored[place].mean()))
+    start = starts[best] if gains(scored[best], scored[0]) else starts[0]
     grid: dict[Any, Any] = {("weight", name): WEIGHTS for name in names}
     grid |= {"k": tuple(k for k in DECODED_K if k <= num_factors), "e": DECODED_E, "lam": DECODED_LAM}
-    found = descend(grid | {"recency": half_lives}, start, score)
+    found = descend(grid | {"recency": CONTENT_RECENCY}, start, score)
     return make(found.point) if found.score > 0 else None, found.point["recency"]
 
 
 def tune_mix(scores: MixScores, start: Tuning) -> Tuning:
-    """Finds how much each block counts."""
+    """Finds the weights of the blocks."""
     idle = {"rho"} if start.content is None else set()
     idle |= {"aD"} if start.decoded is None else set()
     found = descend(
@@ -189,37 +183,36 @@ def as_of_now(found: Tuning, interactions: Interactions) -> Tuning:
 
 
 def tune_trend(later: MixScores, warm: MixScores, start: Tuning, sample: Sample) -> Tuning:
-    """Finds how much it counts what is liked lately: as much as helps to tell what comes after one moment.
+    """Finds the trend that best predicts the interactions after one time.
 
-    Two things keep lists from being the same for everybody: users' last interactions are to be told no worse than by
-    MAX_LOSS, and of weights that are ENOUGH of the best the smallest is taken.
+    Two rules preserve personal lists: the score on users' last interactions may fall by MAX_LOSS at most, and the
+    smallest weight is taken whose score is ENOUGH of the best one's.
     """
 
     def score(scores: MixScores, shape: tuple[float, float], away: float | None, weight: float) -> np.ndarray:
-        return scores.score(start.mix, scores.lately(shape, weight, away)).objective
+        return scores.score(start.mix, scores.trend(shape, weight, away)).objective
 
-    newness = TREND_NEWNESS if sample.made is not None else TREND_NEWNESS[:1]
+    newness = TREND_NEWNESS if sample.created is not None else TREND_NEWNESS[:1]
     shapes = [(half_life, new) for new in newness for half_life in TREND_HALF_LIVES]
-    reached = [score(later, shape, None, SHAPING_WEIGHT) for shape in shapes]
-    shape = shapes[max(range(len(shapes)), key=lambda place: float(reached[place].mean()))]
-    floor = (1 - MAX_LOSS) * float(warm.score(start.mix).objective.mean())
+    scored = [score(later, shape, None, SHAPING_WEIGHT) for shape in shapes]
+    shape = shapes[max(range(len(shapes)), key=lambda place: float(scored[place].mean()))]
+    minimum = (1 - MAX_LOSS) * float(warm.score(start.mix).objective.mean())
     without = later.score(start.mix)
     found: dict[tuple[float, float | None], float] = {}
     for away in TREND_AWAY:
         for weight in TREND_WEIGHTS:
             objective = score(later, shape, away, weight)
             better = gains(objective, without.objective, TREND_ERRORS)
-            if better and score(warm, shape, away, weight).mean() >= floor:
+            if better and score(warm, shape, away, weight).mean() >= minimum:
                 found[weight, away] = float(objective.mean())
-    figures = {"later": _figures(without)}
+    figures, tasks = {"later": _figures(without)}, {"later": later, "warm": warm}
     if not found:
         return _with_figures(start, figures)
     enough = ENOUGH * max(found.values())
     best = min((point for point in found if found[point] >= enough), key=lambda point: (point[0], -found[point]))
-    lately = later.score(start.mix, later.lately(shape, *best))
-    kept = warm.score(start.mix, warm.lately(shape, *best))
-    figures |= {"later_with_trend": _figures(lately), "warm_with_trend": _figures(kept)}
-    whole = make_trend(sample.interactions, sample.made, shape, *best)
+    with_trend = {name: scores.score(start.mix, scores.trend(shape, *best)) for name, scores in tasks.items()}
+    figures |= {f"{name}_with_trend": _figures(score) for name, score in with_trend.items()}
+    whole = make_trend(sample.interactions, sample.created, shape, *best)
     return _with_figures(dataclasses.replace(start, trend=whole), figures)
 
 
@@ -232,6 +225,6 @@ def _with_figures(found: Tuning, figures: Mapping[str, Any]) -> Tuning:
 
 
 def _figures(score: Score) -> dict[str, Any]:
-    """Means; "users" counts a user in every fold where there is something to find."""
+    """Means; "users" counts a user once in every fold with a target."""
     means = {"recall": float(score.recall.mean()), "ndcg": float(score.ndcg.mean())}
     return {name: round(mean, 6) for name, mean in means.items()} | {"users": len(score.recall)}

@@ -1,6 +1,6 @@
 """The validation tasks inside the training data.
 
-What each user did last (warm), posts left out (cold), and what everybody did after one moment (later).
+Each user's last interactions (warm), held-out posts (cold), and all interactions after one time (later).
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ from transforms.tuning.exact_factors import ExactFactors, factorize
 from transforms.tuning.histories import Interactions
 from transforms.tuning.sample import Sample
 
-# What a task ranks: most users, posts, and scores in all. Beyond that, those with the smallest hashes.
+# Maximum users, posts, and scores of a task; beyond that, those with the smallest hashes.
 MAX_SCORED_USERS = 2_000
 MAX_SCORED_POSTS = 20_000
 MAX_SCORES = 8_000_000
-# With fewer users to validate on, or posts in a fold, nothing is chosen.
+# Minimum users, and posts of a fold: with fewer, nothing is tuned.
 MIN_USERS = 20
 MIN_FOLD_POSTS = 5
 FOLDS = 5
@@ -25,7 +25,7 @@ HELD_OUT = 0.2
 
 
 class Score(NamedTuple):
-    """Of each user, [u] float64."""
+    """Recall and nDCG of each user, [u] float64."""
 
     recall: np.ndarray
     ndcg: np.ndarray
@@ -37,18 +37,18 @@ class Score(NamedTuple):
 
 
 def join(scores: list[Score]) -> Score:
-    """Of several rankings: of each user in each."""
+    """Scores of several rankings, concatenated."""
     return Score(*(np.concatenate(values) for values in zip(*scores, strict=True)))
 
 
 class Ranking(NamedTuple):
-    """Posts to be ranked for users.
+    """Posts to rank for users.
 
     Attributes:
-      users: [u] which of the task's histories.
-      posts: [p] places of the posts, rising.
+      users: [u] places of the task's histories.
+      posts: [p] places of the posts, ascending.
       targets: [u, p] bool, at least one in a row.
-      seen: (rows, columns) of what is not ranked.
+      seen: (rows, columns) of the scores that are not ranked.
     """
 
     users: np.ndarray
@@ -59,7 +59,7 @@ class Ranking(NamedTuple):
     def measure(self, scores: np.ndarray) -> Score:
         """Recall@20 and nDCG@10 of scores [u, p]; changes them.
 
-        Of fewer than 100 posts at a fifth of their number: with 20 places for 30 posts anything would do well.
+        With fewer than 100 posts, at a fifth of their number: top 20 of 30 posts would measure nothing.
         """
         scores[self.seen] = -np.inf
         places = max(1, min(20, scores.shape[1] // 5))
@@ -68,24 +68,24 @@ class Ranking(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WarmTask:
-    """Held-out interactions, to be told from those before: the last fifth of each history, or after one moment.
+    """Held-out interactions to predict from earlier ones: the last fifth of each history, or all after one time.
 
     Attributes:
-      fit: what was before, of all users of the sample.
-      factors: of that.
-      histories: of that, of the users that are ranked for ([u] users).
+      fit: the earlier interactions of all users of the sample.
+      factors: of `fit`.
+      histories: `fit` of the [u] ranked users.
       ranking: of all posts of the sample, or MAX_SCORED_POSTS.
-      made: when the posts of the sample were made, as there.
+      created: creation times of the posts, as in `Sample`.
     """
 
     fit: Interactions
     factors: ExactFactors
     histories: Interactions
     ranking: Ranking
-    made: np.ndarray | None = None
+    created: np.ndarray | None = None
 
     def last_active(self) -> np.ndarray:
-        """When each of the [u] users was last active, in days since 1970: float64, nan where no time is known."""
+        """Time of each user's last activity, in days since 1970: [u] float64, nan where unknown."""
         last = np.full(self.histories.num_users, np.nan)
         if self.histories.time is not None:
             np.fmax.at(last, self.histories.user, self.histories.time)
@@ -103,7 +103,7 @@ def warm_task(sample: Sample, num_factors: int, seed: int) -> WarmTask | None:
 
 
 def later_task(sample: Sample, num_factors: int, seed: int) -> WarmTask | None:
-    """The newest fifth of all interactions that have a time, for users who were active before; None where few were."""
+    """The newest fifth of all interactions that have a time, for users with earlier ones; None if there are too few."""
     every = sample.interactions
     if every.time is None:
         return None
@@ -117,7 +117,7 @@ def later_task(sample: Sample, num_factors: int, seed: int) -> WarmTask | None:
 def _split_task(
     sample: Sample, held: np.ndarray, num_factors: int, seed: int, allowed: np.ndarray | None = None
 ) -> WarmTask | None:
-    """The task to tell the interactions `held` ([n] bool) from the others, for `allowed` users ([num_users] bool)."""
+    """Task to predict the interactions `held` ([n] bool) from the others, for `allowed` ([num_users] bool) users."""
     every = sample.interactions
     posts = np.sort(_smallest(sample.post_hash, np.arange(every.num_posts), MAX_SCORED_POSTS))
     ranked = held & every.liked & np.isin(every.post, posts)
@@ -128,14 +128,14 @@ def _split_task(
         return None
     fit = every.select(~held)
     histories = of_users(fit, users)
-    ranking = _rank(of_users(every.keep(ranked), users), posts, seen=histories)
-    return WarmTask(fit, factorize(fit, num_factors, seed), histories, ranking, sample.made)
+    ranking = _rank(of_users(every.filter(ranked), users), posts, seen=histories)
+    return WarmTask(fit, factorize(fit, num_factors, seed), histories, ranking, sample.created)
 
 
 def last_of_each(interactions: Interactions, user_hash: np.ndarray, post_hash: np.ndarray, share: float) -> np.ndarray:
     """Mask of the interactions among the last `share` of their user's (rounded down, at least 1 of 3): [n] bool.
 
-    Of equal times, and where there are none, the order is that of a hash of user and post.
+    Ties and unknown times are ordered by a hash of user and post.
     """
     user = interactions.user
     tie = post_hash[interactions.post] * (user_hash[user] | np.uint64(1))
@@ -150,15 +150,15 @@ def last_of_each(interactions: Interactions, user_hash: np.ndarray, post_hash: n
 
 @dataclasses.dataclass(frozen=True)
 class ColdTask:
-    """Posts in folds, those of each to be told as if nobody had met them.
+    """Posts in folds, those of each to be predicted as if they were cold.
 
-    The factors have seen the interactions with all posts; profiles and the map from content have not seen the fold's.
-    To choose among settings this serves as well as a factorization for each fold.
+    The factors are fitted on the interactions with all posts; profiles and the map from content without the fold's.
+    To choose among settings this is as good as a factorization for each fold.
 
     Attributes:
       factors: of all.
-      histories: of the users that are ranked for.
-      fold: [num_posts], -1 for posts that are never left out.
+      histories: of the ranked users.
+      fold: [num_posts], -1 for posts that are never held out.
       rankings: of each fold's posts.
     """
 
@@ -170,11 +170,13 @@ class ColdTask:
     def profiles(self, rows: np.ndarray, half_life: float | None) -> list[np.ndarray]:
         """For each fold, sums of posts' rows [num_posts, w] over the histories less the fold: [its users, w]."""
         weights = self.histories.profile_weights(half_life)
-        kept = [(self.fold != number)[:, None] for number in range(len(self.rankings))]
-        return [weights[ranking.users] @ (rows * keep) for ranking, keep in zip(self.rankings, kept, strict=True)]
+        return [
+            weights[ranking.users] @ (rows * (self.fold != number)[:, None])
+            for number, ranking in enumerate(self.rankings)
+        ]
 
     def fit_rows(self, number: int) -> np.ndarray:
-        """Places of the posts that the map from content may learn from when this fold is left out."""
+        """Places of the posts that the map from content is fitted on when this fold is held out."""
         return np.flatnonzero((self.factors.degree > 0) & (self.fold != number))
 
 
@@ -188,7 +190,7 @@ def cold_task(sample: Sample, num_factors: int, seed: int) -> ColdTask | None:
     fold[posts] = np.arange(len(posts)) % FOLDS
     ranked = every.liked & (fold[every.post] >= 0)
     users = _scored_users(sample, np.unique(every.user[ranked]), len(posts))
-    targets = of_users(every.keep(ranked), users)
+    targets = of_users(every.filter(ranked), users)
     rankings = tuple(_rank(targets, np.flatnonzero(fold == number), seen=None) for number in range(FOLDS))
     if min(len(ranking.users) for ranking in rankings) < MIN_USERS:
         return None
@@ -196,9 +198,9 @@ def cold_task(sample: Sample, num_factors: int, seed: int) -> ColdTask | None:
 
 
 def of_users(interactions: Interactions, users: np.ndarray) -> Interactions:
-    """The histories of some users (places, rising), who get the places 0, 1, ..."""
-    kept = interactions.keep(np.isin(interactions.user, users))
-    return dataclasses.replace(kept, user=np.searchsorted(users, kept.user), num_users=len(users))
+    """The histories of some users (places, ascending), who get the places 0, 1, ..."""
+    rows = interactions.filter(np.isin(interactions.user, users))
+    return dataclasses.replace(rows, user=np.searchsorted(users, rows.user), num_users=len(users))
 
 
 def _scored_users(sample: Sample, users: np.ndarray, num_posts: int) -> np.ndarray:
@@ -211,7 +213,7 @@ def _smallest(hashes: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
 
 
 def _rank(targets: Interactions, posts: np.ndarray, seen: Interactions | None) -> Ranking:
-    """The ranking of posts for those users who have a target among them."""
+    """The ranking of posts for the users with a target among them."""
     column = np.full(targets.num_posts, -1)
     column[posts] = np.arange(len(posts))
     hit = column[targets.post] >= 0

@@ -82,7 +82,7 @@ def test_intervals_are_about_two_standard_errors_and_the_same_every_time() -> No
 
 def test_the_interval_of_a_difference_knows_that_the_users_are_the_same() -> None:
     values = np.random.default_rng(3).normal(0, 5, 500)
-    low, high = ranking.bootstrap(np.stack([values + 0.1 - values], axis=1))
+    low, high = ranking.bootstrap(np.stack([values + 0.1 - values], axis=1), seed=0)
     assert low == pytest.approx(0.1) and high == pytest.approx(0.1)
-    low, high = ranking.bootstrap(np.array([[0.3]]))
+    low, high = ranking.bootstrap(np.array([[0.3]]), seed=0)
     assert (low, high) == (0.3, 0.3)

@@ -100,14 +100,14 @@ def test_times_are_days(tmp_path: Path, fused: str) -> None:
     days = {(row["user_id"], row["post_id"]): row["created_at"] for row in rows}
     hashes = {int(blocks.stable_hash(pa.array([user]))[0]): user for user, _ in days}
     some, ids = found.interactions, found.post_ids.to_pylist()
-    assert some.time is not None and found.made is not None
+    assert some.time is not None and found.created is not None
     for user, post, time in zip(some.user, some.post, some.time, strict=True):
-        told = days[hashes[int(found.user_hash[user])], ids[post]]
-        assert np.isnan(time) if told is None else time == told / 86_400_000_000
+        known = days[hashes[int(found.user_hash[user])], ids[post]]
+        assert np.isnan(time) if known is None else time == known / 86_400_000_000
     expected = [int(post[1:]) if int(post[1:]) % 3 == 0 and post != "p07" else np.nan for post in ids]
-    np.testing.assert_array_equal(found.made, expected)
+    np.testing.assert_array_equal(found.created, expected)
     undated = write(tmp_path / "undated", history_rows(), schemas.HISTORY, 1)
-    assert sample.sample_interactions(undated, None).made is None
+    assert sample.sample_interactions(undated, None).created is None
 
 
 def test_limits_keep_those_with_the_smallest_hashes(tmp_path: Path) -> None:
@@ -164,5 +164,5 @@ def test_selected_interactions_are_ranked_as_if_alone() -> None:
     recency = np.array([0, 0.25, 0.5, 0.75], np.float32)
     some = histories.Interactions(np.zeros(4, int), np.arange(4), np.ones(4, np.float32), recency, 1, 4)
     assert some.select(np.array([False, True, False, True])).recency.tolist() == [0, 0.5]
-    assert some.keep(np.array([False, True, False, True])).recency.tolist() == [0.25, 0.75]
+    assert some.filter(np.array([False, True, False, True])).recency.tolist() == [0.25, 0.75]
     assert some.profile_weights(0.25).toarray().tolist() == [[1, 0.5, 0.25, 0.125]]

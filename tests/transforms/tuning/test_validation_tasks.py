@@ -120,7 +120,7 @@ def test_too_little_is_no_task() -> None:
     assert validation_tasks.cold_task(random_sample(num_posts=24), 16, 0) is None
     nothing = random_sample()
     empty = dataclasses.replace(
-        nothing, interactions=nothing.interactions.keep(np.zeros(len(nothing.interactions), bool))
+        nothing, interactions=nothing.interactions.filter(np.zeros(len(nothing.interactions), bool))
     )
     assert validation_tasks.warm_task(empty, 16, 0) is None
     assert validation_tasks.cold_task(empty, 16, 0) is None
