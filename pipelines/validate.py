@@ -1,7 +1,7 @@
-"""validate: whether every table of the run is as declared, and the statistics that the next run is compared with.
+"""validate: checks every table of the run against its specification, and collects statistics for the next run.
 
-Reads all tables of the stages before it; writes statistics/statistics.json. Fails where a table is not as it
-has to be: other columns, numbers that are not finite, keys that stand twice, ranks with gaps, rows that are missing.
+Reads all tables of the stages before it; writes statistics/statistics.json. Fails if a table is invalid: other columns,
+numbers that are not finite, duplicate keys, ranks with gaps, missing rows.
 
     fusefeed validate --output out --run_date 2026-01-31
 """
@@ -20,7 +20,7 @@ from transforms.tables.files import join
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from transforms.validate.table_statistics import Tally
+    from transforms.validate.table_statistics import TableStatistics
 
 TABLES = (
     *("posts", "interactions", "users", "rejects/ingest", "features", "media", "rejects/extract"),
@@ -31,27 +31,36 @@ NUM_SHOWN = 5
 
 
 def build(root: "beam.Pipeline", options: Options, places: Places, found: str) -> None:
-    """Wires the stage; what it finds is written to the directory `found`."""
+    """Wires the stage; its results are written to the directory `found`."""
     import apache_beam as beam
 
     from transforms.validate import collect_statistics
 
     num_parts = part_sizes.choose_num_parts(options, *(places.input(name) for name in ("posts", "user_embeddings")))
     since = collect_statistics.last_day(*(places.input(name) for name in ("posts", "interactions")))
-    tables = root | collect_statistics.TallyTables({table: places.input(table) for table in TABLES}, num_parts, since)
+    directories = {table: places.input(table) for table in TABLES}
+    tables = root | collect_statistics.CollectStatistics(directories, num_parts, since)
     reports = read_reports(places.run_dir)
     rows = {table: number for report in reports for table, number in report.rows.items()}
     counts = next((report.counts for report in reports if report.stage == "ingest"), {})
-    _ = tables | beam.combiners.ToDict() | "Judge" >> beam.Map(judge, rows, counts, made_with(options, places), found)
+    _ = (
+        tables
+        | beam.combiners.ToDict()
+        | "CheckTables" >> beam.Map(check, rows, counts, made_with(options, places), found)
+    )
 
 
-def judge(
-    tallies: "dict[str, Tally]", rows: dict[str, int], counts: dict[str, int], made_with: dict[str, str], found: str
+def check(
+    tables: "dict[str, TableStatistics]",
+    rows: dict[str, int],
+    counts: dict[str, int],
+    made_with: dict[str, str],
+    found: str,
 ) -> None:
-    """Writes the statistics of the tallies of all tables, and what does not hold of them.
+    """Writes the statistics of all tables, and their violations.
 
     Args:
-      tallies: by table.
+      tables: statistics by table.
       rows: of each table, as reported by its stage.
       counts: of ingest.
       made_with: see run_statistics.statistics.
@@ -59,8 +68,8 @@ def judge(
     """
     from transforms.validate import run_statistics, violations
 
-    files.write_json(join(found, "violations.json"), list(violations.violations(tallies, rows, counts)))
-    files.write_json(join(found, STATISTICS_FILE), run_statistics.statistics(tallies, made_with))
+    files.write_json(join(found, "violations.json"), list(violations.violations(tables, rows, counts)))
+    files.write_json(join(found, STATISTICS_FILE), run_statistics.statistics(tables, made_with))
 
 
 def made_with(options: Options, places: Places) -> dict[str, str]:
@@ -82,7 +91,7 @@ def run(options: Options, places: Places) -> None:
     """Runs the stage.
 
     Raises:
-      RunError: a table is not as it has to be.
+      RunError: a table violates its specification.
     """
     found = places.output(STATISTICS)
     with runner.new_pipeline(options) as root:
@@ -93,8 +102,8 @@ def run(options: Options, places: Places) -> None:
     if wrong:
         more = f" and {len(wrong) - NUM_SHOWN} more" if len(wrong) > NUM_SHOWN else ""
         raise RunError(
-            f"the tables are not to be trusted: {'; '.join(wrong[:NUM_SHOWN])}{more}; do the stages that wrote them "
-            "again (--force) and please report it"
+            f"invalid tables: {'; '.join(wrong[:NUM_SHOWN])}{more}; repeat the stages that wrote them "
+            "(--force) and please report it"
         )
 
 

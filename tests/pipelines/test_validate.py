@@ -1,4 +1,4 @@
-"""The stage that judges the tables of a run: valid ones leave statistics, others stop the run."""
+"""The stage that checks the tables of a run: valid ones leave statistics, others stop the run."""
 
 import dataclasses
 import re
@@ -17,7 +17,7 @@ from pipelines.stage.reports import Report, read_report, report_path
 from tests.pipelines import valid_tables
 from tests.pipelines.flat_store import FlatStore
 from transforms.tables import blocks, files, parquet, schemas
-from transforms.validate.table_rules import RULES
+from transforms.validate.table_specs import TABLE_SPECS
 
 DAY = "2026-01-31"
 EMPTY = {
@@ -100,8 +100,8 @@ def test_tables_may_lie_in_an_object_store(valid: Path, monkeypatch: pytest.Monk
     assert f"flat://bucket/out/runs/{DAY}/statistics/statistics.json" in objects
 
 
-def test_every_table_that_stages_write_has_its_rules() -> None:
-    assert set(validate.TABLES) == set(RULES)
+def test_every_table_that_stages_write_has_a_specification() -> None:
+    assert set(validate.TABLES) == set(TABLE_SPECS)
 
 
 def replace(column: str, values: pa.Array) -> Change:
@@ -157,5 +157,5 @@ def test_tables_that_are_not_as_they_have_to_be_stop_the_run(
         files.write_json(report_path(str(directory), name), vars(made))
     with pytest.raises(RunError, match=re.escape(says)) as raised:
         execute(validate.STAGE, options(output))
-    assert str(raised.value).startswith("the tables are not to be trusted: ")
+    assert str(raised.value).startswith("invalid tables: ")
     assert not (directory / "statistics").exists() and not validate_report.exists()

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-# Of some hundred statistics a night, noise alone moves one so far (two-sided 6e-5) in one night of a hundred and more;
-# and then it has to be beyond the limit too.
+# With some hundred statistics a night, noise alone exceeds this (two-sided 6e-5) in less than one night of a hundred;
+# and a jump has to exceed the limit too.
 NOISE = 4.0
 _TAIL = math.erfc(NOISE / math.sqrt(2))
 SHARE = 0.2
@@ -31,18 +31,18 @@ NORM = math.log(1.5)
 MEANS = 0.5
 SPREAD = math.log(2.0)
 VALUES = 0.25
-# What one number of a modality counts at most, in standard deviations: one that never varied says little when it does.
+# Maximum difference of one number of a modality, in standard deviations: a constant one that changes is no jump.
 MOST = 3.0
-# Of fewer rows the spread, by which noise is estimated, is not known well enough itself.
+# With fewer rows the spread, which noise is estimated from, is too uncertain.
 MIN_ROWS = 30
-# Values that fewer rows have in both runs count together.
+# Values with a smaller share of the rows in both runs count together.
 RARE = 0.01
-# Tables whose number of rows is compared: those of the others follow from these.
+# Tables whose number of rows is compared; those of the others follow.
 TABLES = ("posts", "interactions", "users", "user_embeddings", "recommendations", "similar_posts")
 OTHER = "(other)"
-# How the statistics of the last day's rows are called.
+# Prefix of the statistics of the last day's rows.
 LATEST = "last day: "
-# Names and values of `made_with`: whose space the embeddings are in, and an encoder that is switched off.
+# Key and value of `made_with`: the space of the embeddings, and an encoder that is switched off.
 EMBEDDINGS, OFF = "embeddings", "none"
 
 Statistics = Mapping[str, Any]
@@ -56,10 +56,10 @@ class Comparison:
       statistic: its name.
       before: of the earlier run; 0 or 1 where the statistic is a distance from it or a ratio.
       now: of this run.
-      low: the least that is no jump.
-      high: the most that is none.
-      size: how far it has moved, in limits: a jump is beyond 1.
-      most: of a distance between shares the value that has moved most, in words.
+      low: smallest value that is no jump.
+      high: largest value that is no jump.
+      size: its change, in limits: a jump is beyond 1.
+      most: for a distance between shares, the value whose share changed most, in words.
     """
 
     statistic: str
@@ -161,7 +161,7 @@ def _features(modality: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
     (mean, deviation), (new_mean, new_deviation) = (
         (np.array(one["mean"]), np.array(one["deviation"])) for one in (before, now)
     )
-    # What varies by less than the digits that are kept does not vary.
+    # Variation below the stored digits counts as none.
     least = 1e-5 * np.maximum(abs(mean), abs(new_mean)) + 1e-30
     deviations = np.maximum(deviation, least), np.maximum(new_deviation, least)
     pooled = np.sqrt((deviations[0] ** 2 + deviations[1] ** 2) / 2)
@@ -195,8 +195,8 @@ def _values(name: str, before: Mapping[str, int], now: Mapping[str, int]) -> Ite
     shares = [(numbers + 0.5) / (numbers + 0.5).sum() for numbers in counted]
     parts = (shares[1] - shares[0]) * np.log(shares[1] / shares[0])
     index, place = float(parts.sum()), int(parts.argmax())
-    told = (f"{numbers[place] / whole:.3f}" for numbers, whole in zip(counted, rows, strict=True))
-    most = f"{[*frequent, OTHER][place]} from {' to '.join(told)}"
+    shares_text = (f"{numbers[place] / whole:.3f}" for numbers, whole in zip(counted, rows, strict=True))
+    most = f"{[*frequent, OTHER][place]} from {' to '.join(shares_text)}"
     noise = float(scipy.special.chdtri(max(len(frequent), 1), _TAIL)) * (1 / rows[0] + 1 / rows[1])
     limit = max(VALUES, noise)
     yield Comparison(name, 0.0, index, 0.0, limit, index / limit, most)

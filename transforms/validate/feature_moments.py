@@ -8,10 +8,10 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class FeatureMoments:
-    """Of the vectors of some rows.
+    """Moments of the vectors of some rows.
 
     Attributes:
-      rows: how many.
+      rows: their number.
       mean: [width] float64.
       squares: [width] float64, the sums of the squared differences from the mean.
     """

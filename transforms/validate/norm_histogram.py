@@ -1,16 +1,16 @@
-"""Quantiles of the norms of many vectors, which are counted in bins: the same in whatever order they come."""
+"""Quantiles of the norms of many vectors by a histogram, independent of their order."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-# So many for each doubling: a quantile is known to 1%.
+# Resolution: a quantile is exact to 1%.
 BINS_PER_DOUBLING = 64
 QUANTILES = {"p5": 0.05, "median": 0.5, "p95": 0.95}
 
 
 def count(vectors: np.ndarray) -> dict[int, int]:
-    """Norm histogram of [n, width] vectors by bin, from 2^(bin / BINS_PER_DOUBLING) on; 0 is in none."""
+    """Norm histogram of [n, width] vectors by bin, which begins at 2^(bin / BINS_PER_DOUBLING); norm 0 is in none."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     bins = np.floor(np.log2(squares[squares > 0]) / 2 * BINS_PER_DOUBLING).astype(int)
     return dict(zip(*(found.tolist() for found in np.unique(bins, return_counts=True)), strict=True))

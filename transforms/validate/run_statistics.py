@@ -1,4 +1,4 @@
-"""The statistics of a run, to which the next run is compared: numbers and lists of numbers, as JSON."""
+"""Statistics of a run, for the comparison with the next run: numbers and lists of numbers, as JSON."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,14 +8,14 @@ import numpy as np
 
 from transforms.validate import norm_histogram
 from transforms.validate.feature_moments import FeatureMoments
-from transforms.validate.table_rules import RULES
-from transforms.validate.table_statistics import Tally
+from transforms.validate.table_specs import TABLE_SPECS
+from transforms.validate.table_statistics import TableStatistics
 
-# Digits that are retained: what is added in another order is the same.
+# Significant digits: sums in another order are equal.
 DIGITS = 6
 
 
-def statistics(found: Mapping[str, Tally], made_with: Mapping[str, str]) -> dict[str, Any]:
+def statistics(found: Mapping[str, TableStatistics], made_with: Mapping[str, str]) -> dict[str, Any]:
     """Summary statistics of all tables.
 
     Returns:
@@ -25,27 +25,27 @@ def statistics(found: Mapping[str, Tally], made_with: Mapping[str, str]) -> dict
       modalities: by modality: `rows` that have it; `mean` and `deviation`, a number for each of its own.
       norms: by table of embeddings: `rows` with a norm above 0, and quantiles of their norms.
       latest: rows, values and modalities of the rows of the last day alone, where these are separated.
-      made_with: what has to be alike for two runs' statistics to be comparable, by the name of a modality or table.
+      made_with: settings that must be equal for two runs' statistics to be comparable, by modality or table.
     """
-    latest = {name: tally.latest for name, tally in found.items() if tally.latest is not None}
+    latest = {name: table.latest for name, table in found.items() if table.latest is not None}
     return {
         **described(found),
-        "nulls": {name: tally.nulls for name, tally in sorted(found.items()) if RULES[name].nulls},
-        "norms": {name: _quantiles(tally.norms) for name, tally in sorted(found.items()) if RULES[name].norms},
+        "nulls": {name: table.nulls for name, table in sorted(found.items()) if TABLE_SPECS[name].nulls},
+        "norms": {name: _quantiles(table.norms) for name, table in sorted(found.items()) if TABLE_SPECS[name].norms},
         "latest": described(latest),
         "made_with": dict(sorted(made_with.items())),
     }
 
 
-def described(found: Mapping[str, Tally]) -> dict[str, Any]:
+def described(found: Mapping[str, TableStatistics]) -> dict[str, Any]:
     """The `rows`, `values` and `modalities` of `statistics`, of some rows of the tables."""
     return {
-        "rows": {name: tally.rows for name, tally in sorted(found.items())},
-        "values": {name: tally.values for name, tally in sorted(found.items()) if RULES[name].counted},
+        "rows": {name: table.rows for name, table in sorted(found.items())},
+        "values": {name: table.values for name, table in sorted(found.items()) if TABLE_SPECS[name].counted},
         "modalities": {
             modality: describe(moments)
-            for _, tally in sorted(found.items())
-            for modality, moments in sorted(tally.moments.items())
+            for _, table in sorted(found.items())
+            for modality, moments in sorted(table.moments.items())
         },
     }
 

@@ -12,17 +12,17 @@ K = typing.TypeVar("K")
 
 
 @dataclasses.dataclass
-class Tally:
-    """Of some rows of a table.
+class TableStatistics:
+    """Statistics of some rows of a table.
 
     Attributes:
-      rows: how many.
+      rows: their number.
       key_sum: the sum of the hashes of their keys modulo 2^64, the same for the same keys in any order.
       nulls: rows in which a column is null, or a list without elements.
       values: rows with each value of a column; null counts for none.
-      moments: by modality, of the rows that have it.
+      moments: by modality, of the rows with it.
       norms: rows by bin of the norm of their embedding; norm 0 is in no bin.
-      widths: the numbers that a column's vectors have.
+      widths: of a column's vectors; several are a fault.
       faults: rows that violate the specification, by fault.
       latest: rows, values and moments of the rows of the last day; None where these are not separated.
     """
@@ -35,13 +35,13 @@ class Tally:
     norms: dict[int, int] = dataclasses.field(default_factory=dict)
     widths: dict[str, set[int]] = dataclasses.field(default_factory=dict)
     faults: dict[str, int] = dataclasses.field(default_factory=dict)
-    latest: "Tally | None" = None
+    latest: "TableStatistics | None" = None
 
 
-def merge(tallies: Iterable[Tally]) -> Tally:
+def merge(tables: Iterable[TableStatistics]) -> TableStatistics:
     """Statistics of all rows together."""
-    total = Tally()
-    for one in tallies:
+    total = TableStatistics()
+    for one in tables:
         total.rows += one.rows
         total.key_sum = (total.key_sum + one.key_sum) % (1 << 64)
         total.nulls = sum_counts(total.nulls, one.nulls)
@@ -52,7 +52,7 @@ def merge(tallies: Iterable[Tally]) -> Tally:
         for column, widths in one.widths.items():
             total.widths[column] = total.widths.get(column, set()) | widths
         if one.latest is not None:
-            total.latest = merge([total.latest or Tally(), one.latest])
+            total.latest = merge([total.latest or TableStatistics(), one.latest])
         for modality, moments in one.moments.items():
             if modality in total.moments and len(total.moments[modality].mean) != len(moments.mean):
                 continue  # a fault: files with vectors of several widths
@@ -62,5 +62,5 @@ def merge(tallies: Iterable[Tally]) -> Tally:
 
 
 def sum_counts(one: Mapping[K, int], other: Mapping[K, int]) -> dict[K, int]:
-    """The sums of two counts, by what is counted."""
+    """Sums of two counts, by key."""
     return {key: one.get(key, 0) + other.get(key, 0) for key in [*one, *(key for key in other if key not in one)]}

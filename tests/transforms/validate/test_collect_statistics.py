@@ -1,4 +1,4 @@
-"""What is counted of tables, against the obvious in-memory answer, and the rows that break a rule."""
+"""What is counted of tables, against the obvious in-memory answer, and the rows that violate a specification."""
 
 import datetime
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from transforms.tables import blocks, parquet, schemas
 from transforms.validate import collect_statistics, feature_moments, file_statistics, norm_histogram
 from transforms.validate.feature_moments import FeatureMoments
-from transforms.validate.file_statistics import FileTally
-from transforms.validate.table_statistics import Tally, merge
+from transforms.validate.file_statistics import FileStatistics
+from transforms.validate.table_statistics import TableStatistics, merge
 
 NewPipeline = Callable[[], beam.Pipeline]
 
@@ -28,13 +28,13 @@ def write(directory: Path, rows: pa.RecordBatch, schema: pa.Schema, *cuts: int) 
     return str(directory)
 
 
-def tally_of(table: str, directory: str, since: int = 0) -> Tally:
+def statistics_of(table: str, directory: str, since: int = 0) -> TableStatistics:
     found = []
     for path in parquet.list_files(directory):
         with parquet.open_file(path) as source:
-            made = FileTally(table, pq.ParquetFile(source), since)
+            made = FileStatistics(table, pq.ParquetFile(source), since)
             list(made.read())
-            found.append(made.found)
+            found.append(made.statistics)
     return merge(found)
 
 
@@ -61,7 +61,7 @@ def test_rows_without_a_value_and_languages_are_counted(tmp_path: Path) -> None:
         {"post_id": "c", "sensitive": False, "lang": "de", "vectors": [("clip", [1.0, 2.0])]},
         {"post_id": "d", "sensitive": True, "media": []},
     ]
-    found = tally_of("posts", write(tmp_path, pa.RecordBatch.from_pylist(rows, schemas.POSTS), schemas.POSTS, 3))
+    found = statistics_of("posts", write(tmp_path, pa.RecordBatch.from_pylist(rows, schemas.POSTS), schemas.POSTS, 3))
     assert found.rows == 4
     assert found.values == {"lang": {"pt": 2, "de": 1}}
     assert found.nulls == {
@@ -72,7 +72,7 @@ def test_rows_without_a_value_and_languages_are_counted(tmp_path: Path) -> None:
 
 
 def test_an_empty_table_is_counted(tmp_path: Path) -> None:
-    found = tally_of("users", write(tmp_path, schemas.empty(schemas.USERS), schemas.USERS))
+    found = statistics_of("users", write(tmp_path, schemas.empty(schemas.USERS), schemas.USERS))
     assert (found.rows, found.key_sum, found.faults) == (0, 0, {})
     assert set(found.nulls.values()) == {0}
 
@@ -92,7 +92,7 @@ def test_moments_and_words_of_features_do_not_depend_on_the_files(tmp_path: Path
     }
     rows = schemas.conform(pa.RecordBatch.from_pydict(columns), schema)
     for name, cuts in (("one", ()), ("several", (1, 20, 33))):
-        found = tally_of("features", write(tmp_path / name, rows, schema, *cuts))
+        found = statistics_of("features", write(tmp_path / name, rows, schema, *cuts))
         image, text = found.moments["image"], found.moments["text"]
         assert (image.rows, text.rows) == (present.sum(), 40)
         np.testing.assert_allclose(image.mean, vectors[present].mean(axis=0, dtype=float))
@@ -113,7 +113,7 @@ def test_moments_of_nothing_change_nothing() -> None:
 
 def test_norms_are_counted_in_bins(tmp_path: Path) -> None:
     vectors = np.array([[3, 4], [0, 0], [0, 5], [0.5, 0]], np.float32)
-    found = tally_of(
+    found = statistics_of(
         "item_embeddings", write(tmp_path, embeddings(vectors, list("abcd")), schemas.item_embeddings(2), 2)
     )
     per = norm_histogram.BINS_PER_DOUBLING
@@ -125,21 +125,21 @@ def test_embeddings_that_are_not_finite_are_faults(tmp_path: Path, bad: float) -
     vectors = np.ones((4, 3), np.float32)
     vectors[[1, 3], 2] = bad
     directory = write(tmp_path, embeddings(vectors, list("abcd")), schemas.item_embeddings(3), 2)
-    found = tally_of("item_embeddings", directory)
+    found = statistics_of("item_embeddings", directory)
     assert found.faults == {"embedding is not finite": 2}
     assert sum(found.norms.values()) == 2
 
 
 def test_scores_that_are_not_finite_are_faults(tmp_path: Path) -> None:
     rows = ranked(("a", 1), ("a", 2)).set_column(3, schemas.RECOMMENDATIONS.field("score"), pa.array([1, np.nan], "f4"))
-    found = tally_of("recommendations", write(tmp_path, rows, schemas.RECOMMENDATIONS))
+    found = statistics_of("recommendations", write(tmp_path, rows, schemas.RECOMMENDATIONS))
     assert found.faults == {"score is not finite": 1}
 
 
 def test_vectors_of_another_width_are_faults(tmp_path: Path) -> None:
     schema = schemas.features({"image": 2})
     rows = [{"post_id": "a", "image": [1.0, 2.0]}, {"post_id": "b", "image": [1.0]}, {"post_id": "c"}]
-    found = tally_of("features", write(tmp_path, pa.RecordBatch.from_pylist(rows, schema), schema))
+    found = statistics_of("features", write(tmp_path, pa.RecordBatch.from_pylist(rows, schema), schema))
     assert found.faults == {"image is not a vector of 2 numbers": 1}
     assert found.moments["image"].rows == 1
 
@@ -161,13 +161,13 @@ def test_ranks_count_from_one(
     directory = write(tmp_path, ranked(*rows), schemas.RECOMMENDATIONS)
     for read_rows in (1, 2, 100):  # runs go on over the blocks that are read
         monkeypatch.setattr(file_statistics, "READ_ROWS", read_rows)
-        faults = tally_of("recommendations", directory).faults
+        faults = statistics_of("recommendations", directory).faults
         assert faults == ({"rank does not count from 1 for each user_id": wrong} if wrong else {})
 
 
 def test_another_schema_is_a_fault_and_nothing_else_is_read(tmp_path: Path) -> None:
     schema = schemas.USERS.set(3, pa.field("lang", pa.int64()))
-    found = tally_of("users", write(tmp_path, schemas.empty(schema), schema))
+    found = statistics_of("users", write(tmp_path, schemas.empty(schema), schema))
     assert found.faults == {"column lang is int64, not string": 0}
 
 
@@ -204,8 +204,8 @@ def test_keys_that_stand_twice_are_found_wherever_they_are(new_pipeline: NewPipe
         ("recommendations", {"user_id stands more than once": 2}),
     ]
     with new_pipeline() as root:
-        made = root | collect_statistics.TallyTables(directories, 3, 0)
-        assert_that(made | beam.MapTuple(lambda table, tally: (table, tally.faults)), equal_to(expected))
+        made = root | collect_statistics.CollectStatistics(directories, 3, 0)
+        assert_that(made | beam.MapTuple(lambda table, statistics: (table, statistics.faults)), equal_to(expected))
 
 
 def test_the_sum_of_keys_is_that_of_a_set(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_the_sum_of_keys_is_that_of_a_set(tmp_path: Path) -> None:
     for number, ids in enumerate((list("abc"), list("cab"), list("abd"))):
         vectors = np.ones((3, 2), np.float32)
         directory = write(tmp_path / str(number), embeddings(vectors, ids), schemas.item_embeddings(2), number % 3)
-        sums.append(tally_of("item_embeddings", directory).key_sum)
+        sums.append(statistics_of("item_embeddings", directory).key_sum)
     assert sums[0] == sums[1] != sums[2]
 
 
@@ -234,10 +234,10 @@ def test_rows_of_the_last_day_are_described_apart(tmp_path: Path) -> None:
     empty = write(tmp_path / "interactions", schemas.empty(schemas.INTERACTIONS), schemas.INTERACTIONS)
     since = collect_statistics.last_day(directory, empty)
     assert since == at(30, 12).timestamp() * 1e6
-    latest = tally_of("posts", directory, since).latest
+    latest = statistics_of("posts", directory, since).latest
     assert latest is not None
     assert (latest.rows, latest.values) == (3, {"lang": {"de": 1, "en": 2}})
-    of_features = tally_of(
+    of_features = statistics_of(
         "features", write(tmp_path / "f", pa.RecordBatch.from_pylist(features, schema), schema), since
     )
     assert of_features.moments["image"].rows == 5 and of_features.latest is not None

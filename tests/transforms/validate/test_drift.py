@@ -8,7 +8,7 @@ import pytest
 
 from transforms.validate import drift, feature_moments, norm_histogram, run_statistics
 from transforms.validate.drift import Comparison
-from transforms.validate.table_statistics import Tally
+from transforms.validate.table_statistics import TableStatistics
 
 LANGUAGES = ("de", "en", "es", "fr", "ja", "th")
 SHARES = (0.3, 0.4, 0.1, 0.1, 0.08, 0.02)
@@ -32,15 +32,15 @@ def world(
     images = rng.normal(shift, spread, size=(rng.binomial(posts, with_image), 12)) * np.arange(1, 13) + 5
     lengths = {name: norm * np.exp(rng.normal(0, 0.5, (rows, 1))) for name, rows in (("i", posts), ("u", users))}
     found = {
-        "posts": Tally(
+        "posts": TableStatistics(
             rows=posts,
             nulls={"text": int(rng.binomial(posts, without_text)), "created_at": 0},
             values={"lang": dict(zip(LANGUAGES, spoken.tolist(), strict=True))},
         ),
-        "interactions": Tally(rows=20 * users, values={"kind": {"like": 3 * users, "view": 17 * users}}),
-        "features": Tally(rows=posts, moments={"image": feature_moments.moments_of(images)}),
-        "item_embeddings": Tally(rows=posts, norms=norm_histogram.count(lengths["i"])),
-        "user_embeddings": Tally(rows=users, norms=norm_histogram.count(lengths["u"])),
+        "interactions": TableStatistics(rows=20 * users, values={"kind": {"like": 3 * users, "view": 17 * users}}),
+        "features": TableStatistics(rows=posts, moments={"image": feature_moments.moments_of(images)}),
+        "item_embeddings": TableStatistics(rows=posts, norms=norm_histogram.count(lengths["i"])),
+        "user_embeddings": TableStatistics(rows=users, norms=norm_histogram.count(lengths["u"])),
     }
     return run_statistics.statistics(found, made_with or {"image": "opencv", "embeddings": "a space"})
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transforms.validate import feature_moments, norm_histogram, run_statistics
-from transforms.validate.table_statistics import Tally
+from transforms.validate.table_statistics import TableStatistics
 
 
 def test_quantiles_of_norms_are_known_to_a_percent() -> None:
@@ -20,11 +20,14 @@ def test_statistics_are_plain_numbers_by_name() -> None:
     moments = {"image": feature_moments.moments_of(np.array([[1 / 3, 0.0], [1.0, 0.0]]))}
     found = run_statistics.statistics(
         {
-            "posts": Tally(
-                rows=4, nulls={"text": 1}, values={"lang": {"de": 3}}, latest=Tally(rows=1, values={"lang": {}})
+            "posts": TableStatistics(
+                rows=4,
+                nulls={"text": 1},
+                values={"lang": {"de": 3}},
+                latest=TableStatistics(rows=1, values={"lang": {}}),
             ),
-            "features": Tally(rows=4, moments=moments),
-            "item_embeddings": Tally(rows=4, norms={0: 1}),
+            "features": TableStatistics(rows=4, moments=moments),
+            "item_embeddings": TableStatistics(rows=4, norms={0: 1}),
         },
         {"image": "opencv"},
     )

@@ -5,24 +5,24 @@ import pyarrow as pa
 import pytest
 
 from transforms.tables import schemas
-from transforms.validate import table_rules
-from transforms.validate.table_rules import RULES
-from transforms.validate.table_statistics import Tally
+from transforms.validate import table_specs
+from transforms.validate.table_specs import TABLE_SPECS
+from transforms.validate.table_statistics import TableStatistics
 from transforms.validate.violations import violations
 
 ROWS = {"posts": 3, "users": 2, "interactions": 5, "features": 3, "item_embeddings": 3, "user_embeddings": 2}
 COUNTS = {f"{name}.written": ROWS[name] for name in ("posts", "users", "interactions")}
 
 
-def tallies(**changes: dict[str, Any]) -> dict[str, Tally]:
-    made = {name: Tally(rows=rows, key_sum=RULES[name].key == "post_id") for name, rows in ROWS.items()}
+def tables(**changes: dict[str, Any]) -> dict[str, TableStatistics]:
+    made = {name: TableStatistics(rows=rows, key_sum=TABLE_SPECS[name].key == "post_id") for name, rows in ROWS.items()}
     for name in ("item_embeddings", "user_embeddings"):
         made[name].widths = {"embedding": {8}}
-    return {name: dataclasses.replace(tally, **changes.get(name, {})) for name, tally in made.items()}
+    return {name: dataclasses.replace(statistics, **changes.get(name, {})) for name, statistics in made.items()}
 
 
 def test_tables_as_they_should_be_violate_nothing() -> None:
-    assert not list(violations(tallies(), ROWS, COUNTS))
+    assert not list(violations(tables(), ROWS, COUNTS))
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def test_tables_as_they_should_be_violate_nothing() -> None:
 def test_what_does_not_hold_is_said(
     changes: dict[str, Any], rows: dict[str, int], counts: dict[str, int], says: list[str] | int
 ) -> None:
-    found = list(violations(tallies(**changes), ROWS | rows, COUNTS | counts))
+    found = list(violations(tables(**changes), ROWS | rows, COUNTS | counts))
     assert (len(found) if isinstance(says, int) else found) == says
 
 
 def test_every_schema_is_equal_to_itself_and_differences_are_named() -> None:
     found = schemas.item_embeddings(4)
-    assert table_rules.difference(found, RULES["item_embeddings"].schema(found)) == ""
+    assert table_specs.difference(found, TABLE_SPECS["item_embeddings"].schema(found)) == ""
     features = schemas.features({"image": 2, "clip": 3})
-    assert table_rules.difference(features, RULES["features"].schema(features)) == ""
+    assert table_specs.difference(features, TABLE_SPECS["features"].schema(features)) == ""
     empty = pa.schema([])
-    for name, rule in RULES.items():
-        assert table_rules.difference(empty, rule.schema(empty)).endswith("is missing"), name
+    for name, specification in TABLE_SPECS.items():
+        assert table_specs.difference(empty, specification.schema(empty)).endswith("is missing"), name
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_every_schema_is_equal_to_itself_and_differences_are_named() -> None:
 )
 def test_another_schema_is_told(change: Any, says: str) -> None:
     found = change(schemas.item_embeddings(4))
-    assert table_rules.difference(found, RULES["item_embeddings"].schema(found)).startswith(says)
+    assert table_specs.difference(found, TABLE_SPECS["item_embeddings"].schema(found)).startswith(says)
