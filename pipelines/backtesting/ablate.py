@@ -1,7 +1,7 @@
-"""Ablations of a backtest: its vectors with one part less or another in its place, measured on the same split.
+"""Ablations of a backtest: its embeddings with one part removed or replaced, measured on the same split.
 
-Those that need no training are made from the backtest's tables in this process, for users who are judged. The others
-repeat the backtest's stages on features without a modality.
+Those that need no training are made from the backtest's tables in this process, for the test users. The others repeat
+the backtest's stages on features without a modality.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """Figures of several ways to make lists, for the same users."""
+    """Measures of several methods for the same users."""
 
     def __init__(self, judged: "HeldOutSet", only_cold: bool, seed: int) -> None:
         from transforms.evaluate import ablation
@@ -65,7 +65,7 @@ def measure(made: Backtest, judged: "HeldOutSet", known: "ContentMoments") -> di
 
     Args:
       made: a backtest whose stages have run.
-      known: moments of the fused vectors that may be known.
+      known: moments of the fused vectors in the training part.
     """
     from transforms.evaluate import evaluation
 

@@ -1,4 +1,4 @@
-"""An evaluation for a reader: a table for the screen, and report.html, which needs nothing from elsewhere.
+"""Report of an evaluation: a table for the screen, and report.html, a self-contained page.
 
 Both show ids, names and numbers, never texts.
 """
@@ -25,19 +25,18 @@ td small { color: #666; font-weight: normal }
 _METHOD = """<h2>How it is measured</h2><ul>
 <li>All posts that may be recommended are ranked, not a sample of them (Krichene and Rendle 2020, "On Sampled Metrics
 for Item Recommendation").</li>
-<li>Users count once each, whatever they have; those with nothing held out are dropped, as nothing can be right for them
-(Cañamares, Castells and Moffat 2020, "Offline evaluation options for recommender systems"). With few things to find,
-recall is the share of all of them, nDCG and MAP are divided by what the best list would have; new users are a
-slice.</li>
-<li>Where popularity leaves posts equal, their order is by a seeded hash: ids grow with age, and their order would be
-counted as merit (McSherry and Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the
+<li>Each user counts once; users without targets are excluded, as no list can be right for them
+(Cañamares, Castells and Moffat 2020, "Offline evaluation options for recommender systems"). With few targets,
+recall is the share of all of them, nDCG and MAP are divided by the value of the ideal list; new users are a slice.</li>
+<li>Ties of popularity are ordered by a seeded hash: the order of ids often is that of age, and would count as
+relevance (McSherry and Najork 2008, "Computing Information Retrieval Performance Measures Efficiently in the
 Presence of Tied Scores"). Equal inner products are in the order of ids, as in the tables.</li>
-<li>Intervals are of the percentile bootstrap over users (Sakai 2006); a lead is of the same users with both.</li>
+<li>Intervals are of the percentile bootstrap over users (Sakai 2006); a lead compares the same users.</li>
 </ul>"""
 
 
 def table(evaluation: Mapping[str, Any]) -> str:
-    """The main table as plain text, best recall@20 first, with what there is to say of it."""
+    """The main table as plain text, best recall@20 first, with findings and notes."""
     lines = [split_line(evaluation)]
     if "methods" in evaluation:
         rows = [(name, *(_text(of[measure]) for measure in ON_SCREEN)) for name, of in _measures(evaluation)]
@@ -174,7 +173,7 @@ def _sections(evaluation: Mapping[str, Any]) -> Iterator[str]:
     yield _table(SHOWN, [(name, [_interval(of[measure]) for measure in SHOWN]) for name, of in measures])
     yield "<h2>Recall@20</h2>" + _bars([(name, of["recall@20"]) for name, of in measures])
     others = [name for name in order if name != OURS]
-    yield "<h2>Lead</h2><p>How much better fusefeed is than each, by the same users.</p>"
+    yield "<h2>Lead</h2><p>Difference of fusefeed from each method, for the same users.</p>"
     yield _table(SHOWN, [(name, [_interval(methods[name]["lead"][measure]) for measure in SHOWN]) for name in others])
     if "ablations" in evaluation:
         yield from _ablations(evaluation["ablations"])

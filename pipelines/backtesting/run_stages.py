@@ -1,7 +1,7 @@
-"""The stages, run on what lies before a cut: makes the tables that a run would have had and executes the run's code.
+"""Runs the stages on the training part of a split: makes the tables of a run at the cut and executes the run's code.
 
-Below a scratch directory: `known/` is what may be fitted on, `all/` has besides the posts that came after a time cut
-(they are embedded and ranked, by what was fitted without them); `held_out/` has the interactions to predict.
+Below a scratch directory: `known/` is the training part, `all/` has also the posts created after a time cut (which are
+embedded and ranked by models fitted without them); `held_out/` has the interactions to predict.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transforms.evaluate.split_rules import Split
     from transforms.evaluate.test_set import HeldOutSet
 
-# Posts below which nothing can be fitted, and so nothing be measured.
+# Minimum number of posts to fit on.
 MIN_POSTS = 10
 
 
@@ -32,11 +32,11 @@ class Backtest:
     """A split that is made.
 
     Attributes:
-      split: how.
-      options: the run's, as they were at the cut.
-      known: the places for what is fitted.
-      everything: the places for what is embedded and ranked; the same where no post is new.
-      held_out: the directory of backtest.HELD_OUT.
+      split: its rule.
+      options: the run's, as of the cut.
+      known: places of the tables that are fitted on.
+      everything: places of the tables that are embedded and ranked; the same if no post is new.
+      held_out: directory of split_interactions.HELD_OUT.
       counts: of SplitInteractions.
       num_known: posts that may be fitted on.
     """
@@ -51,7 +51,7 @@ class Backtest:
 
     @property
     def impossible(self) -> str:
-        """Why nothing can be measured; "" where it can."""
+        """Reason that nothing can be measured; "" if there is none."""
         if not self.counts.get("held_out"):
             return "nothing is held out: no user of the training part has a later interaction with a known post"
         if not self.counts.get("train"):
@@ -62,7 +62,7 @@ class Backtest:
 
 
 def choose_split(options: Options, places: Places) -> "tuple[Split, list[str]]":
-    """The split that the flags ask for, and what there is to say of it."""
+    """The split that the flags ask for, and notes on it."""
     from transforms.evaluate import split_rules
 
     if options.holdout:
@@ -146,7 +146,7 @@ def _cold_codes(posts: str, seed: int) -> "Iterator[np.ndarray]":
 
 
 def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
-    """Makes the split, and what there is to say of it."""
+    """Makes the split; returns it with notes."""
     from transforms.evaluate import evaluation, split_rules
     from transforms.tables import counts
 
@@ -175,7 +175,7 @@ def prepare(options: Options, places: Places) -> tuple[Backtest, list[str]]:
 
 
 def new_places(directory: str, places: Places, name: str) -> Places:
-    """Places whose stages write right where later ones read."""
+    """Places whose stages write directly to where later ones read."""
     local = os.path.join(places.local, name)
     os.makedirs(local, exist_ok=True)
     return Places(directory, directory, local)
@@ -284,7 +284,7 @@ def run_stages(made: Backtest, users: "pa.Array") -> None:
 
 
 def read_test_set(made: Backtest, users: "pa.Array") -> "HeldOutSet":
-    """The catalog, the test users and what is held out of their interactions."""
+    """Test set: the catalog, the test users, and their held-out interactions."""
     from pipelines import recommend
     from transforms.evaluate import test_set
 
@@ -301,7 +301,7 @@ def read_test_set(made: Backtest, users: "pa.Array") -> "HeldOutSet":
 
 
 def fit_and_embed(made: Backtest) -> None:
-    """The stages up to the embeddings: fitted on what is known, applied to everything."""
+    """Runs the stages up to the embeddings: fitted on the training part, applied to all posts."""
     from pipelines import embed, factorize, fuse, train
 
     fuse.run(made.options, made.known)
@@ -313,7 +313,7 @@ def fit_and_embed(made: Backtest) -> None:
 
 
 def _fuse_new(made: Backtest) -> None:
-    """Fuses all posts by what was fitted without the new ones."""
+    """Fuses all posts with the transformation fitted without the new ones."""
     from pipelines import factorize, fuse, train
 
     known, everything = made.known, made.everything
@@ -324,7 +324,7 @@ def _fuse_new(made: Backtest) -> None:
 
 
 def _keep_users(directory: str, users: "pa.Array") -> None:
-    """Leaves the rows of these users in a table."""
+    """Restricts a table to the rows of these users."""
     import pyarrow.compute as pc
 
     from transforms.tables import parquet
