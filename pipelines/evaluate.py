@@ -96,9 +96,10 @@ def measure(found: Any, made: Backtest) -> dict[str, Any]:
         ours = evaluation.embedding_lists(found, at("user_embeddings"), at("item_embeddings"), threads)
     else:
         ours = test_set.read_lists(at("recommendations"), found, evaluation.MAX_K)
-    limits = evaluation.EvaluationLimits(num_components=made.options.latent, seed=seed, num_threads=threads)
     known = content_baselines.moments(made.known.input("fused"))
-    lists, skipped = evaluation.baseline_lists(found, at("fused"), known, limits, is_cold)
+    lists, skipped = evaluation.baseline_lists(
+        found, at("fused"), known, is_cold, num_components=made.options.latent, seed=seed, num_threads=threads
+    )
     measured = evaluation.measure(found, {evaluation.OURS: ours, **lists}, at("fused"), known, seed)
     if made.options.ablations != "none":
         measured["ablations"] = ablate.measure(made, found, known)

@@ -1,6 +1,5 @@
 """Accuracy, confidence intervals and list metrics of the lists of several methods, as plain values for JSON."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,25 +31,15 @@ MAX_KNN_POSTS = 200_000
 EASE_MAX_POSTS = 20_000
 
 
-@dataclasses.dataclass(frozen=True)
-class EvaluationLimits:
-    """Resource limits of the baselines.
-
-    Attributes:
-      ease_max_posts: posts with interactions up to which EASE is fitted.
-      num_components: of PCA.
-      seed: of all randomness.
-      num_threads: of the scans.
-    """
-
-    ease_max_posts: int = EASE_MAX_POSTS
-    num_components: int = 64
-    seed: int = 0
-    num_threads: int = 1
-
-
 def baseline_lists(
-    test_set: HeldOutSet, fused: str, known: ContentMoments, limits: EvaluationLimits, cold: bool
+    test_set: HeldOutSet,
+    fused: str,
+    known: ContentMoments,
+    cold: bool,
+    *,
+    num_components: int,
+    seed: int,
+    num_threads: int = 1,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """(name -> lists [u, MAX_K], name -> reason that it was skipped).
 
@@ -58,28 +47,29 @@ def baseline_lists(
       fused: a table of schemas.fused with all posts.
       known: moments of the fused vectors in the training part.
       cold: True if no post that may be ranked has interactions.
+      num_components: of PCA.
+      seed: of all randomness.
+      num_threads: of the scans.
     """
-    popular = baselines.popular(test_set, MAX_K, seed=limits.seed)
+    popular = baselines.popular(test_set, MAX_K, seed=seed)
     found = {
-        "random": baselines.random(test_set, MAX_K, limits.seed),
+        "random": baselines.random(test_set, MAX_K, seed),
         "popular": popular,
-        "recent popular": baselines.popular(test_set, MAX_K, test_set.posts.recent, limits.seed),
+        "recent popular": baselines.popular(test_set, MAX_K, test_set.posts.recent, seed),
     }
     projects = {f"content kNN ({name})": content_baselines.by_modalities(known, [name]) for name in known.content}
     if len(known.content) > 1:
         projects["content kNN (all)"] = content_baselines.by_modalities(known, known.content)
     if known.content:
-        projects["PCA kNN"] = content_baselines.by_pca(known, limits.num_components)
+        projects["PCA kNN"] = content_baselines.by_pca(known, num_components)
     for name, project in projects.items():
-        found[name] = content_baselines.content_knn(test_set, fused, project, MAX_K, limits.num_threads)
-    collaborative, skipped = _collaborative(test_set, limits, cold)
+        found[name] = content_baselines.content_knn(test_set, fused, project, MAX_K, num_threads)
+    collaborative, skipped = _collaborative(test_set, cold)
     found |= collaborative
     return {name: baselines.fill(lists, popular) for name, lists in found.items()}, skipped
 
 
-def _collaborative(
-    test_set: HeldOutSet, limits: EvaluationLimits, cold: bool
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _collaborative(test_set: HeldOutSet, cold: bool) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     names = ("item kNN", "EASE")
     if cold:
         return {}, {name: "it cannot rank posts without interactions" for name in names}
@@ -89,10 +79,10 @@ def _collaborative(
         found["item kNN"] = baselines.item_knn(test_set, MAX_K)
     else:
         skipped["item kNN"] = f"{num_posts:,} posts with interactions, more than {MAX_KNN_POSTS:,}"
-    if num_posts <= limits.ease_max_posts:
+    if num_posts <= EASE_MAX_POSTS:
         found["EASE"] = baselines.ease(test_set, MAX_K)
     else:
-        skipped["EASE"] = f"{num_posts:,} posts with interactions, more than {limits.ease_max_posts:,}"
+        skipped["EASE"] = f"{num_posts:,} posts with interactions, more than {EASE_MAX_POSTS:,}"
     return found, skipped
 
 

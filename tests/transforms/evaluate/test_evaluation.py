@@ -45,9 +45,7 @@ def perfect(held_out: HeldOutSet) -> np.ndarray:
 
 def test_every_method_is_measured_on_the_same_users(held_out: HeldOutSet, fused: str) -> None:
     known = content_baselines.moments(fused)
-    lists, skipped = evaluation.baseline_lists(
-        held_out, fused, known, evaluation.EvaluationLimits(num_components=2), cold=False
-    )
+    lists, skipped = evaluation.baseline_lists(held_out, fused, known, False, num_components=2, seed=0)
     names = {"random", "popular", "recent popular", "content kNN (text)", "PCA kNN", "item kNN", "EASE"}
     assert set(lists) == names and not skipped
     found = evaluation.measure(held_out, {evaluation.OURS: perfect(held_out), **lists}, fused, known, 1)
@@ -73,15 +71,15 @@ def test_every_method_is_measured_on_the_same_users(held_out: HeldOutSet, fused:
     assert evaluation.about(held_out)["users"] == len(held_out.user_id)
 
 
-def test_what_is_too_large_is_left_out_and_said(held_out: HeldOutSet, fused: str) -> None:
+def test_baselines_too_large_or_without_interactions_are_skipped_with_a_reason(
+    held_out: HeldOutSet, fused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = content_baselines.moments(fused)
-    lists, skipped = evaluation.baseline_lists(
-        held_out, fused, known, evaluation.EvaluationLimits(ease_max_posts=5), cold=False
-    )
+    monkeypatch.setattr(evaluation, "EASE_MAX_POSTS", 5)
+    lists, skipped = evaluation.baseline_lists(held_out, fused, known, False, num_components=2, seed=0)
     assert "EASE" not in lists
-    number = len(baselines.known_posts(held_out))
-    assert skipped["EASE"] == f"{number} posts with interactions, more than --ease_max_posts 5"
-    lists, skipped = evaluation.baseline_lists(held_out, fused, known, evaluation.EvaluationLimits(), cold=True)
+    assert skipped == {"EASE": f"{len(baselines.known_posts(held_out))} posts with interactions, more than 5"}
+    lists, skipped = evaluation.baseline_lists(held_out, fused, known, True, num_components=2, seed=0)
     assert set(skipped) == {"item kNN", "EASE"} and not set(skipped) & set(lists)
 
 
