@@ -63,7 +63,7 @@ def fit(
     config: TrainConfig,
     checkpoint_path: str,
     on_epoch: Callable[[EpochReport], None] | None,
-    warm: WarmStart | str = "there is no earlier model",
+    warm: WarmStart | str,
 ) -> Fitted:
     """Trains the model until it stops improving and sets its best weights.
 

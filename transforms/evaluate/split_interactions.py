@@ -63,7 +63,7 @@ class SplitInteractions(beam.PTransform):
 
     Example:
 
-        made = inputs | SplitInteractions(Split("user", share=0.2), InteractionWeights({}), num_parts=16)
+        made = inputs | SplitInteractions(Split("user", share=0.2), InteractionWeights(), num_parts=16)
         made.held_out | parquet.WriteParts("held_out", HELD_OUT)
     """
 

@@ -169,17 +169,7 @@ def recency(user: np.ndarray, time: np.ndarray) -> np.ndarray:
       user: [n] int64, codes from 0.
       time: [n] int64, the smallest int64 if missing.
     """
-    if len(user) == 0:
-        return np.zeros(0)
-    order = np.lexsort((time, user))[::-1]  # newest first in each user
-    user, time = user[order], time[order]
-    of_user = runs.starts_of(user)
-    lengths = runs.sizes_of(of_user, len(user))
-    place = runs.places_in(lengths)
-    ties = np.flatnonzero((np.diff(user, prepend=-1) != 0) | (np.diff(time, prepend=_NO_TIME) != 0))
-    tied = np.diff(np.append(ties, len(user)))
-    share = np.repeat(np.add.reduceat(place, ties) / tied, tied) / np.repeat(lengths, lengths)
-    share[np.repeat(time[of_user] == _NO_TIME, lengths)] = 0  # the newest of these users has no time
-    places = np.empty(len(user))
-    places[order] = share
-    return places
+    ranks = runs.mean_ranks(user, ~time)  # ~ reverses the order, as - does, of the smallest int64 too
+    num_dated = np.bincount(user, time != _NO_TIME)
+    ranks[num_dated[user] == 0] = 0
+    return ranks

@@ -59,23 +59,10 @@ class Interactions:
 
 
 def recency_ranks(user: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Ranks of ages (or anything that grows with them) within users, over the number of the user's rows: [n] float32.
-
-    0 is the newest; equal ages share the mean of their ranks; all are 0 where a user's ages are all equal.
-    """
-    if not len(user):
-        return np.zeros(0, np.float32)
-    order = np.lexsort((age, user))
-    sorted_user, sorted_age = user[order], age[order]
-    new_user = np.append(True, sorted_user[1:] != sorted_user[:-1])
-    new_age = new_user | np.append(True, sorted_age[1:] != sorted_age[:-1])
-    starts = np.flatnonzero(new_user)
-    sizes = runs.sizes_of(starts, len(user))
-    rank = runs.places_in(sizes)
-    tied = np.cumsum(new_age) - 1
-    mean = np.bincount(tied, rank) / np.bincount(tied)
-    all_equal = np.add.reduceat(new_age, starts) == 1
-    ranks = np.where(np.repeat(all_equal, sizes), 0, mean[tied] / np.repeat(sizes, sizes))
-    result = np.empty(len(user), np.float32)
-    result[order] = ranks
-    return result
+    """`runs.mean_ranks` of ages within users: [n] float32, the newest 0; all are 0 if a user's ages are all equal."""
+    ranks = runs.mean_ranks(user, age).astype(np.float32)
+    newest = np.full(user.max(initial=-1) + 1, np.inf)
+    np.minimum.at(newest, user, age)
+    num_older = np.bincount(user, age > newest[user])
+    ranks[num_older[user] == 0] = 0
+    return ranks
