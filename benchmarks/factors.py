@@ -111,7 +111,7 @@ def _factors(matrix: "TiledMatrix | scipy.sparse.csr_matrix") -> int:
 
 
 def ours(folder: Path) -> Run:
-    """The two pipelines of the fuse stage: the solution, and the factors of all posts as a table."""
+    """The two pipelines of the factorize stage: the solution, and the factors of all posts as a table."""
     import apache_beam as beam
 
     from pipelines.command_line.options import Options

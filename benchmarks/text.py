@@ -13,13 +13,9 @@ NO_MEDIA = {"image_encoder": "none", "video_encoder": "none", "audio_encoder": "
 
 
 def prepare(folder: Path, scale: float) -> Mapping[str, int]:
-    """A canonical posts table, and an empty table of interactions."""
-    from transforms.tables import parquet, schemas
-
+    """A canonical posts table."""
     number = size(POSTS, scale, least=500)
     data.write_posts_table(folder / "posts", number)
-    empty = schemas.empty(schemas.INTERACTIONS)
-    parquet.write_file(str(folder / "interactions" / "part-00000.parquet"), empty, schemas.INTERACTIONS)
     return {"posts": number, "width": _width(number)}
 
 
@@ -28,7 +24,7 @@ def _width(num_posts: int) -> int:
 
 
 def ours(folder: Path) -> Run:
-    """The stages extract and fuse, in this process, from posts/ to fused/ on disk."""
+    """The stages extract and fuse, in this process, from posts/ to content/ on disk."""
     from transforms.tables import parquet
 
     stages.warm_up()
@@ -38,13 +34,12 @@ def ours(folder: Path) -> Run:
         run_dir = folder / "runs" / data.RUN_DATE
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.mkdir(parents=True)
-        for name in ("posts", "interactions"):
-            (run_dir / name).symlink_to(folder / name)
+        (run_dir / "posts").symlink_to(folder / "posts")
         flags = {"output": str(folder), "run_date": data.RUN_DATE, "text_width": width, "vocabulary_size": TERMS}
         reports = [stages.execute(stage, **flags, **NO_MEDIA) for stage in ("extract", "fuse")]
         # Each stage measures its own peak.
         peak = max(report.peak_memory_bytes for report in reports)
-        return {"peak_bytes": peak, "rows": reports[-1].rows["fused"]}
+        return {"peak_bytes": peak, "rows": reports[-1].rows["content"]}
 
     return run
 
