@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 class Bench:
     """Measures of several methods for the same users."""
 
-    def __init__(self, judged: "HeldOutSet", only_cold: bool, seed: int) -> None:
+    def __init__(self, test_set: "HeldOutSet", only_cold: bool, seed: int) -> None:
         from transforms.evaluate import ablation
 
-        self._rankings = ablation.rankings(judged, only_cold, seed)
+        self._rankings = ablation.rankings(test_set, only_cold, seed)
         self._values: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._rankings}
 
     def add(self, name: str, make_lists: "Callable[[HeldOutSet], np.ndarray]") -> None:
         """Measures the lists; fusefeed's own must be among them."""
         from transforms.evaluate import evaluation
 
-        for ranking, judged in self._rankings.items():
-            self._values[ranking][name] = evaluation.slice_measures(judged.targets, make_lists(judged))
+        for ranking, test_set in self._rankings.items():
+            self._values[ranking][name] = evaluation.slice_measures(test_set.targets, make_lists(test_set))
 
     @property
     def user_id(self) -> "pa.Array":
@@ -53,14 +53,14 @@ class Bench:
 
         found: dict[str, dict[str, Any]] = {}
         for ranking, values in self._values.items():
-            judged = self._rankings[ranking]
-            size = {"users": len(judged.user_id), "posts": int(judged.posts.eligible.sum())}
+            test_set = self._rankings[ranking]
+            size = {"users": len(test_set.user_id), "posts": int(test_set.posts.eligible.sum())}
             for name, compared in evaluation.compare(values, seed, evaluation.SLICE_MEASURES).items():
                 found.setdefault(name, {})[ranking] = size | compared
         return found
 
 
-def measure(made: Backtest, judged: "HeldOutSet", known: "ContentMoments") -> dict[str, dict[str, Any]]:
+def measure(made: Backtest, test_set: "HeldOutSet", known: "ContentMoments") -> dict[str, dict[str, Any]]:
     """Results of the vectors without each of their parts, as from `Bench.results`.
 
     Args:
@@ -69,7 +69,7 @@ def measure(made: Backtest, judged: "HeldOutSet", known: "ContentMoments") -> di
     """
     from transforms.evaluate import evaluation
 
-    bench = Bench(judged, made.split.kind == "cold", made.options.seed)
+    bench = Bench(test_set, made.split.kind == "cold", made.options.seed)
     bench.add(evaluation.OURS, _by_embeddings(made.everything.input))
     _add_variants(bench, made, known)
     _add_cosines(bench, made, known)
@@ -86,7 +86,7 @@ def _by_embeddings(at: Callable[[str], str]) -> "Callable[[HeldOutSet], np.ndarr
     from transforms.evaluate import evaluation
 
     threads = os.cpu_count() or 1
-    return lambda judged: evaluation.embedding_lists(judged, at("user_embeddings"), at("item_embeddings"), threads)
+    return lambda test_set: evaluation.embedding_lists(test_set, at("user_embeddings"), at("item_embeddings"), threads)
 
 
 def _add_variants(bench: Bench, made: Backtest, known: "ContentMoments") -> None:
@@ -105,16 +105,18 @@ def _add_variants(bench: Bench, made: Backtest, known: "ContentMoments") -> None
     for variant in ablation.variants(found, known.content):
         shaped = dataclasses.replace(found, tuning=variant.tuning)
         interests = InterestsEncoder(at("transform_fn"), shaped, text_map)
-        vectors = variant_embeddings.VariantVectors(variant, shaped, at("fused"), interests, stand_ins[variant.linear])
+        vectors = variant_embeddings.VariantEmbeddings(
+            variant, shaped, at("fused"), interests, stand_ins[variant.linear]
+        )
         queries = vectors.users(known_users, user_embeddings.INTERESTS_WORTH)
 
         def make_lists(
-            judged: "HeldOutSet",
-            vectors: variant_embeddings.VariantVectors = vectors,
+            test_set: "HeldOutSet",
+            vectors: variant_embeddings.VariantEmbeddings = vectors,
             queries: "np.ndarray" = queries,
         ) -> "np.ndarray":
-            rows = pc.index_in(judged.user_id, value_set=known_users.user_id).to_numpy()
-            return evaluation.product_lists(judged, queries[rows], vectors.posts(), threads)
+            rows = pc.index_in(test_set.user_id, value_set=known_users.user_id).to_numpy()
+            return evaluation.product_lists(test_set, queries[rows], vectors.posts(), threads)
 
         bench.add(variant.name, make_lists)
 
@@ -157,9 +159,9 @@ def _add_cosines(bench: Bench, made: Backtest, known: "ContentMoments") -> None:
         projects["cosine of the content"] = content_baselines.by_modalities(known, known.content)
     for name, project in projects.items():
 
-        def make_lists(judged: "HeldOutSet", project: content_baselines.Project = project) -> "np.ndarray":
-            lists = content_baselines.content_knn(judged, at("fused"), project, evaluation.MAX_K, threads)
-            return evaluation.fill_recent(judged, lists)
+        def make_lists(test_set: "HeldOutSet", project: content_baselines.Project = project) -> "np.ndarray":
+            lists = content_baselines.content_knn(test_set, at("fused"), project, evaluation.MAX_K, threads)
+            return evaluation.fill_recent(test_set, lists)
 
         bench.add(name, make_lists)
 
@@ -183,8 +185,8 @@ def _without(made: Backtest, name: str) -> Backtest:
         new = run_stages.new_places(directory, old, f"without-{paths.slug(name)}")
         with runner.new_pipeline(made.options) as pipeline:
             read = pipeline | parquet.ReadParts(old.input("features"))
-            hidden = read | beam.Map(ablation.hide_features, name=name)
-            _ = hidden | parquet.WriteParts(new.output("features"), parquet.read_schema(old.input("features")))
+            masked = read | beam.Map(ablation.mask_features, name=name)
+            _ = masked | parquet.WriteParts(new.output("features"), parquet.read_schema(old.input("features")))
         for table in ("posts", "users", "interactions"):
             run_stages.link(old.input(table), new.input(table))
         places[id(old)] = new

@@ -297,7 +297,7 @@ def read_test_set(made: Backtest, users: "pa.Array") -> "HeldOutSet":
         made.split.is_cold if made.split.kind == "cold" else None,
     )
     limits = {"max_fit": test_set.MAX_FIT_ROWS, "seed": made.options.seed}
-    return test_set.judge(posts, users, made.held_out, at("history"), at("users"), **limits)
+    return test_set.read_test_set(posts, users, made.held_out, at("history"), at("users"), **limits)
 
 
 def fit_and_embed(made: Backtest) -> None:

@@ -198,7 +198,7 @@ def test_a_variant_without_any_change_is_what_the_stages_made(
     found = embedding_space.read_space(at("fused"), at("collaborative"))
     user_id = pc.unique(read(made.everything, "user_embeddings").column("user_id")).sort()
     interests = InterestsEncoder(at("transform_fn"), found, text_to_factors.read_map(at("item_embeddings")))
-    whole = variant_embeddings.VariantVectors(
+    whole = variant_embeddings.VariantEmbeddings(
         ablation.Variant("whole", found.tuning), found, at("fused"), interests, exported_model.StandIn(at("model"))
     )
     known = variant_embeddings.read_known(user_id, at("users"), at("history"))

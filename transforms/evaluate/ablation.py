@@ -71,7 +71,7 @@ def variants(space: Space, content: Sequence[str]) -> Iterator[Variant]:
         yield Variant("PCA for the autoencoder", tuning, linear=PCA)
 
 
-def hide_fused(block: pa.RecordBatch, space: Space, name: str) -> pa.RecordBatch:
+def mask_fused(block: pa.RecordBatch, space: Space, name: str) -> pa.RecordBatch:
     """A block of schemas.fused with a modality masked; without the collaborative one all posts are cold."""
     values, mask = (blocks.vectors_to_numpy(block.column(column)).copy() for column in ("fused", "mask"))
     for place, (modality, offset, width) in enumerate(space.modalities):
@@ -85,7 +85,7 @@ def hide_fused(block: pa.RecordBatch, space: Space, name: str) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays(columns, schema=block.schema)
 
 
-def hide_features(numbered: tuple[int, pa.RecordBatch], name: str) -> tuple[int, pa.RecordBatch]:
+def mask_features(numbered: tuple[int, pa.RecordBatch], name: str) -> tuple[int, pa.RecordBatch]:
     """A part of features/ with a modality masked, as if it had never been extracted."""
     part, block = numbered
     masked = {TEXT: ("text_terms", "text_counts"), TIME: ("created_at",)}.get(name, (name,))
@@ -96,7 +96,7 @@ def hide_features(numbered: tuple[int, pa.RecordBatch], name: str) -> tuple[int,
     return part, pa.RecordBatch.from_arrays(columns, schema=block.schema)
 
 
-def hide_words(users: pa.RecordBatch) -> pa.RecordBatch:
+def mask_interests(users: pa.RecordBatch) -> pa.RecordBatch:
     """Users of schemas.USERS without interests and bio."""
     columns = [
         pa.nulls(users.num_rows, field.type) if field.name in ("interests", "bio") else users.column(field.name)
@@ -112,19 +112,19 @@ def rankings(test_set: HeldOutSet, only_cold: bool, seed: int) -> dict[str, Held
       only_cold: whether all posts that may be ranked are without interactions.
       seed: of the choice of users, where there are more than MAX_USERS.
     """
-    test_set = fewer(test_set, MAX_USERS, seed)
+    test_set = limit_users(test_set, MAX_USERS, seed)
     if only_cold:
         return {"cold": test_set}
     found = {"warm": test_set}
     unknown = test_set.posts.eligible & (test_set.posts.liked == 0)
     if unknown.sum() >= MIN_COLD_POSTS:
-        cold = among(test_set, unknown)
+        cold = restrict_posts(test_set, unknown)
         if len(cold.user_id) >= MIN_COLD_USERS:
             found["cold"] = cold
     return found
 
 
-def among(test_set: HeldOutSet, chosen: np.ndarray) -> HeldOutSet:
+def restrict_posts(test_set: HeldOutSet, chosen: np.ndarray) -> HeldOutSet:
     """The test set restricted to the chosen posts ([p] bool); users without a target among them are dropped."""
     posts = dataclasses.replace(test_set.posts, eligible=test_set.posts.eligible & chosen)
     targets = test_set.targets.multiply(posts.eligible[None, :]).tocsr()
@@ -133,7 +133,7 @@ def among(test_set: HeldOutSet, chosen: np.ndarray) -> HeldOutSet:
     return _of_rows(found, np.diff(targets.indptr) > 0)
 
 
-def fewer(test_set: HeldOutSet, max_users: int, seed: int) -> HeldOutSet:
+def limit_users(test_set: HeldOutSet, max_users: int, seed: int) -> HeldOutSet:
     """The test set of at most so many users, those of the smallest hashes."""
     order = np.argsort(seeded_hash(test_set.user_id, seed), kind="stable")
     chosen = np.zeros(len(order), bool)

@@ -14,7 +14,7 @@ from transforms.embed import item_embeddings, user_embeddings
 from transforms.embed.embedding_space import Space
 from transforms.embed.exported_model import StandIn
 from transforms.embed.stated_interests import InterestsEncoder
-from transforms.evaluate.ablation import Variant, hide_fused, hide_words
+from transforms.evaluate.ablation import Variant, mask_fused, mask_interests
 from transforms.evaluate.test_set import READ_ROWS
 from transforms.fuse.tft_graph import TEXT
 from transforms.tables import blocks, parquet, schemas
@@ -45,7 +45,7 @@ def read_known(user_id: pa.Array, users: str, history: str) -> Known:
     return Known(user_id, *found)
 
 
-class VariantVectors:
+class VariantEmbeddings:
     """Embeddings of a variant.
 
     Args:
@@ -70,7 +70,7 @@ class VariantVectors:
     def _embedded(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch, item_embeddings.BlockMoments]]:
         for block in parquet.read_blocks(self._fused, READ_ROWS):
             if self._variant.masked:
-                block = hide_fused(block, self._space, self._variant.masked)
+                block = mask_fused(block, self._space, self._variant.masked)
             yield item_embeddings.embed(block, self._space, self._stand_in)
 
     def users(self, known: Known, interests_worth: float) -> np.ndarray:
@@ -83,7 +83,7 @@ class VariantVectors:
                 yield made.column("post_id"), blocks.vectors_to_numpy(made.column("profile"))
 
         sums, _ = user_embeddings.history_sums(known.user_id, known.history, table(), self._space)
-        users = hide_words(known.users) if self._variant.masked == TEXT else known.users
+        users = mask_interests(known.users) if self._variant.masked == TEXT else known.users
         mixing = user_embeddings.Mixing(self._space, _covariances(moments), self._interests, interests_worth)
         made = user_embeddings.mix_users(known.user_id, users, user_embeddings.totals(known.history), sums, mixing)
         return np.concatenate([blocks.vectors_to_numpy(embeddings.column("embedding")) for embeddings, _ in made])

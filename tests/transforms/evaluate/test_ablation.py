@@ -68,7 +68,7 @@ def make_fused() -> pa.RecordBatch:
 @pytest.mark.parametrize("name", [name for name, _, _ in MODALITIES])
 def test_a_hidden_modality_is_nowhere_and_nothing_else_is_changed(name: str) -> None:
     before = make_fused()
-    after = ablation.hide_fused(before, make_space(), name)
+    after = ablation.mask_fused(before, make_space(), name)
     place, offset, width = next((i, o, w) for i, (n, o, w) in enumerate(MODALITIES) if n == name)
     fused, mask = (blocks.vectors_to_numpy(after.column(column)) for column in ("fused", "mask"))
     expected, expected_mask = (blocks.vectors_to_numpy(before.column(c)).copy() for c in ("fused", "mask"))
@@ -86,16 +86,18 @@ def test_features_and_words_are_hidden_as_if_they_had_never_been() -> None:
         {"post_id": ["a"], "created_at": [1], "text_terms": [["x"]], "text_counts": [[1]], "image": [[1.0]]}
     )
     for name, gone in (("text", {"text_terms", "text_counts"}), ("time", {"created_at"}), ("image", {"image"})):
-        part, after = ablation.hide_features((7, block), name)
+        part, after = ablation.mask_features((7, block), name)
         assert part == 7 and {n for n in after.schema.names if after.column(n).null_count} == gone
     users = pa.RecordBatch.from_pydict({"user_id": ["u"], "interests": [["cats"]], "bio": ["b"], "lang": ["en"]})
-    assert ablation.hide_words(users).to_pylist() == [{"user_id": "u", "interests": None, "bio": None, "lang": "en"}]
+    assert ablation.mask_interests(users).to_pylist() == [
+        {"user_id": "u", "interests": None, "bio": None, "lang": "en"}
+    ]
 
 
 def test_a_part_of_the_posts_is_judged_as_if_there_were_no_others() -> None:
     held_out = random_world()
     chosen = np.arange(len(held_out.posts.post_id)) % 2 == 0
-    part = ablation.among(held_out, chosen)
+    part = ablation.restrict_posts(held_out, chosen)
     assert not part.posts.eligible[~chosen].any() and 0 < part.targets.nnz < held_out.targets.nnz
     assert (np.diff(part.targets.indptr) > 0).all() and not part.targets[:, np.flatnonzero(~chosen)].nnz
     for row, user in enumerate(part.user_id.to_pylist()):
@@ -107,10 +109,10 @@ def test_a_part_of_the_posts_is_judged_as_if_there_were_no_others() -> None:
 
 def test_at_most_so_many_users_are_judged() -> None:
     held_out = random_world()
-    few, others = (ablation.fewer(held_out, 4, seed) for seed in (0, 1))
+    few, others = (ablation.limit_users(held_out, 4, seed) for seed in (0, 1))
     assert len(few.user_id) == 4 == few.targets.shape[0] and few.user_id != others.user_id
     assert few.user_id.to_pylist() == [user for user in held_out.user_id.to_pylist() if user in few.user_id.to_pylist()]
-    assert ablation.fewer(held_out, 100, 0) is held_out
+    assert ablation.limit_users(held_out, 100, 0) is held_out
 
 
 def test_posts_without_interactions_are_ranked_apart_where_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:

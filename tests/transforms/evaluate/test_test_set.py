@@ -71,7 +71,7 @@ def world(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def read(world: dict[str, str], **flags: Any) -> test_set.Posts:
+def read(world: dict[str, str], **flags: Any) -> test_set.Catalog:
     return test_set.read_posts(world["candidates"], world["posts"], world["history"], Eligibility(**flags))
 
 
@@ -106,7 +106,9 @@ def test_only_allowed_posts_are_ranked(world: dict[str, str]) -> None:
 def test_targets_are_what_may_be_listed(world: dict[str, str]) -> None:
     users = test_set.sample_users(world["held_out"], 10, 0)
     assert users.to_pylist() == ["ann", "bob", "cat"]
-    found = test_set.judge(read(world), users, world["held_out"], world["history"], world["users"], max_fit=100, seed=0)
+    found = test_set.read_test_set(
+        read(world), users, world["held_out"], world["history"], world["users"], max_fit=100, seed=0
+    )
     assert found.user_id.to_pylist() == ["ann", "bob"]  # cat's only target may not be recommended
     #                                  a  b  c  d  e
     assert dense(found.history) == [[0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
@@ -127,10 +129,10 @@ def test_users_and_histories_are_sampled_by_hash(tmp_path: Path) -> None:
     assert len(few) == 40 and set(few.to_pylist()) < set(names)
     assert few.to_pylist() == sorted(few.to_pylist())
     assert set(test_set.sample_users(held_out, 20, 7).to_pylist()) < set(few.to_pylist())
-    posts = test_set.Posts(
+    posts = test_set.Catalog(
         pa.array(["a", "b"]), pa.nulls(2, pa.string()), np.ones(2, bool), np.zeros(2), np.zeros(2), pa.array(["", ""])
     )
-    found = test_set.judge(posts, few, held_out, history, users, max_fit=150, seed=7)
+    found = test_set.read_test_set(posts, few, held_out, history, users, max_fit=150, seed=7)
     assert found.fit_share == 0.5
     assert 40 + 90 < found.fit.shape[0] < 40 + 170
     np.testing.assert_array_equal(found.fit.toarray()[:, 1], 1)
@@ -138,7 +140,9 @@ def test_users_and_histories_are_sampled_by_hash(tmp_path: Path) -> None:
 
 def test_lists_are_read_by_rank(world: dict[str, str], tmp_path: Path) -> None:
     users = pa.array(["ann", "bob"])
-    found = test_set.judge(read(world), users, world["held_out"], world["history"], world["users"], max_fit=9, seed=0)
+    found = test_set.read_test_set(
+        read(world), users, world["held_out"], world["history"], world["users"], max_fit=9, seed=0
+    )
     rows = [
         {"user_id": user, "rank": rank, "post_id": post, "score": 0.0, "reason": "history"}
         for user, rank, post in [("bob", 2, "d"), ("bob", 1, "a"), ("zoe", 1, "e"), ("bob", 3, "e"), ("bob", 4, "gone")]
