@@ -30,7 +30,6 @@ class ResolveReposts(beam.PTransform):
     num_parts: int
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(self, posts: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:

@@ -4,6 +4,7 @@ Beam's own metrics count attempts: a bundle that is retried counts twice. Whatev
 element (name, number) of a side output, summed by `SumCounts`, and written beside the tables.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,7 @@ class SumCounts(beam.PTransform):
         return counts | "SumByName" >> beam.CombinePerKey(sum) | "Gather" >> beam.combiners.ToDict()
 
 
+@dataclasses.dataclass
 class WriteCounts(beam.PTransform):
     """Sums (name, number) elements and writes them to DIRECTORY/_counts.json.
 
@@ -37,9 +39,7 @@ class WriteCounts(beam.PTransform):
       {'posts.read': 5}
     """
 
-    def __init__(self, directory: str) -> None:
-        super().__init__()
-        self.directory = directory
+    directory: str
 
     def expand(self, counts: beam.PCollection[tuple[str, int]]) -> beam.PCollection[None]:
         return counts | SumCounts() | "WriteJson" >> beam.Map(write_counts, self.directory)

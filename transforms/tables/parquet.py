@@ -4,6 +4,7 @@ A part is the unit of work: small enough for memory (the stages choose their num
 megabytes), large enough to be worth vectorized work. Files whose names start with `_` are not data.
 """
 
+import dataclasses
 import datetime
 import os
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ READ_OFTEN = FileLayout(8192, "none")
 DICTIONARY_BYTES = 1 << 16
 
 
+@dataclasses.dataclass
 class ReadParts(beam.PTransform):
     """The files of a table as (part, block), one element per file; parts are numbered from 0 in file name order.
 
@@ -43,10 +45,8 @@ class ReadParts(beam.PTransform):
       0 2
     """
 
-    def __init__(self, directory: str, columns: Sequence[str] | None = None) -> None:
-        super().__init__()
-        self.directory = directory
-        self.columns = columns
+    directory: str
+    columns: Sequence[str] | None = None
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
         return (
@@ -63,6 +63,7 @@ def _read_part(file: tuple[int, str], columns: Sequence[str] | None) -> tuple[in
     return part, read_file(path, columns)
 
 
+@dataclasses.dataclass
 class ReadBlocks(beam.PTransform):
     """The files of a table as blocks, for a shuffle: `ReadParts` without the part numbers.
 
@@ -73,15 +74,14 @@ class ReadBlocks(beam.PTransform):
       2
     """
 
-    def __init__(self, directory: str, columns: Sequence[str] | None = None) -> None:
-        super().__init__()
-        self.directory = directory
-        self.columns = columns
+    directory: str
+    columns: Sequence[str] | None = None
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[pa.RecordBatch]:
         return root | ReadParts(self.directory, self.columns) | "DropNumbers" >> beam.Values()
 
 
+@dataclasses.dataclass
 class WriteParts(beam.PTransform):
     """Writes (part, block) elements to DIRECTORY/part-PART.parquet, one file per element; outputs (path, rows).
 
@@ -95,11 +95,9 @@ class WriteParts(beam.PTransform):
       ('posts/part-00003.parquet', 2)
     """
 
-    def __init__(self, directory: str, schema: pa.Schema, layout: FileLayout = COMPACT) -> None:
-        super().__init__()
-        self.directory = directory
-        self.schema = schema
-        self.layout = layout
+    directory: str
+    schema: pa.Schema
+    layout: FileLayout = COMPACT
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[tuple[str, int]]:
         write = FlatMapInThreads(_write_part, directory=self.directory, schema=self.schema, layout=self.layout)

@@ -1,6 +1,7 @@
 """Rejects, the only output for bad data: a code from a closed list, a count and a row with its location, without post
 content."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import apache_beam as beam
@@ -120,6 +121,7 @@ def choose_num_parts(num_rows: int) -> int:
     return max(1, -(-num_rows // ROWS_PER_PART))
 
 
+@dataclasses.dataclass
 class WriteRejects(beam.PTransform):
     """Writes blocks of rejects to a directory: the rows of a source in its order, together as far as parts allow.
 
@@ -132,10 +134,8 @@ class WriteRejects(beam.PTransform):
       ('rejects/part-00000.parquet', 1)
     """
 
-    def __init__(self, directory: str, num_parts: int = 1) -> None:
-        super().__init__()
-        self.directory = directory
-        self.num_parts = num_parts
+    directory: str
+    num_parts: int = 1
 
     def expand(self, rejects: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[str, int]]:
         return (

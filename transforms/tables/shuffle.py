@@ -46,7 +46,6 @@ class GroupBlocks(beam.PTransform):
     num_parts: int
 
     def __post_init__(self) -> None:
-        super().__init__()
         check_num_parts(self.num_parts)
 
     def expand(self, rows: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
@@ -79,7 +78,6 @@ class CoGroupBlocks(beam.PTransform):
     num_parts: int
 
     def __post_init__(self) -> None:
-        super().__init__()
         check_num_parts(self.num_parts)
         if self.keys.keys() != self.schemas.keys():
             raise ValueError(f"keys and schemas must name the same, got {set(self.keys)} and {set(self.schemas)}")
