@@ -197,7 +197,6 @@ STAGE = Stage(
     reads=("content", "transform_fn", "posts", "interactions"),
     writes=("history", "collaborative", "fused"),
     run=run,
-    work="content",
     options=(FactorizeOptions, "seed", "num_parts"),
     other_sources=functools.partial(space_lineage.sources, tables=("collaborative",)),
 )
