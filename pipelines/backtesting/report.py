@@ -7,10 +7,15 @@ import html as escaping
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipelines.command_line.plain_text import one_line
+
 OURS = "fusefeed"
 SHOWN = (*(f"{measure}@{k}" for measure in ("recall", "ndcg", "map", "hit_rate") for k in (10, 20, 50)), "mrr@10")
 ON_SCREEN = ("recall@20", "ndcg@10", "map@10", "hit_rate@10")
 SLICE_MEASURES = ("recall@20", "ndcg@10")
+# Methods are named after modalities, whose names come from the input.
+NAME_CHARACTERS = 60
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0 }
@@ -39,7 +44,10 @@ def table(evaluation: Mapping[str, Any]) -> str:
     """The main table as plain text, best recall@20 first, with findings and notes."""
     lines = [split_line(evaluation)]
     if "methods" in evaluation:
-        rows = [(name, *(_text(of[measure]) for measure in ON_SCREEN)) for name, of in _measures(evaluation)]
+        rows = [
+            (one_line(name, NAME_CHARACTERS), *(_text(of[measure]) for measure in ON_SCREEN))
+            for name, of in _measures(evaluation)
+        ]
         head = ("method", *ON_SCREEN)
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         for row in (head, *rows):
@@ -51,7 +59,7 @@ def table(evaluation: Mapping[str, Any]) -> str:
     lines += findings(evaluation.get("ablations", {}))
     lines += [f"not measured: {name}: {why}" for name, why in evaluation.get("skipped", {}).items()]
     lines += [f"note: {note}" for note in evaluation.get("notes", [])]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def split_line(evaluation: Mapping[str, Any]) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.command_line.options import Options, RunError
+from pipelines.command_line.plain_text import one_line
 from pipelines.stage.reports import Report
 from pipelines.store import runs
 from pipelines.store.file_names import STATISTICS, STATISTICS_FILE
 from transforms.tables import files
 from transforms.tables.files import join
 
-NUM_SHOWN = 5
+# Jumps that are shown, and characters of each: names and values come from the input.
+NUM_SHOWN, JUMP_CHARACTERS = 5, 160
 FIRST_RUN = "there is no published run that is older"
 
 Drift = Mapping[str, Any]
@@ -108,7 +110,7 @@ def _jumps(found: Drift) -> Iterator[str]:
         one = found["compared"][name]
         before, now, low, high = (_shown(one[key]) for key in ("before", "now", "low", "high"))
         most = f", mostly {one['most']}" if one["most"] else ""
-        yield f"{name}: before {before}, now {now} (limits {low} to {high}{most})"
+        yield one_line(f"{name}: before {before}, now {now} (limits {low} to {high}{most})", JUMP_CHARACTERS)
     if len(found["jumps"]) > NUM_SHOWN:
         yield f"{len(found['jumps']) - NUM_SHOWN} more (drift in metrics.json)"
 

@@ -4,12 +4,12 @@ It shows ids, numbers and reasons; the text of a post only with --show_text, its
 evaluation/report.html and metrics.json.
 """
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.command_line.console import duration
 from pipelines.command_line.options import Options
+from pipelines.command_line.plain_text import one_line
 from pipelines.publishing import drift, gate
 from pipelines.publishing.gate import Verdict
 from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS, most_frequent
@@ -22,6 +22,8 @@ RESULT_TABLES = ("item_embeddings", "user_embeddings", "recommendations", "simil
 MEASURE = "recall@20"
 # First words of a post that --show_text shows, and the characters that they may have.
 SHOWN_WORDS, SHOWN_CHARACTERS = 10, 70
+# Ids may have 512 bytes, names of modalities any number; so much of them is shown.
+ID_CHARACTERS, NAME_CHARACTERS = 40, 60
 
 
 def text(
@@ -54,7 +56,7 @@ def text(
         list(_examples(directory, options.show_text)),
         [f"warning: {line}" for line in _warnings(metrics, decision, reports)],
     ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+    return "\n\n".join("\n".join(map(one_line, lines)) for lines in sections if lines)
 
 
 def _inputs(counts: Mapping[str, int]) -> Iterator[str]:
@@ -92,7 +94,7 @@ def _comparison(evaluation: Mapping[str, Any], last_published: Mapping[str, Any]
     baselines = {name: of for name, of in methods.items() if name != gate.OURS}
     best = max(baselines, key=lambda name: (baselines[name]["measures"][MEASURE]["mean"], name), default="")
     for label in filter(None, (best, gate.POPULAR if gate.POPULAR in baselines and best != gate.POPULAR else "")):
-        against = "popularity" if label == gate.POPULAR else f"the best baseline, {label}"
+        against = "popularity" if label == gate.POPULAR else f"the best baseline, {one_line(label, NAME_CHARACTERS)}"
         theirs, lead = baselines[label]["measures"][MEASURE]["mean"], baselines[label]["lead"][MEASURE]
         noise = "significant" if lead["low"] > 0 or lead["high"] < 0 else "not significant"
         yield f"{'':<14}{_better(lead['mean'])} than {against} ({decimals(theirs)}; {noise})"
@@ -145,8 +147,8 @@ def _examples(directory: str, show_text: bool) -> Iterator[str]:
     rows = best.take(list(range(0, best.num_rows, max(1, -(-best.num_rows // NUM_EXAMPLES))))).to_pylist()
     texts = _texts(directory, {row["post_id"] for row in rows}) if show_text else {}
     for number, row in enumerate(rows):
-        because = f", because of {plain(row['because_post_id'])}" if row["because_post_id"] else ""
-        line = f"{plain(row['user_id'])} gets {plain(row['post_id'])} (by {row['reason']}{because})"
+        because = f", because of {_id(row['because_post_id'])}" if row["because_post_id"] else ""
+        line = f"{_id(row['user_id'])} gets {_id(row['post_id'])} (by {row['reason']}{because})"
         shown = first_words(texts.get(row["post_id"]) or "")
         yield f"{'examples' if not number else '':<14}{line}" + (f': "{shown}"' if shown else "")
 
@@ -170,14 +172,13 @@ def _texts(directory: str, wanted: set[str]) -> dict[str, str]:
 
 def first_words(value: str) -> str:
     """The first words of a text, on one line, safe for a terminal."""
-    words = plain(value[: 20 * SHOWN_CHARACTERS]).split()
-    shown = " ".join(words[:SHOWN_WORDS])[:SHOWN_CHARACTERS]
-    return shown + "..." if shown and len(shown) < len(" ".join(words)) else shown
+    words = one_line(value).split()
+    shown = " ".join(words[:SHOWN_WORDS])
+    return one_line(shown if len(words) <= SHOWN_WORDS else f"{shown}...", SHOWN_CHARACTERS)
 
 
-def plain(value: str) -> str:
-    """A text in which blanks stand for what a terminal would obey or hide: controls, escapes, marks of direction."""
-    return "".join(" " if unicodedata.category(each)[0] == "C" or each in "\u2028\u2029" else each for each in value)
+def _id(value: str) -> str:
+    return one_line(value, ID_CHARACTERS)
 
 
 def _warnings(metrics: Mapping[str, Any], decision: Verdict, reports: Sequence[Report]) -> Iterator[str]:

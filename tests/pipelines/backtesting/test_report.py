@@ -142,6 +142,16 @@ def test_the_table_is_aligned_and_says_what_was_left_out() -> None:
     assert lines[-1] == f"note: a note {BAD}"
 
 
+def test_a_name_from_the_input_cannot_command_the_terminal() -> None:
+    found = evaluation()
+    name = "content kNN (\x1b[2J\u202ename\n" + "x" * 5000
+    found["methods"][name] = found["methods"].pop("popular")
+    found["ablations"] = {name: ablations()["without text"]}
+    printed = report.table(found).split("\n")
+    assert all(line.isprintable() and len(line) <= 1000 for line in printed)
+    assert len({len(line) for line in printed[1:5]}) == 1 and len(printed[1]) < 150
+
+
 def test_where_nothing_was_measured_that_is_said() -> None:
     bare = {"run": "2026-01-31", "split": {"kind": "user", "fraction": 0.2}, "notes": ["nothing lies before the cut"]}
     assert report.table(bare).split("\n") == [

@@ -90,5 +90,21 @@ def test_texts_are_shown_only_if_asked_for_and_cannot_command_the_terminal(direc
         assert line.isprintable() and "evil line" in line
 
 
+def test_names_and_ids_from_the_input_cannot_command_the_terminal(directory: str) -> None:
+    found = evaluation(0.2, 0.05)
+    found["methods"][f"content kNN ({ESCAPE}{'x' * 5000})"] = found["methods"].pop("item kNN")
+    jump = {"before": 0.5, "now": 0.9, "low": 0.4, "high": 0.6, "size": 9.0, "most": f"{ESCAPE} from 0 to 1"}
+    drift = {"before": "2026-01-30", "why_not": "", "jumps": ["values"], "compared": {"values": jump}}
+    drift["different"] = {ESCAPE: "another width"}
+    files.write_json(f"{directory}/metrics.json", {"evaluation": found, "drift": drift})
+    rows = [{"user_id": "u" * 512, "rank": 1, "post_id": "p\u202e", "score": 1.0, "reason": "popular"}]
+    block = pa.RecordBatch.from_pylist(rows, schema=schemas.RECOMMENDATIONS)
+    parquet.write_file(f"{directory}/recommendations/part-00000.parquet", block, block.schema)
+    printed = lines(directory)
+    assert all(line.isprintable() and len(line) < 250 for line in printed if directory not in line)
+    assert sum("evil line" in line for line in printed) == 3
+    assert any(f"{'u' * 37}... gets p  (by popular)" in line for line in printed)
+
+
 def test_a_share_has_three_decimals() -> None:
     assert [summary.decimals(value) for value in (0.1864, 1.0, 0.0)] == [".186", "1.000", ".000"]
