@@ -80,14 +80,13 @@ ALLOWED = {
 def test_the_summary_tells_what_happened(demo: Demo) -> None:
     lines = demo.printed.splitlines()
     assert lines[0].startswith(f"run {demo.world.run_date} published in ")
-    truth = demo.world.inputs["posts"]
-    line = next(line for line in lines if line.startswith("posts "))
-    assert [int(number) for number in re.findall(r"\d+", line.replace(",", ""))] == [
-        truth.rows,
-        truth.written,
-        sum(truth.rejected.values()),
-        truth.duplicates,
-    ]
+    for name, truth in demo.world.inputs.items():
+        line = next(line for line in lines if line.startswith(f"{name} "))
+        most = max(truth.rejected.values())
+        code = min(code for code, number in truth.rejected.items() if number == most)
+        numbers = truth.rows, truth.written, truth.duplicates, sum(truth.rejected.values()), most
+        assert [int(number) for number in re.findall(r"\d+", line.replace(",", ""))] == list(numbers)
+        assert line.endswith(f"rejected, most often as {code} ({most})")
     start = next(number for number, line in enumerate(lines) if line.startswith("backtest "))
     assert "better than the best baseline" in lines[start + 1] and "better than popularity" in lines[start + 2]
     assert sum(" gets " in line for line in lines) == 5

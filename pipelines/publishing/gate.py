@@ -62,7 +62,7 @@ def decide(
 def nothing_to_compare(evaluation: Mapping[str, Any] | None) -> str:
     """Why an evaluation says nothing; "" where it does."""
     if evaluation is None:
-        return "there is no evaluation"
+        return "no backtest was run (--no_evaluate)"
     if "methods" not in evaluation:
         return "; ".join(evaluation.get("notes", [])) or "nothing was measured"
     users = evaluation["about"]["users"]

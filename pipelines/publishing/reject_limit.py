@@ -62,7 +62,11 @@ def check(report: Report, options: Options) -> None:
 
 def most_frequent(counts: Mapping[str, int]) -> str:
     """The most frequent reject codes of a stage, with their numbers; "" where nothing was rejected."""
+    found = sorted(reject_counts(counts).items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{code} ({number:,})" for code, number in found[:NUM_REASONS])
+
+
+def reject_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """Reject code -> number, of the counts of a stage."""
     prefix = "rejects."
-    found = [(number, name.removeprefix(prefix)) for name, number in counts.items() if name.startswith(prefix)]
-    most = sorted(found, key=lambda pair: (-pair[0], pair[1]))[:NUM_REASONS]
-    return ", ".join(f"{code} ({number:,})" for number, code in most)
+    return {name.removeprefix(prefix): number for name, number in counts.items() if name.startswith(prefix)}

@@ -79,7 +79,7 @@ def test_the_tolerance_is_what_is_asked_for() -> None:
 
 def test_nothing_to_compare_passes_with_a_note() -> None:
     for nothing, why in (
-        (None, "there is no evaluation"),
+        (None, "no backtest was run (--no_evaluate)"),
         ({"run": "r", "split": {}, "notes": ["nothing lies before the cut"]}, "nothing lies before the cut"),
         (change(evaluation(0.01), "about", "users", to=29), "29 users with something held out, fewer than 30"),
     ):

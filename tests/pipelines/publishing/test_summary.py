@@ -10,8 +10,9 @@ from pipelines.command_line.options import Options
 from pipelines.publishing import summary
 from pipelines.publishing.gate import Verdict
 from pipelines.stage.reports import Report
-from transforms.tables import files, parquet, schemas
+from transforms.tables import files, parquet, rejects, schemas
 
+CODES = ["row_malformed", "id_missing"]
 ESCAPE = "\x1b[31mred\x1b[0m\u202eevil\nline"
 
 
@@ -40,19 +41,29 @@ def directory(tmp_path: Path) -> str:
     posts = [{"post_id": f"p{number}", "text": f"{ESCAPE} {number} " + "word " * 50} for number in range(20)]
     block = pa.RecordBatch.from_pylist([post | {"sensitive": False} for post in posts], schema=schemas.POSTS)
     parquet.write_file(str(tmp_path / "posts" / "part-00000.parquet"), block, block.schema)
+    for part, (sources, codes) in enumerate(
+        ((["a.jsonl", "b.jsonl", "u.csv"], ["id_missing", "id_missing", "row_malformed"]), (["a.jsonl"] * 2, CODES))
+    ):
+        block = rejects.reject_block(source=sources, stage="ingest", code=codes)
+        parquet.write_file(str(tmp_path / "rejects" / "ingest" / f"part-0000{part}.parquet"), block, block.schema)
     files.write_json(str(tmp_path / "metrics.json"), {"evaluation": evaluation(0.2, 0.05)})
     return str(tmp_path)
 
 
 def lines(directory: str, decision: Verdict = Verdict(True), last: Any = None, **flags: Any) -> list[str]:  # noqa: B008
-    counts = {"posts.read": 1234, "posts.written": 1230, "posts.rejected": 4, "rejects.id_missing": 4}
+    counts = {"posts.read": 1234, "posts.written": 1230, "posts.rejected": 4, "rejects.row_malformed": 2}
+    counts |= {"users.read": 9, "users.written": 8, "users.rejected": 1, "rejects.id_missing": 3}
     media = {
-        "media.image.referenced": 7,
+        "media.image.referenced": 107,
         "media.image.features": 6,
+        "media.image.missing": 100,
         "media.image.rejected": 1,
         "rejects.media_empty": 1,
+        "rejects.media_missing": 100,
+        "rejects.vector_width": 200,
     }
-    reports = [Report("ingest", 1.0, 1, {}, counts), Report("extract", 1.0, 1, {}, media)]
+    origin = {"files": {"posts": [["a.jsonl", 1, ""], ["b.jsonl", 1, ""]], "users": [["u.csv", 1, ""]]}}
+    reports = [Report("ingest", 1.0, 1, {}, counts, origin=origin), Report("extract", 1.0, 1, {}, media)]
     options = Options(run_date="2026-01-31", **flags)
     return summary.text(options, reports, directory, 75, decision, last).splitlines()
 
@@ -60,9 +71,12 @@ def lines(directory: str, decision: Verdict = Verdict(True), last: Any = None, *
 def test_it_says_what_came_in_and_how_good_the_lists_are(directory: str) -> None:
     found = lines(directory, last=evaluation(0.19, 0.0))
     assert found[0] == "run 2026-01-31 published in 1 min 15 s"
-    assert "posts         1,234 rows: 1,230 written, 4 rejected, 0 duplicates" in found
-    assert "rejected      most often id_missing (4)" in found
-    assert "media         7 files: 6 read, 0 missing, 1 rejected, most often media_empty (1)" in found
+    assert "posts         1,234 rows: 1,230 written, 0 duplicates, 4 rejected, most often as id_missing (3)" in found
+    assert "users         9 rows: 8 written, 0 duplicates, 1 rejected, most often as row_malformed (1)" in found
+    assert "interactions  0 rows: 0 written, 0 duplicates, 0 rejected" in found
+    # Missing files and vectors of another width are no rejected files, however many there are.
+    assert "media         107 files: 6 read, 100 missing, 1 rejected, most often as media_empty (1)" in found
+    assert "vectors       200 rejected as vector_width" in found
     start = found.index("backtest      recall@20 is .200 (.190 to .210) for 1,000 users")
     assert [line.strip() for line in found[start + 1 : start + 4]] == [
         ".050 better than the best baseline, item kNN (.150; significant)",
@@ -78,6 +92,34 @@ def test_a_refused_run_says_so_first_and_last(directory: str) -> None:
     assert found[0].startswith("run 2026-01-31 not published in ")
     assert found[-1] == "warning: not published: worse than popularity"
     assert "              no earlier published run to compare with" in found
+
+
+def test_a_refused_run_that_is_published_all_the_same_is_a_warning(directory: str) -> None:
+    found = lines(directory, Verdict(True, "worse than popularity; published all the same (--no_gate)", True))
+    assert found[0].startswith("run 2026-01-31 published in ")
+    assert found[-1] == "warning: worse than popularity; published all the same (--no_gate)"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "why"),
+    [
+        ({}, "no backtest was run (--no_evaluate)"),
+        ({"evaluation": {"notes": ["nothing lies before the cut"]}}, "nothing lies before the cut"),
+    ],
+)
+def test_without_measurements_that_is_said_once(directory: str, metrics: dict[str, Any], why: str) -> None:
+    files.write_json(f"{directory}/metrics.json", metrics)
+    found = lines(directory)
+    assert f"backtest      no measurements: {why}" in found
+    assert sum(why in line for line in found) == 1
+
+
+def test_popularity_may_be_the_best_baseline(directory: str) -> None:
+    found = evaluation(0.09, -0.03)
+    found["methods"]["item kNN"]["measures"]["recall@20"] = interval(0.05)
+    files.write_json(f"{directory}/metrics.json", {"evaluation": found})
+    (sentence,) = [line.strip() for line in lines(directory) if "baseline" in line or "than popularity" in line]
+    assert sentence == ".030 worse than the best baseline, popularity (.100; significant)"
 
 
 def test_texts_are_shown_only_if_asked_for_and_cannot_command_the_terminal(directory: str) -> None:
