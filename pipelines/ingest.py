@@ -1,12 +1,13 @@
-"""Raw posts, interactions and users (JSONL, CSV, Parquet) -> one canonical form, every input row accounted for.
+"""Raw posts, interactions and users (JSONL, CSV, Parquet) -> one canonical form, with an account of every input row.
 
 Reads --posts, --interactions and --users; writes posts/, interactions/, users/ and rejects/ingest/. Posts and
-interactions of after the end of --run_date (UTC) are rejects, so that a past date can be made again as it was; so are
+interactions after the end of --run_date (UTC) are rejected, so that the run of a past date can be repeated, and so are
 the rows of users and posts that --erase names.
 
     fusefeed ingest --posts 'posts/*.jsonl.gz' --interactions interactions.csv --users users.parquet --output out
 """
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def find_inputs(options: Options) -> dict[str, "list[InputFile]"]:
     """The files of each table; none where an optional one is not given.
 
     Raises:
-      UsageError: --posts is missing, a glob matches nothing, a file has no known ending or there is too much.
+      UsageError: --posts is missing, a glob matches nothing, a file has no known extension or there is too much.
     """
     from transforms.ingest import input_files
 
@@ -50,23 +51,20 @@ def build(root: "beam.Pipeline", options: Options, places: Places, files: Mappin
 
     from pipelines.continuity import erased_ids
     from transforms.ingest import canonical, ingest_table
-    from transforms.ingest.line_reader import LineLimits
     from transforms.tables import counts, parquet
     from transforms.tables.rejects import WriteRejects, choose_num_parts
 
-    # The end of the run's date is the first moment that no longer belongs to it.
+    # The first moment after the run's date.
     until = round(end_of_run(options).timestamp() * 1_000_000)
-    how = (options.num_parts, ingest_table.BLOCK_BYTES, LineLimits(), until, erased_ids.load(options))
-    done = {
-        name: root | f"Ingest {name}" >> ingest_table.IngestTable(name, files[name], *how)
-        for name in TABLES
-        if files[name]
-    }
+    table = functools.partial(
+        ingest_table.IngestTable, num_parts=options.num_parts, until=until, erasure=erased_ids.load(options)
+    )
+    done = {name: root | f"Ingest {name}" >> table(name, files[name]) for name in TABLES if files[name]}
     for name, ingested in done.items():
         schema = canonical.TABLES[name].schema
         _ = ingested.parts | f"Write {name}" >> parquet.WriteParts(places.output(name), schema)
     rejects = [ingested.rejects for ingested in done.values()] | "AllRejects" >> beam.Flatten()
-    # Rows are some hundred bytes of text; what is compressed has more of them, but a part may have more too.
+    # Rows have some hundred bytes of text; compressed files have more rows a byte, but a part may have more too.
     size = sum(file.size for found in files.values() for file in found)
     _ = rejects | WriteRejects(places.output(REJECTS), choose_num_parts(size // 100))
     totals = [ingested.counts for ingested in done.values()] | "AllCounts" >> beam.Flatten()

@@ -202,8 +202,6 @@ def _split(
     import apache_beam as beam
 
     from transforms.evaluate import split_interactions
-    from transforms.ingest import ingest_table
-    from transforms.ingest.line_reader import LineLimits
     from transforms.interactions.weights import InteractionWeights, parse_kind_weights
     from transforms.tables import counts, parquet, schemas
 
@@ -214,13 +212,8 @@ def _split(
     }
     holdout_counts = []
     if options.holdout:
-        how = (
-            options.num_parts,
-            ingest_table.BLOCK_BYTES,
-            LineLimits(),
-            erased_ids.load(options),
-        )
-        holdout = split_interactions.ReadHoldout(find_holdout(options.holdout), *how)
+        files, erasure = find_holdout(options.holdout), erased_ids.load(options)
+        holdout = split_interactions.ReadHoldout(files, options.num_parts, erasure)
         read["holdout"], counted = root | "ReadHoldout" >> holdout
         holdout_counts.append(counted)
     weights = InteractionWeights(parse_kind_weights(options.kind_weights))

@@ -13,7 +13,6 @@ from apache_beam import pvalue
 from transforms.evaluate.split_rules import Split, seeded_hash
 from transforms.ingest import ingest_table, input_files
 from transforms.ingest.erasure import Erasure
-from transforms.ingest.line_reader import LineLimits
 from transforms.interactions import reposts
 from transforms.interactions.weights import InteractionWeights
 from transforms.linalg import runs
@@ -126,15 +125,10 @@ class ReadHoldout(beam.PTransform):
 
     files: Sequence[input_files.InputFile]
     num_parts: int
-    block_bytes: int
-    limits: LineLimits
     erasure: Erasure | None = None
 
     def expand(self, root: beam.Pipeline) -> tuple[beam.PCollection[pa.RecordBatch], beam.PCollection[tuple[str, int]]]:
-        read = ingest_table.IngestTable(
-            "interactions", self.files, self.num_parts, self.block_bytes, self.limits, erasure=self.erasure
-        )
-        found = root | read
+        found = root | ingest_table.IngestTable("interactions", self.files, self.num_parts, erasure=self.erasure)
         counts = found.counts | "NameCounts" >> beam.Map(
             lambda count: (count[0].replace("interactions.", "holdout."), count[1])
         )

@@ -18,13 +18,9 @@ from transforms.ingest.canonical import Table
 from transforms.ingest.input_files import FileSplit
 from transforms.ingest.line_reader import BOM, Chunk, LineLimits, too_long
 from transforms.ingest.reader import ParsedRows, Reader
-from transforms.ingest.row_errors import RowErrors
+from transforms.ingest.row_errors import RowError, RowErrors
 
 _QUOTE, _NEWLINE, _RETURN, _COMMA = 34, 10, 13, 44
-
-
-class _BadRecordError(Exception):
-    """A record that is no row: reject code, message."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +64,7 @@ class CsvReader(Reader):
             start, end = int(records.starts[row]), int(records.ends[row])
             try:
                 fields = _parse_record(data[start:end], num_fields, self.limits)
-            except _BadRecordError as error:
+            except RowError as error:
                 errors.reject_row(row, *error.args)
                 fields = [""] * num_fields
             pieces += [data[done:start], _quoted(fields)]
@@ -157,22 +153,22 @@ def _parse_record(record: bytes, num_fields: int, limits: LineLimits) -> list[st
     """The fields of one record.
 
     Raises:
-      _BadRecordError: it is no CSV, has another number of fields or is beyond the limits.
+      RowError: it is no CSV, has another number of fields or is beyond the limits.
     """
     if len(record) > limits.max_line_bytes:
-        raise _BadRecordError("row_too_long", too_long(limits))
+        raise RowError("row_too_long", too_long(limits))
     try:
         lines = record.decode().split("\n")
         rows = list(csv.reader((f"{line}\n" for line in lines), strict=True))
     except UnicodeDecodeError as error:
-        raise _BadRecordError("encoding_invalid", f"byte {error.start + 1} of the row is not UTF-8") from None
+        raise RowError("encoding_invalid", f"byte {error.start + 1} of the row is not UTF-8") from None
     except csv.Error as error:
-        raise _BadRecordError("row_malformed", f"no CSV: {error}") from None
+        raise RowError("row_malformed", f"no CSV: {error}") from None
     if len(rows) != 1:
         message = f"{len(rows)} rows where one was expected (a stray carriage return?)"
-        raise _BadRecordError("row_malformed", message)
+        raise RowError("row_malformed", message)
     if len(rows[0]) != num_fields:
-        raise _BadRecordError("row_malformed", f"{len(rows[0])} fields, expected {num_fields}")
+        raise RowError("row_malformed", f"{len(rows[0])} fields, expected {num_fields}")
     return rows[0]
 
 

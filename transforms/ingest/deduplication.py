@@ -1,4 +1,4 @@
-"""Rows that came twice: one stays, the same one whatever the order in which they arrive."""
+"""Removal of duplicate rows; the result does not depend on the order in which they arrive."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,19 +10,19 @@ from transforms.ingest.canonical import SEQUENCE, Table
 def dedupe(table: Table, block: pa.RecordBatch) -> pa.RecordBatch:
     """The rows of a part in the table's schema and order, without duplicates.
 
-    Of rows that are equal in `table.same` the one with the newest `created_at` stays (null is oldest), and of those the
-    one that was read last (files in the order of their paths, then lines).
+    Of rows that are equal in `table.same` the one with the newest `created_at` remains (null is oldest), and of those
+    the one that was read last (files in the order of their paths, then lines).
     """
-    kept = last_of_same(table, block)
-    # Only the columns of the order are taken twice.
-    keys = block.select(list(table.order)).take(pa.array(kept))
+    rows = last_of_same(table, block)
+    # Only the columns of the order are copied twice.
+    keys = block.select(list(table.order)).take(pa.array(rows))
     order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in table.order]).to_numpy()
-    ordered = block.select(table.schema.names).take(pa.array(kept[order]))
+    ordered = block.select(table.schema.names).take(pa.array(rows[order]))
     return pa.RecordBatch.from_arrays(ordered.columns, schema=table.schema)
 
 
 def last_of_same(table: Table, block: pa.RecordBatch) -> np.ndarray:
-    """The rows that stay, ascending: [num_kept] int64."""
+    """Indices of the rows without duplicates, ascending: int64."""
     codes = [_codes(block.column(name)) for name in table.same]
     groups = codes[0]
     for more in codes[1:]:

@@ -1,8 +1,8 @@
-"""Users and posts that are to be forgotten: the rows that are theirs, the references to them, and who still has them.
+"""Erasure of users and posts: their rows, references to them, and tables that still have their ids.
 
 A user's rows are the user, the user's interactions and the posts with that `author_id`; a post's rows are the post and
-the interactions with it. Content written by others stays, without the id: a reply or repost of an erased post has an
-empty `reply_to` or `repost_of`, an erased user is gone from `blocked_authors`.
+the interactions with it. Content of others remains, without the id: a reply or repost of an erased post has an empty
+`reply_to` or `repost_of`, and an erased user is removed from `blocked_authors`.
 """
 
 import csv
@@ -25,17 +25,17 @@ import pyarrow.parquet as pq
 from transforms.ingest import input_files
 from transforms.tables import files, parquet
 
-# The ids are held whole by the driver and by every worker.
+# The driver and every worker have all ids in memory.
 MAX_IDS = 1_000_000
 USER, POST = "user_id", "post_id"
-# table -> column that makes a row somebody's -> whose id it is
+# table -> column whose id makes the row one to erase -> kind of id
 OWNERS: Mapping[str, Mapping[str, str]] = {
     "posts": {"post_id": POST, "author_id": USER},
     "interactions": {"user_id": USER, "post_id": POST},
     "users": {"user_id": USER},
 }
 REFERENCES = ("reply_to", "repost_of")
-# Columns of any table of a run that hold ids, and whose; where it can be either, None.
+# Columns of any table of a run that have ids -> kind of id, None if it can be either.
 ID_COLUMNS: Mapping[str, str | None] = {
     "user_id": USER,
     "author_id": USER,
@@ -51,13 +51,13 @@ ID_COLUMNS: Mapping[str, str | None] = {
 
 @dataclasses.dataclass(frozen=True)
 class Ids:
-    """Ids that are to be forgotten, each list sorted: [n] string."""
+    """Ids to erase, each array sorted: [n] string."""
 
     users: pa.Array
     posts: pa.Array
 
     def of(self, kind: str | None) -> pa.Array:
-        """Those of users, of posts, or of both."""
+        """Ids of users (USER), posts (POST) or both (None)."""
         if kind is None:
             return pa.concat_arrays([self.users, self.posts])
         return self.users if kind == USER else self.posts
@@ -65,10 +65,10 @@ class Ids:
 
 @dataclasses.dataclass(frozen=True)
 class Erasure:
-    """A file of ids, as it travels to the workers: they read it themselves.
+    """A file of ids; the workers read it themselves.
 
     Attributes:
-      path: the file, on any file system that the workers can access.
+      path: on any file system that the workers can access.
       digest: of the ids in it.
     """
 
@@ -77,7 +77,7 @@ class Erasure:
 
 
 def find(path: str) -> Erasure:
-    """The erasure that a file asks for.
+    """Erasure of the ids in a file.
 
     A .jsonl, .csv or .parquet file (.gz too) has the columns `user_id`, `post_id` or both; any other is text with an
     id a line, each that of a user and of a post.
@@ -93,7 +93,7 @@ def ids_of(erasure: Erasure) -> Ids:
     """The ids of an erasure.
 
     Raises:
-      ValueError: the file is not as it was when the erasure was found.
+      ValueError: the file was changed since `find`.
     """
     found = _read(erasure.path)
     if _digest(found) != erasure.digest:
@@ -148,7 +148,7 @@ def _object(path: str, number: int, line: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: line {number} is no JSON object")
+        raise ValueError(f"{path}: line {number} is not a JSON object")
     return value
 
 
@@ -169,18 +169,16 @@ def is_erased(ids: Ids, table: str, rows: pa.RecordBatch) -> np.ndarray:
 
 
 def forget_references(ids: Ids, rows: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows without the ids of erased posts and users that they only refer to."""
+    """The rows without references to erased posts and users."""
     for name in REFERENCES:
         if name in rows.schema.names and (gone := _is_in(rows.column(name), ids.posts)).any():
             rows = _set(rows, name, pc.if_else(pa.array(gone), "", rows.column(name)))
     name = "blocked_authors"
     if name in rows.schema.names and _is_in(rows.column(name).flatten(), ids.users).any():
         users = set(ids.users.to_pylist())
-        kept = [
-            None if each is None else [one for one in each if one not in users]
-            for each in rows.column(name).to_pylist()
-        ]
-        rows = _set(rows, name, pa.array(kept, rows.column(name).type))
+        lists = rows.column(name).to_pylist()
+        left = [None if each is None else [author for author in each if author not in users] for each in lists]
+        rows = _set(rows, name, pa.array(left, rows.column(name).type))
     return rows
 
 
@@ -196,12 +194,19 @@ def _is_in(column: pa.Array, ids: pa.Array) -> np.ndarray:
 
 @dataclasses.dataclass
 class FindHolders(beam.PTransform):
-    """Parquet files, as (name, path) -> (name, 1) for each that still has an erased id in a column of ID_COLUMNS."""
+    """Parquet files, as (name, path) -> (name, 1) for each that still has an erased id in a column of ID_COLUMNS.
+
+    Example:
+      >>> with open("erase.txt", "w") as file:
+      ...     _ = file.write("ann")
+      >>> pq.write_table(pa.table({"user_id": ["ann", "ben"]}), "users.parquet")
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     paths = root | beam.Create([("users", "users.parquet")])
+      ...     _ = paths | FindHolders(find("erase.txt")) | beam.Map(print)
+      ('users', 1)
+    """
 
     erasure: Erasure
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     def expand(self, paths: beam.PCollection[tuple[str, str]]) -> beam.PCollection[tuple[str, int]]:
         return paths | "SpreadFiles" >> beam.Reshuffle() | "FindIds" >> beam.FlatMap(_find_ids, erasure=self.erasure)

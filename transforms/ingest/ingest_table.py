@@ -1,4 +1,4 @@
-"""Files of raw posts, interactions or users -> one canonical form, every input row accounted for."""
+"""Files of raw posts, interactions or users -> one canonical form, with an account of every input row."""
 
 import dataclasses
 from collections import Counter
@@ -23,7 +23,7 @@ from transforms.tables.threads import FlatMapInThreads
 
 BLOCK_BYTES = 16 << 20
 REJECTS, COUNTS = "rejects", "counts"
-# What a function with side outputs gives: Beam would take the hint `X | TaggedOutput` for the type of the main output.
+# Elements of a function with side outputs: Beam would take the hint `X | TaggedOutput` for the type of the main one.
 Emitted = Any
 
 
@@ -39,10 +39,27 @@ class Ingested(NamedTuple):
 class IngestTable(beam.PTransform):
     """Reads the files of one table ("posts", "interactions" or "users").
 
-    Every row is written, rejected with a code, or a duplicate; see `reconcile`. The first shuffle carries
-    splits (a few numbers each), the second carries blocks. Rows with a time from `until` on (microseconds
-    since 1970, UTC) are rejected: a run of a past date must not know them. Rows without a time are accepted. Rows that
-    belong to users or posts in `erasure` are rejected too, and their ids are removed from all output.
+    Every row is written, rejected with a code, or a duplicate; see `reconcile`. The first shuffle carries splits (a few
+    numbers each), the second carries blocks.
+
+    Attributes:
+      table: its name.
+      files: as `input_files.find_files` lists them.
+      num_parts: parts that are written; 0: by the size of the files.
+      block_bytes: size of the splits of plain JSONL.
+      limits: on the rows of text files.
+      until: rows with a time from then on (microseconds since 1970, UTC) are rejected: a run of a past date must not
+        know them. Rows without a time are accepted.
+      erasure: users and posts whose rows are rejected, and whose ids are removed from all output.
+
+    Example:
+      >>> from transforms.ingest.input_files import find_files
+      >>> with open("users.csv", "w") as file:
+      ...     _ = file.write("user_id,bio\\nann,jazz\\n")
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     users = root | IngestTable("users", find_files("users.csv"), num_parts=1)
+      ...     _ = users.parts | beam.MapTuple(lambda part, block: print(block.column("user_id").to_pylist()))
+      ['ann']
     """
 
     table: str
@@ -54,7 +71,6 @@ class IngestTable(beam.PTransform):
     erasure: Erasure | None = None
 
     def __post_init__(self) -> None:
-        super().__init__()
         if self.table not in canonical.TABLES:
             raise ValueError(f"table must be one of {', '.join(canonical.TABLES)}, got {self.table!r}")
         if self.block_bytes < 1:
@@ -89,25 +105,25 @@ class IngestTable(beam.PTransform):
 
 
 def _read(split: FileSplit, table: Table, block_bytes: int, limits: LineLimits) -> Iterator[Emitted]:
-    """The good rows of a split in blocks of about BLOCK_BYTES, however small the pieces were in which it was read."""
-    held: list[split_reader.ReadRows] = []
+    """The valid rows of a split in blocks of about BLOCK_BYTES, however small the chunks that were parsed."""
+    chunks: list[split_reader.ReadRows] = []
     size = 0
-    for judged in split_reader.read_split(table, split, block_bytes, limits):
-        held.append(judged)
-        size += judged.block.nbytes
+    for rows in split_reader.read_split(table, split, block_bytes, limits):
+        chunks.append(rows)
+        size += rows.block.nbytes
         if size >= BLOCK_BYTES:
-            yield from _outputs(split_reader.concat(held))
-            held, size = [], 0
-    if held:
-        yield from _outputs(split_reader.concat(held))
+            yield from _outputs(split_reader.concat(chunks))
+            chunks, size = [], 0
+    if chunks:
+        yield from _outputs(split_reader.concat(chunks))
 
 
-def _outputs(judged: split_reader.ReadRows) -> Iterator[Emitted]:
-    if judged.block.num_rows:
-        yield judged.block
-    if judged.rejects.num_rows:
-        yield pvalue.TaggedOutput(REJECTS, judged.rejects)
-    yield from _counts(judged.counts)
+def _outputs(rows: split_reader.ReadRows) -> Iterator[Emitted]:
+    if rows.block.num_rows:
+        yield rows.block
+    if rows.rejects.num_rows:
+        yield pvalue.TaggedOutput(REJECTS, rows.rejects)
+    yield from _counts(rows.counts)
 
 
 def _counts(counts: Mapping[str, int]) -> Iterable[pvalue.TaggedOutput]:
@@ -127,7 +143,7 @@ def _dedupe(numbered: tuple[int, pa.RecordBatch], table: Table) -> Iterator[Emit
 
 
 def vector_widths(table: str, vectors: pa.MapArray) -> Counter[str]:
-    """Number of precomputed vectors by name and width: TABLE.vectors.NAME.WIDTH -> number."""
+    """Number of supplied vectors by name and width: TABLE.vectors.NAME.WIDTH -> number."""
     names, items = vectors.keys, vectors.items
     if not len(names):
         return Counter()

@@ -1,6 +1,6 @@
-"""Input files: which there are, what format they have, and how each is cut into splits that are read independently.
+"""Input files: listing them, their formats, and cutting each into splits that are read independently.
 
-A split is a few numbers: it crosses a shuffle in the place of the rows or bytes that it stands for.
+A split is a few numbers, which cross a shuffle in place of its bytes.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ def find_files(globs: str) -> list[InputFile]:
     """The files that comma-separated globs match, sorted by path. Names that begin with "_" or "." are no input.
 
     Raises:
-      ValueError: a glob matches nothing, or a file has an ending of no known format.
+      ValueError: a glob matches nothing, or a file has no known extension.
     """
     sizes: dict[str, int] = {}
     for glob in filter(None, (word.strip() for word in globs.split(","))):
@@ -89,9 +89,9 @@ def _input_file(path: str, number: int, size: int) -> InputFile:
     gzipped = name.endswith(GZIP)
     kind = ENDINGS.get(os.path.splitext(name.removesuffix(GZIP))[1])
     if kind is None or (gzipped and kind == PARQUET):
-        raise ValueError(f"the ending of {path} tells no format, expected one of {', '.join(ENDINGS)} (text also .gz)")
+        raise ValueError(f"{path} has no known file extension, expected one of {', '.join(ENDINGS)} (text also .gz)")
     if files.is_local(path) and not os.path.isfile(path):
-        raise ValueError(f"{path} is no file; name the files in it, as {path.rstrip('/')}/*")
+        raise ValueError(f"{path} is not a file; name the files in it, like {path.rstrip('/')}/*")
     return InputFile(path, number, kind, gzipped, size)
 
 
@@ -135,7 +135,7 @@ def _plan_lines(file: InputFile, block_bytes: int) -> Iterator[FileSplit]:
 
 
 def count_lines(data: bytes) -> int:
-    """The newlines in the data: a cache full at a time, numpy counts them in half the time that bytes take."""
+    """Number of newlines in the data: numpy, a cache full at a time, counts them in half the time of bytes.count."""
     characters = np.frombuffer(data, np.uint8)
     return sum(
         int(np.count_nonzero(characters[start : start + _CACHE_BYTES] == ord("\n")))

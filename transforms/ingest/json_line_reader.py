@@ -9,20 +9,16 @@ import orjson
 import pyarrow as pa
 
 from transforms.ingest import line_reader, python_values
-from transforms.ingest.canonical import Table, fault
+from transforms.ingest.canonical import Table, reject_values
 from transforms.ingest.line_reader import LineLimits, too_long
 from transforms.ingest.reader import ParsedRows
-from transforms.ingest.row_errors import RowErrors
+from transforms.ingest.row_errors import RowError, RowErrors
 
 # White space of JSON, without the newline.
 BLANK = b" \t\r"
 # Possessive, and content with the end of the line in place of the quote: no byte is looked at twice.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _STRING_OR_NAN = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z))|\bNaN\b', re.DOTALL)
-
-
-class _BadLineError(Exception):
-    """A line that is no row: reject code, message."""
 
 
 def parse(table: Table, data: bytes, first: int, limits: LineLimits, utf8: bool) -> ParsedRows:
@@ -37,38 +33,38 @@ def parse(table: Table, data: bytes, first: int, limits: LineLimits, utf8: bool)
             continue
         try:
             objects.append(parse_line(line, limits, utf8))
-        except _BadLineError as error:
+        except RowError as error:
             bad.append((len(objects), *error.args))
             objects.append({})
         numbers.append(number)
-    verdicts = RowErrors(len(objects))
+    errors = RowErrors(len(objects))
     for row, code, message in bad:
-        verdicts.reject_row(row, code, message)
-    columns = {name: _column(table, objects, name, verdicts) for name in table.roles}
-    return ParsedRows(columns, np.array(numbers, np.int64), verdicts, _count_unknown(objects, table))
+        errors.reject_row(row, code, message)
+    columns = {name: _column(table, objects, name, errors) for name in table.roles}
+    return ParsedRows(columns, np.array(numbers, np.int64), errors, _count_unknown(objects, table))
 
 
 def parse_line(line: bytes, limits: LineLimits, utf8: bool) -> dict[str, Any]:
     """The object in one line. NaN, which is no JSON but which Python writes, is read as null.
 
     Raises:
-      _BadLineError: there is none, or it is beyond the limits.
+      RowError: there is none, or it is beyond the limits.
     """
     if len(line) > limits.max_line_bytes:
-        raise _BadLineError("row_too_long", too_long(limits))
+        raise RowError("row_too_long", too_long(limits))
     if not utf8:
         try:
             line.decode()
         except UnicodeDecodeError as error:
-            raise _BadLineError("encoding_invalid", f"byte {error.start + 1} of the line is not UTF-8") from None
+            raise RowError("encoding_invalid", f"byte {error.start + 1} of the line is not UTF-8") from None
     if line.count(b"[") + line.count(b"{") > limits.max_nesting and depth(line) > limits.max_nesting:
-        raise _BadLineError("row_too_deep", f"nested more than {limits.max_nesting} levels deep")
+        raise RowError("row_too_deep", f"nested more than {limits.max_nesting} levels deep")
     try:
         value = _loads(line)
     except orjson.JSONDecodeError as error:
-        raise _BadLineError("row_malformed", f"no JSON: {error.msg} (character {error.pos + 1})") from None
+        raise RowError("row_malformed", f"no JSON: {error.msg} (character {error.pos + 1})") from None
     if not isinstance(value, dict):
-        raise _BadLineError("row_not_object", f"a JSON {type(value).__name__}, no object")
+        raise RowError("row_not_object", f"a JSON {type(value).__name__}, no object")
     return value
 
 
@@ -88,18 +84,17 @@ def depth(line: bytes) -> int:
     return int(np.cumsum(steps).max(initial=0))
 
 
-def _column(table: Table, objects: Sequence[dict[str, Any]], name: str, verdicts: RowErrors) -> pa.Array:
-    """One field of all objects in one type; those of another type that have no meaning are rejected."""
+def _column(table: Table, objects: Sequence[dict[str, Any]], name: str, errors: RowErrors) -> pa.Array:
+    """One field of all objects in one type; rows whose value cannot be converted are rejected."""
     found = [row.get(name) for row in objects]
-    role = table.roles[name]
-    convert, kind = python_values.ROLES[role]
+    convert, kind = python_values.ROLES[table.roles[name]]
     if pa.types.is_string(kind):
         try:
             return pa.array(found, kind)
         except (pa.ArrowTypeError, pa.ArrowInvalid):
             pass
     column, bad = python_values.to_array(found, convert, kind)
-    verdicts.reject(bad, *fault(role, name), table.rank(name))
+    reject_values(table, name, bad, errors)
     return column
 
 

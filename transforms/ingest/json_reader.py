@@ -34,7 +34,6 @@ _TYPES: dict[str, dict[str, pa.DataType]] = {
     "time": {_DEFAULT: _STRING, "str": _STRING, "int": _INT, "float": _FLOAT},
     "text": {_DEFAULT: _STRING, "str": _STRING},
     "word": {_DEFAULT: _STRING, "str": _STRING},
-    "kind": {_DEFAULT: _STRING, "str": _STRING},
     "flag": {_DEFAULT: _BOOL, "bool": _BOOL, "int": _INT, "str": _STRING},
     "number": {_DEFAULT: _FLOAT, "int": _FLOAT, "float": _FLOAT, "str": _STRING},
     "tags": {_DEFAULT: _WORDS["list of str"], **_WORDS},

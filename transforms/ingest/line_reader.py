@@ -1,4 +1,4 @@
-"""The bytes of a split, and the lines in them, with memory bounded by the chunk and the longest line allowed."""
+"""Bytes of a split and its lines, with memory bounded by the chunk and the longest line allowed."""
 
 import dataclasses
 import itertools
@@ -14,33 +14,26 @@ from transforms.tables.files import open_read
 
 BOM = b"\xef\xbb\xbf"
 READ_BYTES = 256 << 10
-UNREADABLE = "the file breaks off or is damaged here; what follows is lost"
+UNREADABLE = "the file is truncated or damaged here; the rest is lost"
 _OPEN_QUOTE = ("row_malformed", "a quoted field does not end")
 _WBITS_GZIP = 31
-
-
-# Small files may hold rows that are all alike.
+# Small files may have rows that are all alike.
 _FREE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class LineLimits:
-    """Past these a row is rejected: bytes of a line, levels of objects and lists in each other.
+    """Limits on input.
 
-    And past `max_gzip_ratio`, the bytes that one of a .gz unpacks to, the rest of the file.
+    Attributes:
+      max_line_bytes: longer rows are rejected.
+      max_nesting: rows with objects and lists nested more deeply are rejected.
+      max_gzip_ratio: where a .gz file unpacks to more than this times its size, the rest of it is rejected.
     """
 
     max_line_bytes: int = 8 << 20
     max_nesting: int = 64
     max_gzip_ratio: int = 200
-
-    def __post_init__(self) -> None:
-        if self.max_line_bytes < 1:
-            raise ValueError(f"max_line_bytes must be at least 1, got {self.max_line_bytes}")
-        if self.max_gzip_ratio < 1:
-            raise ValueError(f"max_gzip_ratio must be at least 1, got {self.max_gzip_ratio}")
-        if not 1 <= self.max_nesting <= 1000:
-            raise ValueError(f"max_nesting must be in [1, 1000], got {self.max_nesting}")
 
 
 def too_long(limits: LineLimits) -> str:
@@ -49,7 +42,7 @@ def too_long(limits: LineLimits) -> str:
 
 
 class DamagedError(Exception):
-    """The rest of a file cannot be read, or is not: a reject code and a message."""
+    """The rest of a file cannot be read, or is not: reject code and message."""
 
     def __init__(self, code: str = "file_unreadable", message: str = UNREADABLE) -> None:
         super().__init__(code, message)
@@ -107,14 +100,14 @@ def _plain(stream: BinaryIO, split: FileSplit, chunk_bytes: int) -> Iterator[byt
 def _gunzip(stream: BinaryIO, chunk_bytes: int, max_ratio: int) -> Iterator[bytes]:
     """All members of a gzip, uncompressed, as long as they are at most `max_ratio` times what has been read."""
     member = zlib.decompressobj(_WBITS_GZIP)
-    begun = False
+    started = False
     allowed = _FREE_BYTES
     while data := stream.read(READ_BYTES):
         allowed += max_ratio * len(data)
         while data:
-            if not begun and not (data := data.lstrip(b"\0")):
+            if not started and not (data := data.lstrip(b"\0")):
                 break
-            begun = True
+            started = True
             try:
                 out = member.decompress(data, chunk_bytes)
             except zlib.error as error:
@@ -125,13 +118,13 @@ def _gunzip(stream: BinaryIO, chunk_bytes: int, max_ratio: int) -> Iterator[byte
                 yield out
             data = member.unconsumed_tail
             if member.eof:
-                data, member, begun = member.unused_data, zlib.decompressobj(_WBITS_GZIP), False
+                data, member, started = member.unused_data, zlib.decompressobj(_WBITS_GZIP), False
     # What is left inside the decompressor because of the limit on its output.
-    while begun and (out := member.decompress(member.unconsumed_tail, chunk_bytes)):
+    while started and (out := member.decompress(member.unconsumed_tail, chunk_bytes)):
         allowed -= len(out)
         _check_ratio(allowed, max_ratio)
         yield out
-    if begun and not member.eof:
+    if started and not member.eof:
         raise DamagedError
 
 
@@ -187,7 +180,7 @@ def is_utf8(data: bytes) -> bool:
 
 
 def line_bounds(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Where each line of the data starts and ends (its newline, or the end of the data): two of [num_lines] int64."""
+    """(first byte of each line, its newline or the end of the data): two of [num_lines] int64."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
     if data and data[-1:] != b"\n":
         ends = np.append(ends, len(data))

@@ -1,6 +1,6 @@
 """Columns of lists (hashtags, labels, ids, media, vectors) as readers find them -> canonical types.
 
-Each function gives the column, null where a row has no entry, and which rows are bad ([n] bool).
+Each function returns the column, null where a row has no entry, and a mask of the bad rows ([n] bool).
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.ingest import python_values, scalar_columns
+from transforms.ingest.scalar_columns import Converted
 from transforms.linalg import runs
 from transforms.tables import blocks, schemas
 
-Converted = tuple[pa.Array, np.ndarray]
 VECTORS = pa.map_(pa.string(), pa.list_(pa.float32()))
 
 
@@ -48,9 +48,9 @@ def _string_lists(column: pa.Array, separators: str, strip: str = "") -> Convert
     strings = pc.utf8_trim_whitespace(strings)
     if strip:
         strings = pc.utf8_trim_whitespace(pc.utf8_ltrim(strings, strip))
-    kept = pc.fill_null(pc.greater(pc.binary_length(strings), 0), False).to_numpy(zero_copy_only=False)
-    if not kept.all():
-        parents, strings = parents[kept], strings.filter(pa.array(kept))
+    filled = pc.fill_null(pc.greater(pc.binary_length(strings), 0), False).to_numpy(zero_copy_only=False)
+    if not filled.all():
+        parents, strings = parents[filled], strings.filter(pa.array(filled))
     return _lists(*_distinct(parents, strings), num_rows), bad
 
 

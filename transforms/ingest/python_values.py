@@ -1,7 +1,7 @@
-"""Single values, one at a time: for lines that pyarrow cannot take as they are, and for JSON in cells of CSV.
+"""Conversion of single values: for JSON lines that pyarrow cannot parse, and for JSON in cells of CSV.
 
-Each function gives what the vectorized code (columns, times, nested) takes as well, so that a row means the same on
-every path. Unusable values raise ValueError; the caller knows which column and which row.
+Each function returns a value that the vectorized code (scalar_columns, timestamps, list_columns) reads as it reads the
+original, so that a row gives the same result on every path. It raises ValueError for unusable values.
 """
 
 import re
@@ -137,7 +137,6 @@ ROLES: Mapping[str, tuple[Callable[[Value], Value], pa.DataType]] = {
     "time": (number_text, pa.string()),
     "text": (text, pa.string()),
     "word": (text, pa.string()),
-    "kind": (text, pa.string()),
     "flag": (flag_text, pa.string()),
     "number": (number_text, pa.string()),
     "tags": (string_list, STRING_LIST),

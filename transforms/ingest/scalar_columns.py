@@ -1,4 +1,4 @@
-"""Columns of single values as readers find them -> canonical types. Each gives the column and which rows are bad."""
+"""Columns of single values as readers find them -> canonical types, each with a mask of the bad rows ([n] bool)."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +8,12 @@ from transforms.tables import blocks
 
 MAX_ID_BYTES = 512
 
+NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+Converted = tuple[pa.Array, np.ndarray]
+
 _NO_KIND, _NO_KIND_BUT_VALUE = "view", "rating"
 _TRUE, _FALSE = ("true", "1", "yes", "t"), ("false", "0", "no", "f", "")
-_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _NULL_NUMBERS = ("", "nan", "null", "none")
-Converted = tuple[pa.Array, np.ndarray]
 
 
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -50,8 +51,8 @@ def none_if_empty(strings: pa.Array) -> pa.Array:
 def to_ids(column: pa.Array) -> Converted:
     """Ids: (string, what is no id). Whole numbers become their digits, exactly; "" is null.
 
-    A float is taken where it is a whole number below 2^53 (integers with gaps become floats in pandas); it is no id
-    beyond, where floats do not distinguish neighbors.
+    A float is an id if it is a whole number below 2^53 (integers with gaps become floats in pandas): beyond, floats do
+    not distinguish neighbors.
     """
     strings = whole_numbers(column)
     if strings is None:
@@ -112,7 +113,7 @@ def to_numbers(column: pa.Array) -> Converted:
     if pa.types.is_string(kind):
         texts = pc.utf8_lower(pc.utf8_trim_whitespace(column))
         texts = pc.if_else(pc.is_in(texts, pa.array(_NULL_NUMBERS)), None, texts)
-        numeric = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), False)
+        numeric = pc.fill_null(pc.match_substring_regex(texts, NUMBER), False)
         bad = blocks.valid(texts) & ~numeric.to_numpy(zero_copy_only=False)
         column = pc.utf8_ltrim(pc.if_else(numeric, texts, None), "+").cast(pa.float64())
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):

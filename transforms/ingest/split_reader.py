@@ -23,9 +23,9 @@ from transforms.tables import blocks, progress
 from transforms.tables.counts import field_counts
 from transforms.tables.rejects import AFTER_RUN_DATE, ERASED
 
-# How many rows a file may have before the sequence of the next file would begin: 2^40 lines.
+# A file has at most 2^40 lines: the sequence of the next one begins there.
 _FILE_BITS = 40
-# What is parsed at a time: small enough for the processor's cache.
+# Bytes that are parsed at a time: they fit into the processor's cache.
 CHUNK_BYTES = 4 << 20
 NUM_THREADS = min(4, os.cpu_count() or 1)
 READERS: Mapping[str, type[Reader]] = {
@@ -100,7 +100,7 @@ def _erase(table: Table, found: pa.RecordBatch, errors: RowErrors) -> np.ndarray
     if table.erasure is None:
         return np.zeros(found.num_rows, bool)
     erased = erasure.is_erased(erasure.ids_of(table.erasure), table.name, found)
-    errors.reject(erased, ERASED, "the user or post is to be forgotten", rank=-2)
+    errors.reject(erased, ERASED, "the user or post is to be erased", rank=-2)
     return erased
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.ingest.scalar_columns import NUMBER, Converted
 from transforms.tables import blocks, schemas
 
 # 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: what Python, Java and Parquet readers can show.
@@ -18,7 +19,6 @@ INEXACT_FROM = float(_MICROS_BELOW)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _MICROS_A_DAY = 86_400_000_000
 _INTEGER = r"^[+-]?(?:[0-9]{1,18}|[0-8][0-9]{18})$"
-_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _ZONED = r"(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 _ISO = (
     r"^(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
@@ -27,7 +27,7 @@ _ISO = (
 )
 
 
-def to_timestamps(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+def to_timestamps(column: pa.Array) -> Converted:
     """A column of any type as (timestamp[us, UTC], [n] bool: which values are no time).
 
     Strings are ISO 8601 (no zone means UTC, digits after the microseconds are cut off) or epoch numbers; numbers are
@@ -53,12 +53,12 @@ def _filled(column: pa.Array) -> np.ndarray:
     return pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
 
 
-def _finish(micros: np.ndarray, bad: np.ndarray, present: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+def _finish(micros: np.ndarray, bad: np.ndarray, present: np.ndarray) -> Converted:
     bad = present & (bad | (micros < FIRST_MICROS) | (micros > LAST_MICROS))
     return pa.array(micros, mask=bad | ~present).cast(schemas.TIMESTAMP), bad
 
 
-def _scaled(column: pa.Array, per_second: int, present: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+def _scaled(column: pa.Array, per_second: int, present: np.ndarray) -> Converted:
     """Counts of 1/per_second as microseconds; those that would overflow are bad."""
     values = _filled(column)
     if per_second > 10**6:
@@ -84,7 +84,7 @@ def _from_floats(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(bad, 0.0, micros).astype(np.int64), bad
 
 
-def _from_strings(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+def _from_strings(column: pa.Array) -> Converted:
     fast = _cast(column)
     if fast is not None:
         return _scaled(fast.cast(pa.int64()), 10**6, blocks.valid(fast))
@@ -92,7 +92,7 @@ def _from_strings(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
     column = pc.if_else(pc.equal(column, ""), None, column)
     present = blocks.valid(column)
     micros, bad = _from_iso(column)
-    for pattern, kind, convert in ((_INTEGER, pa.int64(), _from_integers), (_NUMBER, pa.float64(), _from_floats)):
+    for pattern, kind, convert in ((_INTEGER, pa.int64(), _from_integers), (NUMBER, pa.float64(), _from_floats)):
         numeric = pc.fill_null(pc.match_substring_regex(column, pattern), False).to_numpy(zero_copy_only=False) & bad
         if numeric.any():
             texts = pc.utf8_ltrim(column.filter(pa.array(numeric)), "+")
@@ -101,7 +101,7 @@ def _from_strings(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _cast(column: pa.Array) -> pa.Array | None:
-    """The strings by Arrow's own parser, which takes plain ISO 8601, all with zone or all without; None where not."""
+    """The strings by Arrow's parser, for plain ISO 8601, all with a zone or all without; None for others."""
     some = column.drop_null()
     if not len(some):
         return pa.nulls(len(column), schemas.TIMESTAMP)

@@ -1,4 +1,4 @@
-"""Pure reposts and their originals: what is done with a repost counts for what was reposted."""
+"""Pure reposts and their originals: interactions with a repost count for the original."""
 
 import dataclasses
 
@@ -7,24 +7,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.tables import shuffle
+from transforms.tables import schemas, shuffle
 
 # Each round of `ResolveReposts` doubles how far a chain of reposts is followed: 2 ** ROUNDS hops.
 ROUNDS = 3
 MAX_HOPS = 2**ROUNDS
 
-PAIRS = pa.schema([pa.field("post_id", pa.string(), nullable=False), pa.field("original", pa.string(), nullable=False)])
-IDS = pa.schema([pa.field("post_id", pa.string(), nullable=False)])
+IDS = pa.schema([schemas.POSTS.field("post_id")])
+PAIRS = pa.schema([*IDS, pa.field("original", pa.string(), nullable=False)])
 
 COLUMNS = ("post_id", "text", "media", "repost_of")
 
 
 @dataclasses.dataclass
 class ResolveReposts(beam.PTransform):
-    """Blocks of posts (COLUMNS) -> blocks of PAIRS: each pure repost and its original, where the input has that.
+    """Blocks of posts (COLUMNS) -> blocks of PAIRS: each pure repost and its original, if that is in the input.
 
-    A chain of reposts is followed MAX_HOPS hops; what a longer one leads to is the post that is met then. In a ring of
-    reposts nothing is an original, and none is ever recommended.
+    A chain of reposts is followed for MAX_HOPS hops; a longer one resolves to the post reached there. A cycle of
+    reposts has no original, and none of its posts is ever recommended.
+
+    Example:
+      >>> rows = [{"post_id": "a", "text": "jazz"}, {"post_id": "b", "repost_of": "a"}]
+      >>> posts = pa.RecordBatch.from_pylist(rows, schemas.POSTS).select(COLUMNS)
+      >>> with beam.Pipeline("FnApiRunner") as root:
+      ...     pairs = root | beam.Create([posts]) | ResolveReposts(num_parts=1)
+      ...     _ = pairs | beam.Map(lambda block: print(block.to_pylist()))
+      [{'post_id': 'b', 'original': 'a'}]
     """
 
     num_parts: int
@@ -33,7 +41,7 @@ class ResolveReposts(beam.PTransform):
         shuffle.check_num_parts(self.num_parts)
 
     def expand(self, posts: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        ids = posts | "PostIds" >> beam.Map(lambda block: block.select(["post_id"]))
+        ids = posts | "PostIds" >> beam.Map(lambda block: block.select(IDS.names))
         pairs = posts | "PureReposts" >> beam.Map(repost_pairs)
         known = {"pairs": pairs, "ids": ids} | "MeetOriginals" >> shuffle.CoGroupBlocks(
             keys={"pairs": "original", "ids": "post_id"}, schemas={"pairs": PAIRS, "ids": IDS}, num_parts=self.num_parts
@@ -50,7 +58,7 @@ class ResolveReposts(beam.PTransform):
 
 
 def is_pure_repost(posts: pa.RecordBatch) -> np.ndarray:
-    """Mask of pure reposts: no text (or white space) and no media of their own: [n] bool."""
+    """Mask of pure reposts, which have neither text (other than white space) nor media: [n] bool."""
     no_text = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(posts.column("text"), ""))), 0)
     no_media = pc.equal(pc.fill_null(pc.list_value_length(posts.column("media")), 0), 0)
     pure = pc.and_(pc.and_(no_text, no_media), posts.column("repost_of").is_valid())
@@ -75,6 +83,6 @@ def _follow(numbered: tuple[int, dict[str, pa.RecordBatch]]) -> pa.RecordBatch:
 
 
 def resolve(post_id: pa.Array, pairs: pa.RecordBatch) -> pa.Array:
-    """Each id, or its original where `pairs` has one: [n] string."""
+    """The ids, with that of the original in place of those of reposts in `pairs`: [n] string."""
     found = pc.index_in(post_id, value_set=pairs.column("post_id"))
     return pc.coalesce(pairs.column("original").take(found), post_id)

@@ -11,7 +11,6 @@ import pytest
 from transforms.evaluate import split_interactions
 from transforms.evaluate.split_rules import HOLDOUT, Split, time_of
 from transforms.ingest import input_files
-from transforms.ingest.line_reader import LineLimits
 from transforms.interactions.weights import InteractionWeights
 from transforms.tables import blocks, counts, parquet, schemas
 
@@ -156,7 +155,7 @@ def test_a_held_out_file_is_read_as_interactions_are(new_pipeline: NewPipeline, 
     path.write_text('{"user_id": "ann", "post_id": "old", "kind": "LIKE"}\n{"user_id": "ann"}\n')
     with new_pipeline() as pipeline:
         files = input_files.find_files(str(path))
-        rows, tallies = pipeline | split_interactions.ReadHoldout(files, 1, 1 << 20, LineLimits(1 << 20, 64))
+        rows, tallies = pipeline | split_interactions.ReadHoldout(files, 1)
         _ = (
             rows
             | "Number" >> beam.Map(lambda block: (0, block))

@@ -14,14 +14,14 @@ def read_file(
 ) -> tuple[list[Row], list[Row], dict[str, int]]:
     """(good rows in the order of the file, rejects, counts)."""
     (file,) = input_files.find_files(str(path))
-    judged = [
+    pieces = [
         piece
         for split in input_files.plan_splits(file, block_bytes)
         for piece in split_reader.read_split(canonical.TABLES[table], split, block_bytes, limits or LineLimits())
     ]
-    if not judged:
+    if not pieces:
         return [], [], {}
-    done = split_reader.concat(judged)
+    done = split_reader.concat(pieces)
     assert done.rejects.num_rows == done.counts[f"{table}.rejected"]
     return done.block.to_pylist(), done.rejects.to_pylist(), dict(done.counts)
 

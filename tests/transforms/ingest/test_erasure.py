@@ -46,7 +46,7 @@ def test_ids_are_read_from_parquet(tmp_path: Path) -> None:
     [
         ("forget.txt", "\n", "has no ids"),
         ("forget.csv", "user,post\nu1,p1\n", "row 1 has neither a user_id nor a post_id"),
-        ("forget.jsonl", '{"user_id": "u1"}\n["p1"]\n', "line 2 is no JSON object"),
+        ("forget.jsonl", '{"user_id": "u1"}\n["p1"]\n', "line 2 is not a JSON object"),
         ("forget.jsonl", '{"user_id": ["u1"]}\n', "row 1 has neither"),
         ("forget.parquet", "no parquet", "cannot be read"),
     ],

@@ -30,9 +30,9 @@ def test_input_that_cannot_be_read_at_all(tmp_path: Path) -> None:
     for globs, message in (
         (f"{tmp_path}/*.avro", "no file matches"),
         (f"{tmp_path}/c.jsonl,{tmp_path}/none.csv", "no file matches .*none.csv"),
-        (f"{tmp_path}/a.txt", "the ending of .*a.txt tells no format, expected one of .jsonl"),
-        (f"{tmp_path}/b.parquet.gz", "tells no format"),
-        (f"{tmp_path}/d.csv", "is no file"),
+        (f"{tmp_path}/a.txt", "a.txt has no known file extension, expected one of .jsonl"),
+        (f"{tmp_path}/b.parquet.gz", "has no known file extension"),
+        (f"{tmp_path}/d.csv", "is not a file"),
         (" , ", "no glob"),
     ):
         with pytest.raises(ValueError, match=message):

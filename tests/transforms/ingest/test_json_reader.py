@@ -114,7 +114,9 @@ def test_a_bad_line_is_rejected_and_its_neighbors_are_not(tmp_path: Path, line: 
         ({"post_id": "a", "vectors": {}}, {"vectors": None}),
     ],
 )
-def test_a_plain_meaning_is_taken_on_both_roads(tmp_path: Path, line: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_values_are_the_same_from_pyarrow_and_line_by_line(
+    tmp_path: Path, line: dict[str, Any], expected: dict[str, Any]
+) -> None:
     data = json.dumps(line, ensure_ascii=False).encode()
     chunks = [data, data + b"\n" + GOOD, GOOD + b"\n" + data, GOOD + b"\n" + data + b"\nno JSON"]
     for chunk in chunks:
@@ -125,7 +127,7 @@ def test_a_plain_meaning_is_taken_on_both_roads(tmp_path: Path, line: dict[str, 
         assert places(rejects) == ([(3, "row_malformed")] if chunk.endswith(b"no JSON") else [])
 
 
-def test_the_fast_road_is_taken_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_lines_are_parsed_by_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise AssertionError("line by line")
 
@@ -137,7 +139,7 @@ def test_the_fast_road_is_taken_where_it_can_be(tmp_path: Path, monkeypatch: pyt
     assert rejects == [] and counts["posts.fields_ignored.x"] == 50
 
 
-def test_both_roads_give_the_same(tmp_path: Path) -> None:
+def test_pyarrow_and_line_by_line_give_the_same(tmp_path: Path) -> None:
     lines = [{"post_id": str(n), "created_at": n, "hashtags": ["a"] * (n % 3), "likes": n or None} for n in range(20)]
     data = "\n".join(json.dumps(row) for row in lines).encode()
     path = tmp_path / "p.jsonl"

@@ -23,6 +23,7 @@ from transforms.extract.extract_features import Extractor
 from transforms.extract.reuse import MediaKeys
 from transforms.ingest import json_line_reader
 from transforms.ingest.line_reader import LineLimits
+from transforms.ingest.row_errors import RowError
 from transforms.media.decode import Medium, decode_medium
 from transforms.media.media_files import MediaError, MediaLimits, read_media, resolve_uri
 from transforms.media.sandbox import IsolatedDecoder
@@ -194,7 +195,7 @@ def test_a_bomb_of_columns_is_left_too(tmp_path: Path) -> None:
 def test_strings_without_end_are_looked_at_once(line: bytes) -> None:
     began = time.monotonic()
     for data in (line, line + b"\\"):
-        with pytest.raises(json_line_reader._BadLineError):
+        with pytest.raises(RowError):
             json_line_reader.parse_line(data, LineLimits(), True)
     # Once each is milliseconds; from every quote anew would be hours.
     assert time.monotonic() - began < 30
