@@ -68,7 +68,7 @@ def test_every_row_is_written_rejected_or_a_duplicate(tmp_path: Path, capsys: py
     [
         ("posts", "none.jsonl", "--posts: no file matches"),
         ("posts", "", "--posts is missing"),
-        ("interactions", "posts.txt", "--interactions: the ending of"),
+        ("interactions", "posts.txt", "posts.txt has no known file extension"),
         ("num_parts", "-1", "--num_parts must be at least"),
     ],
 )
