@@ -18,7 +18,9 @@ REQUIRES = [
     "pyarrow>=20",
     # Pictures. The headless wheel: the same library, without the need of libGL on servers.
     "opencv-python-headless>=4.12",  # 4.10 and 4.11 fill truncated JPEGs with earlier pictures' pixels
-    # Clips and sounds: FFmpeg in a wheel.
+    # Sizes and orientation of pictures before they are decoded, and every format but JPEG and HEIC.
+    "pillow>=11.3",  # its first version with AVIF
+    # Clips, sounds and HEIC: FFmpeg in a wheel.
     "av>=15",
     # Sparse matrices of terms and interactions.
     "scipy>=1.13",

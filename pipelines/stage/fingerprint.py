@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from pipelines.stage.declaration import Stage
     from pipelines.stage.reports import Report
 
-PACKAGES = ("apache-beam", "tensorflow", "keras", "tensorflow-transform", "pyarrow", "opencv-python-headless", "av")
+PACKAGES = (
+    "apache-beam",
+    "tensorflow",
+    "keras",
+    "tensorflow-transform",
+    "pyarrow",
+    "opencv-python-headless",
+    "pillow",
+    "av",
+)
 FUSEFEED = "fusefeed"
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("model", "pipelines", "transforms")

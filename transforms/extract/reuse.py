@@ -24,7 +24,7 @@ from transforms.media.media_files import MediaError, MediaLimits, resolve_uri
 from transforms.tables import blocks, schemas, shuffle
 from transforms.tables.files import hash_sources, is_local, match
 
-_PACKAGES = ("opencv-python-headless", "av", "numpy", "tensorflow")
+_PACKAGES = ("opencv-python-headless", "pillow", "av", "numpy", "tensorflow")
 # What a busy machine or a host may be to blame for, and not the medium.
 _PASSING = pa.array(
     [

@@ -29,12 +29,11 @@ _ENCRYPTED = {
 # concat, dash, asx), or listen on the network (sdp).
 _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,gif,apng,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,"
-    "mpegts,mpegvideo,mxf,ogg,qcp,rm,tta,w64,wav,webp_pipe,wv,heif,avif"
+    "mpegts,mpegvideo,mxf,ogg,png_pipe,qcp,rm,tta,w64,wav,webp_pipe,wv,heif,avif"
 )
-_PICTURES = "jpeg_pipe,png_pipe,psd_pipe,tiff_pipe,webp_pipe,bmp_pipe"
 
 
-def open_container(data: bytes, formats: str = f"{_FORMATS},{_PICTURES}") -> Any:
+def open_container(data: bytes, formats: str = _FORMATS) -> Any:
     """The container in the bytes, of one of the formats that are allowed; no file and no host is asked for more.
 
     Raises:

@@ -1,27 +1,65 @@
 """Pictures of posts: bytes -> a small BGR picture -> a vector."""
 
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    PsdImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
-from transforms.media.demux import BROKEN, open_container
-from transforms.media.file_signatures import FORMATS
+from transforms.media.demux import BROKEN, decoded_frames, open_container
+from transforms.media.file_signatures import FORMATS, sniff
 from transforms.media.image_descriptors import WIDTH, image_features
-from transforms.media.image_header import ImageHeader, read_header, still_png
 from transforms.media.media_files import MediaError, MediaLimits, check_memory
-from transforms.media.orientation import orient
 
 __all__ = ["OpenCvImageEncoder", "decode_image", "image_features"]
 
-# Workers are processes already; OpenCV's threads would only multiply with them. It also logs file contents' oddities.
+# Workers are processes already; threads of the decoders would only multiply with them. OpenCV also logs oddities.
 cv2.setNumThreads(1)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+# Pillow's own limit on pixels: MediaLimits.max_pixels is checked instead, before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
 
-_ENOUGH = 256  # The shorter side, in pixels, that is kept: networks want some 224, the descriptors 128.
-_BY_OPENCV = frozenset(("jpeg", "png", "gif", "webp", "bmp", "tiff", "avif", "pnm", "pfm", "jp2"))
-_BY_PYAV = frozenset(("tiff", "heic", "psd"))
+_MIN_SIDE = 256  # Pictures are not scaled down below this shorter side: networks want some 224, the descriptors 128.
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+# The plugins are called by name and not found by `Image.open`, so that no other plugin ever sees the bytes.
+_PLUGINS: Mapping[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "avif": AvifImagePlugin.AvifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "pnm": PpmImagePlugin.PpmImageFile,
+    "psd": PsdImagePlugin.PsdImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+}
+_JPEG_END = b"\xff\xd9"
+# Deflate packs at most 1032 bytes into one: 8256 pixels of one bit. No lossless format here is denser.
+_MAX_PIXELS_PER_BYTE = 8256
+_LOSSLESS = frozenset(("bmp", "gif", "pfm", "png", "pnm"))
+_PFM = re.compile(rb"P([Ff])\s+(\d{1,9})\s+(\d{1,9})\s+(-?)[\d.e+]+\s")
 
 
 class OpenCvImageEncoder:
@@ -49,119 +87,71 @@ def decode_image(data: bytes, limits: MediaLimits) -> np.ndarray:
         image_undecodable.
       MemoryError: there is not enough for it.
     """
-    header = _checked_header(data, limits)
-    scale = next((scale for scale in (8, 4, 2) if min(header.width, header.height) >= scale * _ENOUGH), 1)
-    if header.format == "png":
-        data = still_png(data)
-    picture = _decode_with_opencv(data, header, scale) if header.format in _BY_OPENCV else None
-    if picture is not None:
-        # libtiff turns the picture itself.
-        orientation = 1 if header.format == "tiff" else header.orientation
-    elif header.format in _BY_PYAV:
-        picture, orientation = _decode_with_pyav(data, header, limits), header.orientation
-    if picture is None:
-        check_memory(header.width, header.height)
-        raise _undecoded(header)
-    if header.format == "jpeg" and _ends_in_filler(picture) and not _is_whole_jpeg(data):
-        raise MediaError("image_truncated", "the JPEG's data end before its picture does")
-    picture = _cropped(picture, header)
-    if header.format != "jpeg" and scale > 1:
-        size = -(-picture.shape[1] // scale), -(-picture.shape[0] // scale)
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(orient(picture, orientation))
+    name = _image_format(data)
+    if name == "jpeg":
+        return _decode_jpeg(data, limits)
+    if name == "heic":
+        picture = _decode_heic(data, limits)
+    elif name == "pfm":
+        picture = _decode_pfm(data, limits)
+    else:
+        picture = _decode_with_pillow(name, data, limits)
+    height, width = picture.shape[:2]
+    if (scale := _scale(width, height)) > 1:
+        picture = cv2.resize(picture, (-(-width // scale), -(-height // scale)), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(picture)
 
 
-def _checked_header(data: bytes, limits: MediaLimits) -> ImageHeader:
+def _image_format(data: bytes) -> str:
+    """The format by the first bytes, one of those that are decoded."""
     if not data:
         raise MediaError("media_empty", "the file has no bytes")
-    header = read_header(data)
-    if FORMATS[header.format] != "image" and header.format != "unknown":
-        raise MediaError("media_wrong_kind", f"expected an image, found {header.format}")
-    if header.format == "unknown":
+    name = sniff(data)
+    if name == "unknown":
         raise MediaError("image_undecodable", "no known picture format")
-    is_mosaic = header.format == "heic" and header.is_rare
-    if header.format not in _BY_OPENCV | _BY_PYAV or is_mosaic:
-        raise MediaError("image_unsupported", f"{header.format}{' made of tiles' * is_mosaic} is not decoded here")
-    if not header.width or not header.height:
-        code = "image_truncated" if header.is_cut else "image_undecodable"
-        raise MediaError(code, f"the {header.format} header tells no size")
-    if header.width * header.height > limits.max_pixels:
-        size = f"{header.width}x{header.height}"
+    if FORMATS[name] != "image":
+        raise MediaError("media_wrong_kind", f"expected an image, found {name}")
+    if name not in (*_PLUGINS, "heic", "pfm"):
+        raise MediaError("image_unsupported", f"{name} is not decoded here")
+    return name
+
+
+def _check_size(name: str, width: int, height: int, data: bytes, limits: MediaLimits) -> None:
+    if width * height > limits.max_pixels:
+        size = f"{width}x{height}"
         raise MediaError("image_too_large", f"the header claims {size}, the limit is {limits.max_pixels} pixels")
-    if header.is_cut:
-        raise MediaError("image_truncated", f"the {header.format} is cut off")
-    return header
+    if name in _LOSSLESS and width * height > _MAX_PIXELS_PER_BYTE * len(data):
+        raise MediaError("image_truncated", f"the {name} has too few bytes for its size")
 
 
-def _decode_with_opencv(data: bytes, header: ImageHeader, scale: int) -> np.ndarray | None:
-    """The coded picture in BGR (a JPEG scaled down, others whole), None when OpenCV cannot."""
-    if header.format == "jpeg":
-        flags = _REDUCED.get(scale, cv2.IMREAD_COLOR)
-    else:
-        # PFM as color would be rounded to whole numbers: its floats may lie between 0 and 1.
-        flags = cv2.IMREAD_UNCHANGED if header.has_alpha or header.format == "pfm" else cv2.IMREAD_COLOR
-    picture = None
+def _scale(width: int, height: int) -> int:
+    return next((scale for scale in (8, 4, 2) if min(width, height) >= scale * _MIN_SIDE), 1)
+
+
+def _decode_jpeg(data: bytes, limits: MediaLimits) -> np.ndarray:
+    """The picture scaled down while it is decoded, and oriented: OpenCV gives the pixels of Pillow in less time.
+
+    libjpeg fills in gray what is missing; only a stricter decoder (FFmpeg's) can tell that from a gray border.
+    """
+    header = _open("jpeg", data, limits)
+    assert header.fp is not None
+    if not data.endswith(_JPEG_END) and data.find(_JPEG_END, header.fp.tell()) < 0:
+        raise MediaError("image_truncated", "the JPEG has no end")
+    flags = _REDUCED.get(_scale(*header.size), cv2.IMREAD_COLOR)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-        if picture is not None and picture.dtype == np.uint16 and header.format == "avif":
-            # Ten bits in sixteen: let OpenCV scale them, without the alpha.
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
-        return None
-    return None if picture is None else _to_bgr(picture)
-
-
-def _decode_with_pyav(data: bytes, header: ImageHeader, limits: MediaLimits) -> np.ndarray | None:
-    """The coded picture in BGR, None when PyAV cannot: HEIC, PSD, and some TIFF that OpenCV refuses."""
-    try:
-        with open_container(data) as container:
-            for stream in container.streams.video:
-                context = stream.codec_context
-                if context is None or (header.format == "heic" and context.width not in (0, header.width)):
-                    continue
-                context.options = {"max_pixels": str(limits.max_pixels)}
-                context.thread_count = 1
-                for packet in container.demux(stream):
-                    for frame in packet.decode():
-                        has_alpha = any(part.is_alpha for part in frame.format.components) or frame.format.has_palette
-                        return _to_bgr(frame.to_ndarray(format="bgra" if has_alpha else "bgr24"))
-    except BROKEN:
-        return None
-    return None
-
-
-def _to_bgr(picture: np.ndarray) -> np.ndarray:
-    """[h, w, 3] uint8 of whatever a decoder gave: gray, 16 bits, floats, or with alpha (laid on white)."""
-    if picture.dtype == np.uint16:
-        picture = (picture >> 8).astype(np.uint8)
-    elif picture.dtype != np.uint8:
-        finite = np.nan_to_num(picture, nan=0.0, posinf=0.0, neginf=0.0)
-        unit = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
-        picture = np.clip(finite * unit, 0, 255).astype(np.uint8)
-    if picture.ndim == 2 or picture.shape[2] == 1:
-        return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-    if picture.shape[2] == 4:
-        alpha = picture[..., 3:].astype(np.uint16)
-        return ((picture[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return picture[..., :3]
-
-
-def _cropped(picture: np.ndarray, header: ImageHeader) -> np.ndarray:
-    """The middle part that the file wants shown (AVIF and HEIC's clean aperture)."""
-    if header.crop is None or not (0 < header.crop[0] <= picture.shape[1] and 0 < header.crop[1] <= picture.shape[0]):
-        return picture
-    width, height = header.crop
-    left, top = (picture.shape[1] - width) // 2, (picture.shape[0] - height) // 2
-    return picture[top : top + height, left : left + width]
-
-
-def _ends_in_filler(picture: np.ndarray) -> bool:
-    """True if the last row is nothing but the gray 128 that libjpeg puts where data are missing."""
-    return bool((picture[-1] == 128).all())
+        picture = None
+    if picture is None:
+        check_memory(*header.size)
+        raise MediaError("image_undecodable", "OpenCV cannot decode this JPEG")
+    edges = picture[0], picture[-1], picture[:, 0], picture[:, -1]
+    if any((edge == 128).all() for edge in edges) and not _is_whole_jpeg(data):
+        raise MediaError("image_truncated", "the JPEG's data end before its picture does")
+    return picture
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    """A strict second decoder's word on a JPEG that ends in gray: a gray border is real, missing data are an error."""
     try:
         with open_container(data, "jpeg_pipe") as container:
             stream = container.streams.video[0]
@@ -172,8 +162,147 @@ def _is_whole_jpeg(data: bytes) -> bool:
         return False
 
 
-def _undecoded(header: ImageHeader) -> MediaError:
-    """Why neither decoder made a picture: a rare variant of a format that is otherwise decoded, or broken data."""
-    if header.is_rare or header.format == "heic":
-        return MediaError("image_unsupported", f"{header.format} of a variant that is not decoded here")
-    return MediaError("image_undecodable", f"no decoder makes a picture of this {header.format}")
+def _open(name: str, data: bytes, limits: MediaLimits) -> ImageFile.ImageFile:
+    """The picture with its header read and its size checked, not decoded."""
+    if name == "webp":
+        _check_webp(data, limits)
+    try:
+        image = _PLUGINS[name](io.BytesIO(data))
+    except MemoryError:
+        raise
+    except Exception as error:  # Plugins raise what they like for broken files.
+        raise _pillow_failure(name, error) from error
+    _check_size(name, *image.size, data, limits)
+    return image
+
+
+def _check_webp(data: bytes, limits: MediaLimits) -> None:
+    """Refuses a WebP by its header: Pillow gets two canvases to read it into, and does not say why it could not.
+
+    Layout: https://developers.google.com/speed/webp/docs/riff_container
+    """
+    if data[12:16] == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+    elif data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    _check_size("webp", width, height, data, limits)
+    if int.from_bytes(data[4:8], "little") + 8 > len(data) + 1:
+        raise MediaError("image_truncated", "the webp is cut off")
+    check_memory(width, height)
+
+
+def _decode_with_pillow(name: str, data: bytes, limits: MediaLimits) -> np.ndarray:
+    image = _open(name, data, limits)
+    try:
+        image.load()
+        if name == "png" and _is_short_png(image, data):
+            raise OSError("the data end before the picture does")
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_bgr(image)
+    except MemoryError:
+        raise
+    except Exception as error:
+        check_memory(*image.size)
+        picture = _decode_tiff_with_ffmpeg(data, limits) if name == "tiff" else None
+        if picture is None:
+            raise _pillow_failure(name, error) from error
+        return picture
+
+
+def _is_short_png(image: Image.Image, data: bytes) -> bool:
+    """True if a PNG's rows end early: Pillow leaves the rest 0, OpenCV refuses (and may crash on broken animations)."""
+    last_row = image.crop((0, image.height - 1, *image.size)).tobytes()
+    return not any(last_row) and b"acTL" not in data and cv2.imdecode(np.frombuffer(data, np.uint8), 0) is None
+
+
+def _pillow_failure(name: str, error: Exception) -> MediaError:
+    """The reject for what Pillow raised; the words of its errors are the only sign of the reason."""
+    if isinstance(error, OSError) and "truncated" in str(error).lower():
+        return MediaError("image_truncated", f"the {name} is cut off")
+    if "unknown pixel mode" in str(error):
+        return MediaError("image_unsupported", f"{name} of a variant that is not decoded here")
+    return MediaError("image_undecodable", f"Pillow cannot decode this {name} ({type(error).__name__})")
+
+
+def _to_bgr(image: Image.Image) -> np.ndarray:
+    """[h, w, 3] uint8 of a loaded picture of any mode."""
+    if image.mode.startswith("I"):
+        return cv2.cvtColor(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    if image.mode == "F":
+        return _floats_to_bgr(np.asarray(image)[..., None])
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return cv2.cvtColor(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), cv2.COLOR_RGB2BGR)
+
+
+def _floats_to_bgr(rgb: np.ndarray) -> np.ndarray:
+    """[h, w, 3] uint8 of [h, w, 1 or 3] floats from 0 to 1, or to 255 where one is above 1."""
+    finite = np.nan_to_num(rgb, nan=0.0, posinf=0.0, neginf=0.0)
+    unit = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
+    levels = np.clip(finite * unit, 0, 255).astype(np.uint8)
+    return np.repeat(levels, 3, axis=2) if levels.shape[2] == 1 else levels[..., ::-1]
+
+
+def _decode_pfm(data: bytes, limits: MediaLimits) -> np.ndarray:
+    """A portable float map (rows from the bottom up); Pillow reads only gray ones."""
+    found = _PFM.match(data[:1024])
+    if not found:
+        raise MediaError("image_undecodable", "no PFM header")
+    width, height, channels = int(found[2]), int(found[3]), 3 if found[1] == b"F" else 1
+    _check_size("pfm", width, height, data, limits)
+    if 4 * width * height * channels > len(data) - found.end():
+        raise MediaError("image_truncated", "the pfm is cut off")
+    floats = np.frombuffer(data, "<f4" if found[4] else ">f4", width * height * channels, found.end())
+    return _floats_to_bgr(floats.reshape(height, width, channels)[::-1])
+
+
+def _decode_heic(data: bytes, limits: MediaLimits) -> np.ndarray:
+    """The main picture of a HEIC file by FFmpeg, which does not put together those that are made of tiles."""
+    try:
+        with open_container(data) as container:
+            streams = container.streams.video
+            main = next((stream for stream in streams if stream.disposition & Disposition.default), None)
+            if main is None and len(streams):
+                raise MediaError("image_unsupported", "heic made of tiles is not decoded here")
+            if main is None or main.codec_context is None:
+                raise MediaError("image_undecodable", "the heic has no picture")
+            width, height = main.codec_context.width, main.codec_context.height
+            _check_size("heic", width, height, data, limits)
+            for frame in decoded_frames(main, limits.max_pixels):
+                return _upright(frame.to_ndarray(format="bgr24"), frame)
+            check_memory(width, height)
+    except MemoryError:
+        raise
+    except BROKEN as error:
+        raise MediaError("image_undecodable", f"the heic cannot be decoded ({type(error).__name__})") from error
+    raise MediaError("image_unsupported", "heic of a variant that is not decoded here")
+
+
+def _decode_tiff_with_ffmpeg(data: bytes, limits: MediaLimits) -> np.ndarray | None:
+    """The picture of a TIFF whose size has been checked; None if FFmpeg cannot decode it either."""
+    try:
+        with open_container(data, "tiff_pipe") as container:
+            frame = next(decoded_frames(container.streams.video[0], limits.max_pixels), None)
+            return None if frame is None else frame.to_ndarray(format="bgr24")
+    except MemoryError:
+        raise
+    except BROKEN:
+        return None
+
+
+def _upright(picture: np.ndarray, frame: Any) -> np.ndarray:
+    """The picture turned and mirrored as the frame's display matrix says, in HEIC by multiples of 90 degrees."""
+    try:
+        matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    except ValueError:
+        # PyAV lists no side data where it does not know all kinds of them; the rotation it reads even so.
+        return np.rot90(picture, round(frame.rotation / 90))
+    if matrix is None:
+        return picture
+    right, down_of_x, _, right_of_y, down = np.frombuffer(matrix, np.int32, 5)
+    if right == 0:
+        picture, right, down = picture.swapaxes(0, 1), right_of_y, down_of_x
+    return picture[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]

@@ -43,7 +43,8 @@ def main() -> None:
 
 
 def preload() -> None:
-    """Imports what PyAV and numpy import only when they first need it: later they could not."""
+    """Imports what PyAV, Pillow and numpy import only when they first need it: later they could not."""
+    importlib.import_module("PIL.ImageCms")
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith(("__main__", ".datasets")):
             importlib.import_module(module.name)

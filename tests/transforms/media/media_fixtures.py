@@ -3,7 +3,7 @@
 import fractions
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import av
 import cv2
@@ -46,6 +46,17 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     import zlib
 
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_chunks(png: bytes) -> dict[bytes, bytes]:
+    """The contents of a whole PNG's chunks by their kind, those of one kind joined."""
+    chunks: dict[bytes, bytes] = {}
+    at = 8
+    while at < len(png):
+        size, kind = struct.unpack_from(">I4s", png, at)
+        chunks[kind] = chunks.get(kind, b"") + png[at + 8 : at + 8 + size]
+        at += 12 + size
+    return chunks
 
 
 def png_with_exif(png: bytes, orientation: int) -> bytes:
@@ -118,6 +129,73 @@ def movie(
                 output.mux(audio.encode(frame))
             output.mux(audio.encode(None))
     return buffer.getvalue()
+
+
+def box(kind: bytes, *content: bytes) -> bytes:
+    """A box of the ISO base media format."""
+    body = b"".join(content)
+    return struct.pack(">I4s", len(body) + 8, kind) + body
+
+
+def full_box(kind: bytes, *content: bytes, version: int = 0) -> bytes:
+    return box(kind, bytes([version, 0, 0, 0]), *content)
+
+
+def heic(picture: np.ndarray, properties: Mapping[bytes, int] | None = None, is_grid: bool = False) -> bytes:
+    """A HEIC file of one picture, with properties of one byte (irot, imir), or of two tiles side by side."""
+    height, width = picture.shape[:2]
+    config, sample = _hevc(picture)
+    sizes = [full_box(b"ispe", struct.pack(">II", size, height)) for size in (width, 2 * width)]
+    shown = [box(kind, bytes([value])) for kind, value in (properties or {}).items()]
+    all_properties = [config, sizes[0], *shown, sizes[1]]
+    types = {1: b"hvc1", 2: b"hvc1", 3: b"grid"} if is_grid else {1: b"hvc1"}
+    infos = [full_box(b"infe", struct.pack(">HH4s", item, 0, kind), b"\0", version=2) for item, kind in types.items()]
+    of_picture, of_grid = bytes(range(1, len(all_properties))), bytes([len(all_properties)])
+    associations = [
+        struct.pack(">HB", item, len(numbers)) + numbers
+        for item, kind in types.items()
+        for numbers in [of_grid if kind == b"grid" else of_picture]
+    ]
+    grid = b"\0\0\0\1" + struct.pack(">HH", 2 * width, height)
+
+    def meta(sample_at: int) -> bytes:
+        places = [
+            struct.pack(">HHHHII", item, 1, 0, 1, 0, len(grid))  # In the idat box.
+            if kind == b"grid"
+            else struct.pack(">HHHHII", item, 0, 0, 1, sample_at, len(sample))
+            for item, kind in types.items()
+        ]
+        ipma = full_box(b"ipma", struct.pack(">I", len(types)), *associations)
+        return full_box(
+            b"meta",
+            full_box(b"hdlr", b"\0\0\0\0pict" + bytes(13)),
+            full_box(b"pitm", struct.pack(">H", len(types))),
+            full_box(b"iinf", struct.pack(">H", len(types)), *infos),
+            box(b"iprp", box(b"ipco", *all_properties), ipma),
+            full_box(b"iloc", struct.pack(">BBH", 0x44, 0, len(types)), *places, version=1),
+            *([full_box(b"iref", box(b"dimg", struct.pack(">HHHH", 3, 2, 1, 2))), box(b"idat", grid)] * is_grid),
+        )
+
+    head = box(b"ftyp", b"heic\0\0\0\0mif1heic")
+    return head + meta(len(head) + len(meta(0)) + 8) + box(b"mdat", sample)
+
+
+def _hevc(picture: np.ndarray) -> tuple[bytes, bytes]:
+    """(hvcC box, coded picture) of a picture in H.265."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as output:
+        options = {"x265-params": "log-level=none:info=0:bframes=0", "preset": "ultrafast", "crf": "4"}
+        stream = output.add_stream("libx265", rate=25, options=options)
+        stream.height, stream.width = picture.shape[:2]
+        stream.pix_fmt, stream.codec_tag = "yuv420p", "hvc1"
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        output.mux(stream.encode(None))
+    data = buffer.getvalue()
+    boxes = []
+    for kind in (b"hvcC", b"mdat"):
+        at = data.index(kind) - 4
+        boxes.append(data[at : at + int.from_bytes(data[at : at + 4], "big")])
+    return boxes[0], boxes[1][8:]
 
 
 _SOUND_CODECS = {"webm": "libopus", "ogg": "libopus", "mp3": "libmp3lame", "flac": "flac", "matroska": "flac"}

@@ -216,7 +216,7 @@ def _files() -> dict[str, tuple[str, bytes, str]]:
         "page.png": ("image", b"<!DOCTYPE html><title>404</title>", "media_wrong_kind"),
         "sixteen.png": ("image", made.encoded(picture.astype(np.uint16) * 257, ".png"), ""),
         "no_frame.gif": ("image", screen_only, "image_undecodable|image_truncated"),
-        "huge.png": ("image", made.png_header(60_000, 60_000), "image_too_large"),
+        "huge.png": ("image", made.png_header(60_000, 60_000) + made.png_chunk(b"IEND", b""), "image_too_large"),
         "zero.png": ("image", made.png_header(0, 5), "image_undecodable|image_truncated"),
         "icon.ico": ("image", b"\0\0\1\0" + bytes(60), "image_unsupported"),
         "sound.mp4": ("video", made.movie([], made.tone(), "mp4"), ""),
