@@ -36,7 +36,7 @@ def ours(folder: Path) -> Run:
     names = [str(path.relative_to(folder)) for path in _paths(folder, "small", "large")]
     posts = media.posts_of(names)
     encoders = {"image": "opencv", "video": "none", "audio": "none"}
-    extractor = Extractor(encoders, {}, MediaKeys([str(folder)], ""), MediaLimits(), 16, 256)
+    extractor = Extractor(encoders, {}, MediaKeys([str(folder)], ""), MediaLimits())
 
     def run() -> Facts:
         features, _, rejects, _ = extractor.extract(posts)

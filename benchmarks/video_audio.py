@@ -49,7 +49,7 @@ def ours(folder: Path) -> Run:
     names = [str(path.relative_to(folder)) for name in ("clips", "sounds") for path in _paths(folder, name)]
     posts = media.posts_of(names)
     encoders = {"image": "none", "video": "opencv", "audio": "logmel"}
-    extractor = Extractor(encoders, {}, MediaKeys([str(folder)], ""), MediaLimits(), 16, 256)
+    extractor = Extractor(encoders, {}, MediaKeys([str(folder)], ""), MediaLimits())
     log_mels([np.zeros(RATE, np.float32)])
 
     def run() -> Facts:

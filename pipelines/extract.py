@@ -83,8 +83,6 @@ def build(root: beam.Pipeline, options: Options, places: Places, before: str = "
             vector_widths=widths,
             keys=media_keys(options),
             limits=media_limits(options),
-            max_media_per_post=extract_features.MAX_MEDIA_PER_POST,
-            block_rows=extract_features.BLOCK_ROWS,
             reusable=places.scratch(REUSED) if before else "",
             hosts=options.allow_media_host,
         )

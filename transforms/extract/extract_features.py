@@ -1,7 +1,9 @@
 """Features of posts: one row a post, one nullable column a modality."""
 
+import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -11,7 +13,7 @@ import pyarrow.compute as pc
 from apache_beam import pvalue
 
 from transforms.extract import media_outcomes, supplied_vectors
-from transforms.extract.pooling import DecodedRows, Place, Pool
+from transforms.extract.pooling import DecodedRows, MediaEntry, Pool
 from transforms.extract.reuse import MediaKeys
 from transforms.media.decode import MEDIA_KINDS, DecodeError, Medium, read_entry
 from transforms.media.encoders import make_encoder
@@ -40,28 +42,33 @@ class Extracted(NamedTuple):
 
 @dataclasses.dataclass
 class ExtractFeatures(beam.PTransform):
-    """(part, posts) -> (part, features), what became of the media, rejects and counts.
+    """(part, posts) -> (part, features), the outcomes of the media, rejects and counts.
 
-    A medium that gives no features becomes a reject; its post goes on with what else it has. No bytes of media leave
-    the worker and its decoder process.
+    A medium without features becomes a reject; its post goes on with its other modalities. No bytes of media leave the
+    worker and its decoder process.
 
     Attributes:
       encoders: the flag of each kind of media: {"image": "opencv", "video": "opencv", "audio": "logmel"}, or "none".
-      vector_widths: ready-made vectors to take over as modalities, and their widths.
+      vector_widths: names of the supplied vectors that become modalities, and their widths.
       keys: of the posts' media, with the folders that these may be read from.
-      limits: what one file may cost.
-      max_media_per_post: entries beyond are rejected.
-      block_rows: posts that are worked on together.
-      reusable: a directory with what is reused of each part, a file each that has any; "" for nothing.
-      hosts: the hosts that media may be fetched from by http(s), as `media_http.check_hosts` wants them.
+      limits: of one file.
+      reusable: a directory with reusable features, a file for each part that has any; "" for none.
+      hosts: the hosts that media may be fetched from by http(s), as `http_fetch.check_hosts` takes them.
+
+    Example:
+        extracted = posts | ExtractFeatures(
+            encoders={"image": "opencv", "video": "none", "audio": "none"},
+            vector_widths={"clip": 512},
+            keys=MediaKeys(["/data/media"], version="1"),
+            limits=MediaLimits(max_seconds=60.0),
+        )
+        _ = extracted.parts | parquet.WriteParts("out/features", feature_schema(encoders, {"clip": 512}))
     """
 
     encoders: Mapping[str, str]
     vector_widths: Mapping[str, int]
     keys: MediaKeys
     limits: MediaLimits
-    max_media_per_post: int = MAX_MEDIA_PER_POST
-    block_rows: int = BLOCK_ROWS
     reusable: str = ""
     hosts: Sequence[str] = ()
 
@@ -71,21 +78,20 @@ class ExtractFeatures(beam.PTransform):
             make_encoder(kind, spec)
 
     def expand(self, posts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Extracted:
-        outputs = posts | "ExtractPart" >> beam.ParDo(_ExtractPart(self)).with_outputs(
-            "media", "rejects", "counts", main="parts"
-        )
+        make = functools.partial(Extractor, self.encoders, self.vector_widths, self.keys, self.limits, hosts=self.hosts)
+        extract = beam.ParDo(_ExtractPart(make, self.reusable))
+        outputs = posts | "ExtractPart" >> extract.with_outputs("media", "rejects", "counts", main="parts")
         return Extracted(outputs.parts, outputs.media, outputs.rejects, outputs.counts)
 
 
 class _ExtractPart(beam.DoFn):
-    """Holds the encoders of a worker."""
+    """Holds the encoders and the decoder process of a worker."""
 
-    def __init__(self, config: ExtractFeatures) -> None:
-        self.config = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-        self.reusable = self.config.pop("reusable")
+    def __init__(self, make_extractor: "Callable[[], Extractor]", reusable: str) -> None:
+        self.make_extractor, self.reusable = make_extractor, reusable
 
     def setup(self) -> None:
-        self.extractor = Extractor(**self.config)
+        self.extractor = self.make_extractor()
 
     def teardown(self) -> None:
         self.extractor.close()
@@ -93,17 +99,15 @@ class _ExtractPart(beam.DoFn):
     @beam.typehints.with_output_types(tuple[int, pa.RecordBatch])
     def process(self, numbered: tuple[int, pa.RecordBatch]) -> Iterator[Any]:
         part, posts = numbered
-        made = self.extractor.extract(posts, self._reused(part))
+        path = parquet.part_path(self.reusable, part)
+        reused = parquet.read_file(path) if self.reusable and exists(path) else None
+        made = self.extractor.extract(posts, reused)
         yield part, made.features
         yield pvalue.TaggedOutput("media", (part, made.media))
         if made.rejects.num_rows:
             yield pvalue.TaggedOutput("rejects", made.rejects)
         for count in made.counts.items():
             yield pvalue.TaggedOutput("counts", count)
-
-    def _reused(self, part: int) -> pa.RecordBatch | None:
-        path = parquet.part_path(self.reusable, part)
-        return parquet.read_file(path) if self.reusable and exists(path) else None
 
 
 class ExtractOutputs(NamedTuple):
@@ -112,11 +116,17 @@ class ExtractOutputs(NamedTuple):
     features: pa.RecordBatch
     media: pa.RecordBatch
     rejects: pa.RecordBatch
-    counts: dict[str, int]
+    counts: Mapping[str, int]
 
 
 class Extractor:
-    """The work of `ExtractFeatures` on one part, without Beam; the arguments are its attributes."""
+    """The work of `ExtractFeatures` on one part, without Beam.
+
+    Args:
+      encoders, vector_widths, keys, limits, hosts: as of `ExtractFeatures`.
+      max_media_per_post: media beyond are rejected.
+      block_rows: posts with media that are in work at a time.
+    """
 
     def __init__(
         self,
@@ -124,8 +134,8 @@ class Extractor:
         vector_widths: Mapping[str, int],
         keys: MediaKeys,
         limits: MediaLimits,
-        max_media_per_post: int,
-        block_rows: int,
+        max_media_per_post: int = MAX_MEDIA_PER_POST,
+        block_rows: int = BLOCK_ROWS,
         hosts: Sequence[str] = (),
     ) -> None:
         made = {kind: make_encoder(kind, spec) for kind, spec in encoders.items()}
@@ -145,48 +155,31 @@ class Extractor:
 
         Args:
           posts: of schemas.POSTS.
-          reused: what an earlier run made of those whose media have not changed, a block of `reuse.reusable_schema`.
+          reused: reusable features of posts whose media are unchanged, a block of `reuse.reusable_schema`.
         """
+        no_media, no_rejects = schemas.empty(schemas.MEDIA), schemas.empty(schemas.REJECTS)
+        finished = [ExtractOutputs(schemas.empty(self.schema), no_media, no_rejects, {})]
+        # Results come in the order of the media. The media of the next rows are read while these are decoded.
+        for (rows, entry), result in self.decoder.decode(self._read(posts, reused)):
+            if entry is not None:
+                rows.add(entry, result)
+            else:
+                finished.append(self._finish(rows))
+                progress.advance(rows.posts.num_rows)
+        return _concat(finished)
+
+    def _read(
+        self, posts: pa.RecordBatch, reused: pa.RecordBatch | None
+    ) -> Iterator[tuple[tuple[DecodedRows, MediaEntry | None], Medium | None]]:
+        """((rows, media entry), its bytes) of every entry, and after the last one of some rows ((rows, None), None)."""
         alts = media_alts(posts.column("media"))
         terms = text_terms(posts.column("text"), posts.column("hashtags"), alts)
-        made: dict[int, ExtractOutputs] = {}
-        being_read: dict[int, DecodedRows] = {}
-
-        def finish(number: int) -> None:
-            rows = being_read.pop(number)
-            made[number] = self._finish(rows)
-            progress.advance(rows.posts.num_rows)
-
-        def read() -> Iterator[tuple[Place, Medium | None]]:
-            for number, (start, num_rows) in enumerate(self._split(posts)):
-                own_terms = [column.slice(start, num_rows) for column in terms]
-                rows = being_read[number] = self._begin(posts.slice(start, num_rows), own_terms, reused)
-                yield from self._read_entries(number, rows.unread)
-                if not rows.unread.num_rows:
-                    finish(number)
-
-        # The media of the next rows are read while those of the last ones are decoded.
-        for place, result in self.decoder.decode(read()):
-            for number in [number for number in being_read if number < place.rows]:
-                finish(number)
-            being_read[place.rows].take(place, result)
-        for number in list(being_read):
-            finish(number)
-        # Rows without media are finished before those whose media are still decoded.
-        return self._together([made[number] for number in sorted(made)])
-
-    def _together(self, made: Sequence[ExtractOutputs]) -> ExtractOutputs:
-        empty = ExtractOutputs(
-            schemas.empty(self.schema), schemas.empty(schemas.MEDIA), schemas.empty(schemas.REJECTS), {}
-        )
-        features, media, rejects = (
-            blocks.concat([getattr(each, name) for each in (empty, *made)]) for name in ("features", "media", "rejects")
-        )
-        counts: dict[str, int] = {}
-        for each in made:
-            for name, number in each.counts.items():
-                counts[name] = counts.get(name, 0) + number
-        return ExtractOutputs(features, blocks.sort(media, "post_id"), rejects, counts)
+        for start, num_rows in self._split(posts):
+            own_terms = [column.slice(start, num_rows) for column in terms]
+            rows = self._begin(posts.slice(start, num_rows), own_terms, reused)
+            for entry, medium in self._read_entries(rows.unread):
+                yield (rows, entry), medium
+            yield (rows, None), None
 
     def _split(self, posts: pa.RecordBatch) -> Iterator[tuple[int, int]]:
         """(first row, rows) of what is worked on together: up to `block_rows` posts with media and those between."""
@@ -217,17 +210,17 @@ class Extractor:
         places = np.flatnonzero(fresh.to_numpy(zero_copy_only=False))
         return DecodedRows(posts, terms, pools, known, unread, places, keys, [[] for _ in places])
 
-    def _read_entries(self, number: int, posts: pa.RecordBatch) -> Iterator[tuple[Place, Medium | None]]:
-        """The bytes of every entry; none of one that cannot be had or that nobody wants."""
-        for row, index, entry in media_entries(posts.column("media")):
+    def _read_entries(self, posts: pa.RecordBatch) -> Iterator[tuple[MediaEntry, Medium | None]]:
+        """Every media entry with its bytes; None where it cannot be read or its kind is not extracted."""
+        for row, position, entry in media_entries(posts.column("media")):
             uri = entry["uri"]
             try:
-                if index >= self.max_media_per_post:
+                if position >= self.max_media_per_post:
                     raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
                 medium = read_entry(entry, self.keys.roots, self.hosts, self.limits, self.encoders)
-                yield Place(number, row, index, uri, medium.kind), medium
+                yield MediaEntry(row, position, uri, medium.kind), medium
             except DecodeError as error:
-                yield Place(number, row, index, uri, error.kind or "unknown", error), None
+                yield MediaEntry(row, position, uri, error.kind or "unknown", error), None
 
     def _finish(self, rows: DecodedRows) -> ExtractOutputs:
         """Extraction results for rows whose media have all been decoded."""
@@ -250,6 +243,17 @@ class Extractor:
         for code, number in _count_values(rejects.column("code")):
             counts[f"rejects.{code}"] = number
         return ExtractOutputs(schemas.conform(pa.RecordBatch.from_pydict(columns), self.schema), media, rejects, counts)
+
+
+def _concat(outputs: Sequence[ExtractOutputs]) -> ExtractOutputs:
+    """The results of all, those of the media sorted by post, and the sums of the counts."""
+    features, media, rejects, counts = zip(*outputs, strict=True)
+    total: collections.Counter[str] = collections.Counter()
+    for each in counts:
+        total.update(each)
+    return ExtractOutputs(
+        blocks.concat(features), blocks.sort(blocks.concat(media), "post_id"), blocks.concat(rejects), total
+    )
 
 
 def feature_schema(encoders: Mapping[str, str], vector_widths: Mapping[str, int]) -> pa.Schema:

@@ -18,19 +18,17 @@ from transforms.tables import blocks
 _ENCODE_AT_ONCE = 32  # Decoded samples that wait for their encoder: what bounds the memory of decoded media.
 
 
-class Place(NamedTuple):
-    """A media entry: where it stands, the kind it claims, and why it could not be read.
+class MediaEntry(NamedTuple):
+    """One media entry of a post.
 
     Attributes:
-      rows: the number of the rows that it belongs to.
       row: of its post among those whose media are read.
-      position: in the post.
+      position: in the post, from 0.
       uri: as the post has it.
-      kind: that it claims; "unknown" where it claims none.
-      error: why there are no bytes.
+      kind: image, video or audio; "unknown" where that cannot be determined.
+      error: the reason why it could not be read.
     """
 
-    rows: int
     row: int
     position: int
     uri: str | None
@@ -100,17 +98,17 @@ class DecodedRows:
     keys: pa.Array
     outcomes: Sequence[list[Outcome]]
 
-    def take(self, place: Place, result: Decoded | MediaError) -> None:
-        """Takes in what a medium gave."""
-        self.outcomes[place.row].append(_outcome(place, result))
-        if isinstance(result, dict) and place.error is None:
+    def add(self, entry: MediaEntry, result: Decoded | MediaError) -> None:
+        """Adds the outcome and the decoded samples of a media entry."""
+        self.outcomes[entry.row].append(_outcome(entry, result))
+        if isinstance(result, dict) and entry.error is None:
             for modality, sample in result.items():
-                self.pools[modality].add(int(self.places[place.row]), sample)
+                self.pools[modality].add(int(self.places[entry.row]), sample)
 
 
-def _outcome(place: Place, result: Decoded | MediaError) -> Outcome:
-    error = place.error or result
+def _outcome(entry: MediaEntry, result: Decoded | MediaError) -> Outcome:
+    error = entry.error or result
     if isinstance(error, DecodeError | MediaError):
         outcome = media_outcomes.MISSING if error.code == "media_missing" else media_outcomes.REJECTED
-        return Outcome(place.position, place.kind, outcome, place.uri, error.code, error.message)
-    return Outcome(place.position, place.kind, media_outcomes.FEATURES if result else media_outcomes.IGNORED)
+        return Outcome(entry.position, entry.kind, outcome, entry.uri, error.code, error.message)
+    return Outcome(entry.position, entry.kind, media_outcomes.FEATURES if result else media_outcomes.IGNORED)

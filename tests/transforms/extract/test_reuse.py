@@ -65,7 +65,7 @@ def run(
         _ = found | parquet.WriteParts(str(directory / "reusable"), schema)
     with new_pipeline() as root:
         parts = root | parquet.ReadParts(str(directory / "posts"))
-        made = parts | ExtractFeatures(ENCODERS, {}, keys, MediaLimits(), 4, 8, str(directory / "reusable"))
+        made = parts | ExtractFeatures(ENCODERS, {}, keys, MediaLimits(), str(directory / "reusable"))
         features = extract_features.feature_schema(ENCODERS, {})
         _ = made.parts | "Features" >> parquet.WriteParts(str(directory / "features"), features)
         _ = made.media | "Media" >> parquet.WriteParts(str(directory / "media"), schemas.MEDIA)
