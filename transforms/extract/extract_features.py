@@ -15,9 +15,9 @@ from apache_beam import pvalue
 from transforms.extract import media_outcomes, supplied_vectors
 from transforms.extract.pooling import DecodedRows, MediaEntry, Pool
 from transforms.extract.reuse import MediaKeys
-from transforms.media.decode import MEDIA_KINDS, DecodeError, Medium, read_entry
+from transforms.media.decode import MEDIA_KINDS, Medium, read_uri
 from transforms.media.encoders import make_encoder
-from transforms.media.media_files import MediaLimits
+from transforms.media.media_files import MediaError, MediaLimits, kind_of
 from transforms.media.sandbox import IsolatedDecoder
 from transforms.tables import blocks, parquet, progress, schemas
 from transforms.tables.files import exists
@@ -144,7 +144,7 @@ class Extractor:
         self.keys, self.hosts, self.limits = keys, hosts, limits
         self.max_media_per_post, self.block_rows = max_media_per_post, block_rows
         self.schema = feature_schema(encoders, vector_widths)
-        self.decoder = IsolatedDecoder({kind: made.in_decoder for kind, made in self.encoders.items()}, limits)
+        self.decoder = IsolatedDecoder({kind: made.encode is None for kind, made in self.encoders.items()}, limits)
 
     def close(self) -> None:
         """Ends the decoder process."""
@@ -213,14 +213,16 @@ class Extractor:
     def _read_entries(self, posts: pa.RecordBatch) -> Iterator[tuple[MediaEntry, Medium | None]]:
         """Every media entry with its bytes; None where it cannot be read or its kind is not extracted."""
         for row, position, entry in media_entries(posts.column("media")):
-            uri = entry["uri"]
+            uri, kind, medium, error = entry["uri"] or "", "unknown", None, None
             try:
                 if position >= self.max_media_per_post:
-                    raise DecodeError("media_too_many", f"the post has more than {self.max_media_per_post} media")
-                medium = read_entry(entry, self.keys.roots, self.hosts, self.limits, self.encoders)
-                yield MediaEntry(row, position, uri, medium.kind), medium
-            except DecodeError as error:
-                yield MediaEntry(row, position, uri, error.kind or "unknown", error), None
+                    raise MediaError("media_too_many", f"the post has more than {self.max_media_per_post} media")
+                kind = kind_of(entry["kind"], uri)
+                if kind in self.encoders or (kind == "video" and "audio" in self.encoders):
+                    medium = Medium(kind, read_uri(uri, self.keys.roots, self.hosts, self.limits))
+            except MediaError as failure:
+                error = failure
+            yield MediaEntry(row, position, entry["uri"], kind, error), medium
 
     def _finish(self, rows: DecodedRows) -> ExtractOutputs:
         """Extraction results for rows whose media have all been decoded."""

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from transforms.extract import media_outcomes
 from transforms.extract.media_outcomes import Outcome
-from transforms.media.decode import DecodeError
 from transforms.media.encoders import Encoder
 from transforms.media.media_files import MediaError
 from transforms.media.sandbox import Decoded
@@ -33,7 +32,7 @@ class MediaEntry(NamedTuple):
     position: int
     uri: str | None
     kind: str
-    error: DecodeError | None = None
+    error: MediaError | None = None
 
 
 class Pool:
@@ -46,7 +45,7 @@ class Pool:
         self.waiting: list[tuple[int, np.ndarray]] = []
 
     def add(self, row: int, sample: np.ndarray) -> None:
-        """Takes one decoded sample of a row's post, or its vector where the encoder is one of `in_decoder`."""
+        """Takes one decoded sample of a row's post, or its vector if the encoder has no `encode`."""
         self.waiting.append((row, sample))
         if len(self.waiting) >= _ENCODE_AT_ONCE:
             self._encode()
@@ -68,7 +67,7 @@ class Pool:
             return
         rows = np.array([row for row, _ in self.waiting])
         samples = [sample for _, sample in self.waiting]
-        vectors = np.stack(samples) if self.encoder.in_decoder else self.encoder.encode(samples)
+        vectors = self.encoder.encode(samples) if self.encoder.encode else np.stack(samples)
         np.add.at(self.sums, rows, vectors.astype(np.float64))
         np.add.at(self.sizes, rows, 1)
         self.waiting = []
@@ -108,7 +107,7 @@ class DecodedRows:
 
 def _outcome(entry: MediaEntry, result: Decoded | MediaError) -> Outcome:
     error = entry.error or result
-    if isinstance(error, DecodeError | MediaError):
+    if isinstance(error, MediaError):
         outcome = media_outcomes.MISSING if error.code == "media_missing" else media_outcomes.REJECTED
         return Outcome(entry.position, entry.kind, outcome, entry.uri, error.code, error.message)
     return Outcome(entry.position, entry.kind, media_outcomes.FEATURES if result else media_outcomes.IGNORED)

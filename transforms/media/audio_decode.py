@@ -6,7 +6,7 @@ from typing import Any
 import av
 import numpy as np
 
-from transforms.media.demux import decoded_frames, each_stream, load
+from transforms.media.demux import check_kind, decoded_frames, each_stream
 from transforms.media.media_files import MediaError, MediaLimits
 
 RATE = 16_000
@@ -16,20 +16,17 @@ _AT_ONCE = 1 << 16  # Samples of a channel.
 _SAMPLES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 
 
-def read_audio(source: str | bytes, limits: MediaLimits) -> np.ndarray:
+def read_audio(data: bytes, limits: MediaLimits) -> np.ndarray:
     """The sound of a file (a video's own track too): [num_samples] float32, mono, 16 kHz, within -1 and 1.
 
     At most the first `limits.max_seconds`. The first audio stream that gives samples is taken; broken packets are
     skipped. Single samples that are no numbers become silence.
 
-    Args:
-      source: a path, or the bytes themselves.
-
     Raises:
-      MediaError: media_wrong_kind, media_encrypted, audio_undecodable, audio_no_samples, audio_not_finite,
-        audio_too_many_samples, media_too_long, and what `read_media` raises.
+      MediaError: media_empty, media_wrong_kind, media_encrypted, audio_undecodable, audio_no_samples, audio_not_finite,
+        audio_too_many_samples or media_too_long.
     """
-    data = load(source, "audio", limits)
+    check_kind(data, "audio")
     is_finite, has_sound = True, False
     for stream in each_stream(data, "audio"):
         has_sound = True

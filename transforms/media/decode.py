@@ -12,51 +12,29 @@ import numpy as np
 from transforms.media import audio_decode, image_decode, video
 from transforms.media.http_fetch import fetch, is_http
 from transforms.media.image_descriptors import image_features
-from transforms.media.media_files import MediaError, MediaLimits, kind_of, read_media, resolve_uri
+from transforms.media.media_files import MediaError, MediaLimits, read_media, resolve_uri
 
 MEDIA_KINDS = ("image", "video", "audio")
 NO_MEMORY = "decoding takes more memory than --max_decode_mib"
 _LONGEST_SIDE = 2048
 
 
-class DecodeError(Exception):
-    """An entry that gives no sample: a reject code, a message without post content, and its kind where known."""
-
-    def __init__(self, code: str, message: str, kind: str | None = None) -> None:
-        super().__init__(code, message)
-        self.code, self.message, self.kind = code, message, kind
-
-
 class Medium(NamedTuple):
-    """Declared kind of an entry, and its bytes; none where no output of it is requested."""
+    """Bytes of a media file and its declared kind (image, video or audio)."""
 
     kind: str
-    data: bytes | None
+    data: bytes
 
 
-def read_entry(
-    entry: Mapping[str, str | None],
-    roots: Sequence[str],
-    hosts: Sequence[str],
-    limits: MediaLimits,
-    wanted: Collection[str],
-) -> Medium:
-    """Reads one media entry; not at all where its modalities are not `wanted`.
+def read_uri(uri: str, roots: Sequence[str], hosts: Sequence[str], limits: MediaLimits) -> bytes:
+    """The bytes behind a URI: by http(s) from one of `hosts`, else of a file inside one of `roots`.
 
     Raises:
-      DecodeError: its kind is not known, or it cannot be had.
+      MediaError: of `fetch`, `resolve_uri` or `read_media`.
     """
-    kind = None
-    try:
-        uri = entry["uri"] or ""
-        kind = kind_of(entry["kind"], uri)
-        if kind not in wanted and not (kind == "video" and "audio" in wanted):
-            return Medium(kind, None)
-        if hosts and is_http(uri):
-            return Medium(kind, fetch(uri, hosts, limits))
-        return Medium(kind, read_media(resolve_uri(uri, roots), limits))
-    except MediaError as error:
-        raise DecodeError(error.code, error.message, kind) from error
+    if hosts and is_http(uri):
+        return fetch(uri, hosts, limits)
+    return read_media(resolve_uri(uri, roots), limits)
 
 
 def decode_medium(kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[str, bool]) -> dict[str, np.ndarray]:

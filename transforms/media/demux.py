@@ -9,7 +9,7 @@ from typing import Any
 import av
 
 from transforms.media.file_signatures import FORMATS, sniff
-from transforms.media.media_files import MediaError, MediaLimits, read_media
+from transforms.media.media_files import MediaError
 
 av.logging.set_level(None)
 
@@ -43,13 +43,12 @@ def open_container(data: bytes, formats: str = _FORMATS) -> Any:
     return av.open(io.BytesIO(data), options=options, metadata_errors="replace")
 
 
-def load(source: str | bytes, kind: str, limits: MediaLimits) -> bytes:
-    """The bytes of `source` (a path, or the bytes themselves), refused when they are not of `kind` (video or audio).
+def check_kind(data: bytes, kind: str) -> None:
+    """Refuses bytes that are not of `kind` (video or audio) by their signature.
 
     Raises:
-      MediaError: media_wrong_kind, media_encrypted, media_empty, and what `read_media` raises.
+      MediaError: media_wrong_kind, media_encrypted or media_empty.
     """
-    data = read_media(source, limits) if isinstance(source, str) else source
     if not data:
         raise MediaError("media_empty", "the file has no bytes")
     found = sniff(data)
@@ -58,7 +57,6 @@ def load(source: str | bytes, kind: str, limits: MediaLimits) -> bytes:
         raise MediaError("media_wrong_kind", f"expected {kind}, found {found}")
     if found == "mp4" and _ENCRYPTED[kind].search(data):
         raise MediaError("media_encrypted", f"the {kind} is encrypted")
-    return data
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""Pictures of posts: bytes -> a small BGR picture -> a vector."""
+"""Decoding of pictures: bytes -> a small BGR picture."""
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
@@ -27,10 +27,7 @@ from PIL import (
 
 from transforms.media.demux import BROKEN, decoded_frames, open_container
 from transforms.media.file_signatures import FORMATS, sniff
-from transforms.media.image_descriptors import WIDTH, image_features
 from transforms.media.media_files import MediaError, MediaLimits, check_memory
-
-__all__ = ["OpenCvImageEncoder", "decode_image", "image_features"]
 
 # Workers are processes already; threads of the decoders would only multiply with them. OpenCV also logs oddities.
 cv2.setNumThreads(1)
@@ -60,19 +57,6 @@ _JPEG_END = b"\xff\xd9"
 _MAX_PIXELS_PER_BYTE = 8256
 _LOSSLESS = frozenset(("bmp", "gif", "pfm", "png", "pnm"))
 _PFM = re.compile(rb"P([Ff])\s+(\d{1,9})\s+(\d{1,9})\s+(-?)[\d.e+]+\s")
-
-
-class OpenCvImageEncoder:
-    """Describes pictures with `image_features`: needs no trained network and nothing to download."""
-
-    name = "opencv"
-    width = WIDTH
-    in_decoder = True
-
-    def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """[n, width] float32, one row a picture ([h, w, 3] uint8 BGR)."""
-        rows = [image_features(image) for image in images]
-        return np.stack(rows) if rows else np.zeros((0, self.width), np.float32)
 
 
 def decode_image(data: bytes, limits: MediaLimits) -> np.ndarray:

@@ -42,9 +42,6 @@ class KerasImageEncoder:
       ValueError: an option that is not known or makes no sense.
     """
 
-    name = "keras"
-    in_decoder = False
-
     def __init__(self, path: str) -> None:
         self.path, _, query = path.partition("?")
         if "://" not in self.path and not os.path.exists(self.path):

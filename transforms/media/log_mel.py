@@ -1,13 +1,11 @@
-"""Sound of posts: bytes -> mono at 16 kHz -> log-mel spectrogram (tf.signal) -> a vector."""
+"""Description of sounds: mono at 16 kHz -> log-mel spectrogram (tf.signal) -> a vector."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from transforms.media.audio_decode import RATE, read_audio
+from transforms.media.audio_decode import RATE
 from transforms.media.audio_descriptors import BANDS, NUM_MEASURES, pooled_statistics
-
-__all__ = ["LogMelAudioEncoder", "audio_features", "log_mels", "read_audio"]
 
 FRAME, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms, samples of the Fourier transform
 _WINDOW_FRAMES = 100
@@ -17,18 +15,6 @@ _FLOOR = 1e-7  # Power below which there is only silence (-70 dB), so that silen
 WIDTH = 4 * BANDS + NUM_MEASURES
 
 _log_mel_function = None
-
-
-class LogMelAudioEncoder:
-    """Describes sounds with `audio_features`: needs no trained network and nothing to download."""
-
-    name = "logmel"
-    width = WIDTH
-    in_decoder = False
-
-    def encode(self, waves: Sequence[np.ndarray]) -> np.ndarray:
-        """[n, width] float32, one row a sound ([num_samples] float32, mono, 16 kHz, -1 to 1)."""
-        return audio_features(waves)
 
 
 def audio_features(waves: Sequence[np.ndarray]) -> np.ndarray:

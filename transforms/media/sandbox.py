@@ -3,7 +3,7 @@
 import collections
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeGuard, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -51,8 +51,7 @@ class IsolatedDecoder:
     def decode(self, media: Iterable[tuple[T, Medium | None]]) -> Iterator[tuple[T, Decoded | MediaError]]:
         """Each tag with the arrays of its medium or with why there are none, in their order.
 
-        The next media are taken from the iterator (which reads files) while the process decodes. A medium that is None,
-        or has no data, gives no array.
+        The next media are taken from the iterator (which reads files) while the process decodes. None gives no array.
 
         Raises:
           RuntimeError: the process does not start.
@@ -61,8 +60,8 @@ class IsolatedDecoder:
         try:
             for group in _groups(media):
                 # The next group is on its way before the process is done with the last one, which never waits so.
-                self._send([medium for _, medium in group if _has_data(medium)])
-                answered, waiting = waiting, [(tag, _has_data(medium)) for tag, medium in group]
+                self._send([medium for _, medium in group if medium is not None])
+                answered, waiting = waiting, [(tag, medium is not None) for tag, medium in group]
                 yield from self._finish(answered)
             answered, waiting = waiting, []
             yield from self._finish(answered)
@@ -137,7 +136,7 @@ class IsolatedDecoder:
     def _send(self, files: Sequence[Medium]) -> None:
         if self._media is None:
             self._media = SharedMedia(_GROUP_BYTES + self._limits.max_bytes)
-        places = self._media.put([file.data or b"" for file in files])
+        places = self._media.put([file.data for file in files])
         asked = [Asked(file.kind, *place) for file, place in zip(files, places, strict=True)]
         self._sent.extend(asked)
         self._ask(asked)
@@ -167,13 +166,9 @@ def _groups(media: Iterable[tuple[T, Medium | None]]) -> Iterator[list[tuple[T, 
     size = 0
     for tag, medium in media:
         group.append((tag, medium))
-        size += len((medium.data if medium is not None else None) or b"")
+        size += len(medium.data) if medium is not None else 0
         if len(group) >= _GROUP_FILES or size >= _GROUP_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
-
-
-def _has_data(medium: Medium | None) -> TypeGuard[Medium]:
-    return medium is not None and medium.data is not None

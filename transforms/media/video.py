@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from transforms.media import image_descriptors
-from transforms.media.demux import BROKEN, decoded_frames, each_stream, is_cover, load
+from transforms.media.demux import BROKEN, check_kind, decoded_frames, each_stream, is_cover
 from transforms.media.image_descriptors import image_features
 from transforms.media.media_files import MediaError, MediaLimits, check_memory
 
@@ -38,30 +38,17 @@ class VideoSample:
     brightness: np.ndarray
 
 
-class OpenCvVideoEncoder:
-    """Describes clips with `video_features`: needs no trained network and nothing to download."""
-
-    name = "opencv"
-    width = WIDTH
-    in_decoder = True
-
-    def encode(self, samples: Sequence[VideoSample]) -> np.ndarray:
-        """[n, width] float32, one row a clip."""
-        rows = [video_features(sample) for sample in samples]
-        return np.stack(rows) if rows else np.zeros((0, self.width), np.float32)
-
-
-def read_video(source: str | bytes, limits: MediaLimits) -> VideoSample:
-    """A sample of the first real video stream of `source` (a path, or the bytes themselves).
+def read_video(data: bytes, limits: MediaLimits) -> VideoSample:
+    """A sample of the first real video stream of a file.
 
     The header's duration and frame count are not believed and nothing is seeked: frames are decoded in order until
     the end or a limit, and every 2^k-th is retained, k growing as more come.
 
     Raises:
       MediaError: media_wrong_kind, media_encrypted, video_undecodable, video_no_frames (a file of sound only, say),
-        video_too_large, video_too_many_frames, media_too_long, and what `read_media` raises.
+        video_too_large, video_too_many_frames or media_too_long.
     """
-    data = load(source, "video", limits)
+    check_kind(data, "video")
     for stream in each_stream(data, "video", lambda stream: not is_cover(stream)):
         sampler = _Sampler(limits)
         _check_size(stream, limits)

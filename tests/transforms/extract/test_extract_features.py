@@ -13,7 +13,9 @@ from transforms.extract import supplied_vectors
 from transforms.extract.extract_features import ExtractFeatures, Extractor, feature_schema, media_alts, media_entries
 from transforms.extract.pooling import Pool
 from transforms.extract.reuse import MediaKeys
-from transforms.media.image_decode import OpenCvImageEncoder, decode_image
+from transforms.media.encoders import Encoder
+from transforms.media.image_decode import decode_image
+from transforms.media.image_descriptors import WIDTH, image_features
 from transforms.media.media_files import MediaLimits
 from transforms.tables import blocks, schemas
 
@@ -68,10 +70,9 @@ def test_several_pictures_of_a_post_are_pooled_and_broken_ones_cost_nothing_else
     )
     features, _, rejects, counts = _extractor(media_root).extract(posts)
     assert features.schema.equals(feature_schema(ENCODERS, {}))
-    encoder = OpenCvImageEncoder()
     images = [decode_image((media_root / f"{n}.jpg").read_bytes(), MediaLimits()) for n in range(3)]
-    vectors = encoder.encode(images)
-    values, present = blocks.optional_to_numpy(features.column("image"), encoder.width)
+    vectors = np.stack([image_features(image) for image in images])
+    values, present = blocks.optional_to_numpy(features.column("image"), WIDTH)
     assert present.tolist() == [True, True, False, False]
     np.testing.assert_allclose(values[0], vectors[:2].mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(values[1], vectors[2], rtol=1e-5)
@@ -147,14 +148,11 @@ def test_media_columns_with_nulls_and_slices() -> None:
 def test_a_pool_encodes_some_samples_at_a_time() -> None:
     sizes = []
 
-    class Counting:
-        name, width, in_decoder = "counting", 1, False
+    def encode(batch: Any) -> np.ndarray:
+        sizes.append(len(batch))
+        return np.array([[value] for value in batch], np.float32)
 
-        def encode(self, batch: Any) -> np.ndarray:
-            sizes.append(len(batch))
-            return np.array([[value] for value in batch], np.float32)
-
-    pool = Pool(Counting(), 2)
+    pool = Pool(Encoder(1, encode), 2)
     for number in range(70):
         pool.add(0, number)
     assert pool.column().to_pylist() == [[34.5], None]

@@ -95,17 +95,17 @@ def test_media_that_have_not_changed_are_not_read_again(
     now = posts_of(list(range(1, NUM_POSTS)))  # one post is gone, two are new
     afresh = describe(now, keys)
 
-    read: list[str | None] = []
-    read_entry = extract_features.read_entry
+    read: list[str] = []
+    read_uri = extract_features.read_uri
 
-    def watched(entry: Any, *more: Any) -> Any:
-        read.append(entry["uri"])
-        return read_entry(entry, *more)
+    def watched(uri: str, *more: Any) -> bytes:
+        read.append(uri)
+        return read_uri(uri, *more)
 
-    monkeypatch.setattr(extract_features, "read_entry", watched)
+    monkeypatch.setattr(extract_features, "read_uri", watched)
     found, counts = run(new_pipeline, tmp_path / "now", tmp_path / "before", now, keys)
     # p28 is new and has a second one that is not there; p29 is new; of p07 the picture has changed.
-    assert sorted(map(str, read)) == ["28.jpg", "29.jpg", "7.jpg", "no.jpg"]
+    assert sorted(read) == ["28.jpg", "29.jpg", "7.jpg", "no.jpg"]
     for name, block in (("features", afresh.features), ("media", afresh.media), ("rejects", afresh.rejects)):
         expected = whole_of(block)
         assert found[name].equals(expected), name

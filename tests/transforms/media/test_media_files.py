@@ -11,9 +11,11 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from tests.transforms.media.media_fixtures import corners, encoded, movie, moving_box, tone, wav
 from transforms.media.audio_decode import read_audio
 from transforms.media.decode import decode_medium
+from transforms.media.encoders import make_encoder
+from transforms.media.file_signatures import sniff
 from transforms.media.image_decode import decode_image
-from transforms.media.log_mel import LogMelAudioEncoder, audio_features
-from transforms.media.media_files import MediaError, MediaLimits, kind_of, read_media, resolve_uri, sniff
+from transforms.media.log_mel import audio_features
+from transforms.media.media_files import MediaError, MediaLimits, kind_of, read_media, resolve_uri
 from transforms.media.video import read_video
 from transforms.tables.rejects import CODES
 
@@ -140,14 +142,6 @@ def test_a_link_that_takes_a_files_place_after_the_look_leads_nowhere(tmp_path: 
         read_media(found, MediaLimits())
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("max_bytes", 0), ("max_pixels", -1), ("max_seconds", 0.0), ("max_frames_sampled", 1000)]
-)
-def test_limits_are_checked(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be .*got {value}"):
-        MediaLimits(**{field: value})
-
-
 def test_sniff_tells_what_bytes_are() -> None:
     picture = corners()
     for ending in ("jpeg", "png", "gif", "webp", "bmp", "tiff", "avif", "jp2"):
@@ -248,13 +242,14 @@ def test_sounds_last_as_long_as_they_truly_do(shared_data: Path) -> None:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["kind"] == "audio"]
     for row in rows:
         if row["decodable"] == "yes":
-            wave = read_audio(str(folder / row["path"]), limits)
+            wave = read_audio((folder / row["path"]).read_bytes(), limits)
             assert len(wave) / 16_000 == pytest.approx(float(row["duration_s"]), rel=0.01, abs=0.001), row["path"]
             assert (np.abs(wave).max() < 1e-4) == (row["silent"] == "yes"), row["path"]
 
 
 def test_encoders_have_the_width_they_say() -> None:
-    assert LogMelAudioEncoder().encode([tone()]).shape == (1, LogMelAudioEncoder.width)
+    audio = make_encoder("audio", "logmel")
+    assert audio is not None and audio.encode is not None and audio.encode([tone()]).shape == (1, audio.width)
     assert cv2.getNumThreads() == 1
 
 

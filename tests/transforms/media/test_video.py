@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +6,7 @@ import pytest
 from tests.transforms.media import media_fixtures as made
 from transforms.media import image_descriptors
 from transforms.media.media_files import MediaError, MediaLimits
-from transforms.media.video import OpenCvVideoEncoder, VideoSample, read_video, video_features
+from transforms.media.video import WIDTH, VideoSample, read_video, video_features
 
 LIMITS = MediaLimits()
 ONE = 1 << 16
@@ -24,7 +23,7 @@ def box_position(frame: np.ndarray) -> float:
     [("mp4", "mpeg4"), ("mp4", "libx264"), ("webm", "libvpx"), ("webm", "libvpx-vp9"), ("matroska", "mpeg4"),
      ("avi", "mpeg4"), ("mpegts", "mpeg2video"), ("gif", "gif")],
 )  # fmt: skip
-def test_clip_is_sampled_over_its_whole_length(container: str, codec: str, tmp_path: Path) -> None:
+def test_clip_is_sampled_over_its_whole_length(container: str, codec: str) -> None:
     if codec == "gif":
         data = gif(made.moving_box(40))
     else:
@@ -37,8 +36,6 @@ def test_clip_is_sampled_over_its_whole_length(container: str, codec: str, tmp_p
     assert np.all(np.diff(positions) > 0)
     assert positions[0] < 0.15 and positions[-1] > 0.8
     assert len(sample.changes) == 39 and len(sample.brightness) == 40
-    (tmp_path / "clip").write_bytes(data)
-    assert np.array_equal(read_video(str(tmp_path / "clip"), LIMITS).frames[-1], sample.frames[-1])
 
 
 def gif(pictures: list[np.ndarray]) -> bytes:
@@ -70,8 +67,6 @@ def test_limits_bound_the_work() -> None:
         assert 1 <= len(read_video(data, MediaLimits(max_frames_sampled=count)).frames) <= count
     with pytest.raises(MediaError, match="video_too_large"):
         read_video(data, MediaLimits(max_pixels=64 * 96 - 1))
-    with pytest.raises(MediaError, match="media_too_large"):
-        read_video(__file__, MediaLimits(max_bytes=10))
 
 
 def test_large_frames_are_scaled_down() -> None:
@@ -145,22 +140,19 @@ def test_features_tell_motion_and_cuts() -> None:
     moving = made.moving_box(30, 128, 96)
     cuts = [np.full((96, 128, 3), 255 * (index // 10 % 2), np.uint8) for index in range(30)]
     samples = [read_video(made.movie(pictures), LIMITS) for pictures in (still, moving, cuts)]
-    encoder = OpenCvVideoEncoder()
-    vectors = encoder.encode(samples)
-    assert vectors.shape == (3, encoder.width) and vectors.dtype == np.float32
+    vectors = np.stack([video_features(sample) for sample in samples])
+    assert vectors.shape == (3, WIDTH) and vectors.dtype == np.float32
     assert np.isfinite(vectors).all()
     looks = 2 * image_descriptors.WIDTH
     change, stillness, cut_rate = vectors[:, looks], vectors[:, looks + 5], vectors[:, looks + 6]
     assert change[0] < change[1] < change[2]
     assert stillness[0] > 0.9 > 0.5 > stillness[1]
     assert cut_rate[0] == cut_rate[1] == 0 and cut_rate[2] == pytest.approx(np.log1p(2 / 1.2), rel=0.1)
-    assert np.array_equal(encoder.encode(samples[1:2])[0], vectors[1])
 
 
 def test_features_of_one_frame_are_finite() -> None:
     sample = VideoSample([np.zeros((2, 2, 3), np.uint8)], 1, 0.04, np.zeros(0, np.float32), np.zeros(1, np.float32))
     assert np.isfinite(video_features(sample)).all()
-    assert OpenCvVideoEncoder().encode([]).shape == (0, OpenCvVideoEncoder.width)
 
 
 def test_same_bytes_same_sample() -> None:
