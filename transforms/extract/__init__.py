@@ -1,3 +1,3 @@
-"""The extract stage: one row of features a post, with what an earlier run can be asked for. Imports `media`, `text`,
-`linalg`, `tables`.
+"""The extract stage: one row of features a post, reusing those of an earlier run. Imports `media`, `text`, `linalg`,
+`tables`.
 """

@@ -23,11 +23,11 @@ from transforms.tables import blocks, parquet, progress, schemas
 from transforms.tables.files import exists
 from transforms.text.token_counts import text_terms
 
-# Networks allow from 4 to 20 media in a post; one post must not hold up a worker.
+# Networks allow from 4 to 20 media in a post; one post must not occupy a worker.
 MAX_MEDIA_PER_POST = 16
 # Posts whose media are held at a time: a few MB each while they wait for the decoder.
 BLOCK_ROWS = 256
-# Posts without media cost little: in blocks of as many as those with them, most of the time of a post was the block's.
+# Posts without media take little time: in blocks of 256 rows, most of it went into the blocks.
 _MOST_BLOCKS = 16
 
 
@@ -182,7 +182,7 @@ class Extractor:
             yield (rows, None), None
 
     def _split(self, posts: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-        """(first row, rows) of what is worked on together: up to `block_rows` posts with media and those between."""
+        """(first row, number of rows) of each block: up to `block_rows` posts with media and those between."""
         has_media = pc.fill_null(pc.list_value_length(posts.column("media")), 0).to_numpy(zero_copy_only=False) > 0
         before = np.cumsum(has_media)
         start = 0
@@ -193,7 +193,7 @@ class Extractor:
             start += num_rows
 
     def _begin(self, posts: pa.RecordBatch, terms: Sequence[pa.Array], reused: pa.RecordBatch | None) -> DecodedRows:
-        """Rows with what is reused of them; their media are still to be read."""
+        """Rows with their reused features; the other media are still to be read."""
         pools = {kind: Pool(encoder, posts.num_rows) for kind, encoder in self.encoders.items()}
         known = None
         fresh = pc.greater(pc.fill_null(pc.list_value_length(posts.column("media")), 0), 0)
@@ -259,7 +259,7 @@ def _concat(outputs: Sequence[ExtractOutputs]) -> ExtractOutputs:
 
 
 def feature_schema(encoders: Mapping[str, str], vector_widths: Mapping[str, int]) -> pa.Schema:
-    """The schema of the features table that these encoders and ready-made vectors give."""
+    """The schema of the features table of these encoders and supplied vectors."""
     made = {kind: make_encoder(kind, encoders.get(kind, "none")) for kind in MEDIA_KINDS}
     widths = {kind: encoder.width for kind, encoder in made.items() if encoder is not None}
     ready = {supplied_vectors.modality_name(name): width for name, width in sorted(vector_widths.items())}

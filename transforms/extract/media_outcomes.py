@@ -12,7 +12,7 @@ from transforms.tables.rejects import reject_block
 STAGE = "extract"
 FEATURES, MISSING, REJECTED, IGNORED = "features", "missing", "rejected", "ignored"
 _MAX_SOURCE = 512
-# Rejects of media that were never looked at: it is not the media's fault.
+# Rejects of media that were never opened.
 UNREACHED = ("media_scheme_not_allowed", "media_host_not_allowed", "media_outside_root")
 
 
@@ -22,8 +22,8 @@ class Outcome(NamedTuple):
     Attributes:
       position: in the post, from 0.
       kind: image, video, audio or unknown.
-      outcome: FEATURES, MISSING, REJECTED, or IGNORED where nothing of its kind is wanted.
-      uri: cut off where it is long; only of what gave nothing.
+      outcome: FEATURES, MISSING, REJECTED, or IGNORED if its kind is not extracted.
+      uri: truncated to 512 characters; None where there are features.
       code: of the reject, None where there is none.
       message: of the reject.
     """
@@ -63,7 +63,7 @@ def rejects_of(media: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _failed(media: pa.RecordBatch) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(post_id, entry) of every entry that gave nothing."""
+    """(post_id, entry) of every entry with a reject code."""
     lists = media.column("entries")
     ids = media.column("post_id").take(pc.list_parent_indices(lists))
     flat = pc.list_flatten(lists)
@@ -72,9 +72,9 @@ def _failed(media: pa.RecordBatch) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def counts_of(media: pa.RecordBatch) -> dict[str, int]:
-    """media.KIND.OUTCOME of a block of schemas.MEDIA, and media.KIND.referenced: their sum, but for what is ignored.
+    """media.KIND.OUTCOME of a block of schemas.MEDIA, and media.KIND.referenced: their sum without IGNORED.
 
-    media.KIND.unreached are those of the rejected ones that were never looked at.
+    media.KIND.unreached are those of the rejected ones that were never opened.
     """
     flat = pc.list_flatten(media.column("entries"))
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Posts whose media are being decoded: what has come of them so far, one mean vector a modality."""
+"""Posts whose media are being decoded: outcomes so far, and one mean vector a modality."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from transforms.media.media_files import MediaError
 from transforms.media.sandbox import Decoded
 from transforms.tables import blocks
 
-_ENCODE_AT_ONCE = 32  # Decoded samples that wait for their encoder: what bounds the memory of decoded media.
+_ENCODE_AT_ONCE = 32  # Decoded samples that wait for their encoder; bounds the memory of decoded media.
 
 
 class MediaEntry(NamedTuple):
@@ -75,17 +75,17 @@ class Pool:
 
 @dataclasses.dataclass(frozen=True)
 class DecodedRows:
-    """Posts that are worked on together.
+    """A block of posts while its media are decoded.
 
     Attributes:
       posts: of schemas.POSTS.
-      terms: of `text_blocks.text_terms`, of these posts.
+      terms: of `token_counts.text_terms`, of these posts.
       pools: of each kind of media.
-      known: schemas.MEDIA of those that are reused; None where nothing can be.
+      known: schemas.MEDIA of the posts whose features are reused; None if nothing can be reused.
       unread: the posts whose media are read.
       places: the rows of these in `posts`.
       keys: of these.
-      outcomes: of these, what has become of every medium so far.
+      outcomes: of these, one for each medium decoded so far.
     """
 
     posts: pa.RecordBatch

@@ -1,9 +1,9 @@
-"""Features of media that an earlier run has described, for posts whose media are as they were then.
+"""Reuse of an earlier run's features for posts whose media are unchanged.
 
-A post's key says what its media were: for each entry the post's own fields, and the size and time of change of the file
-that is there; and the settings (encoders, limits, versions). The same key, the same features: no medium is
-read again. Media without size and time (a page of another host) are identified by address. Failures for a reason that
-may have passed (a host that was down, a decoder that was slow) are tried again.
+The key of a post's media is a hash of the fields of each entry, the size and time of change of its file, and the
+settings (encoders, limits, versions). Where it is unchanged, no medium is read again. Media without size and time (those
+of another host) are identified by address. Failures for a transient reason (a host that was down, a slow decoder) are
+tried again.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from transforms.tables import blocks, schemas, shuffle
 from transforms.tables.files import hash_sources, is_local, match
 
 _PACKAGES = ("opencv-python-headless", "pillow", "av", "numpy", "tensorflow")
-# What a busy machine or a host may be to blame for, and not the medium.
+# Failures that a busy machine or a host may have caused, not the medium.
 _PASSING = pa.array(
     [
         *("media_http_failed", "media_timeout", "media_address_private", "media_failed"),
@@ -47,7 +47,7 @@ class MediaKeys:
 
     Attributes:
       roots: the folders that media may be read from.
-      version: what the media are read with.
+      version: hash of the settings of extraction (`version_of`).
     """
 
     roots: Sequence[str]
@@ -61,9 +61,9 @@ class MediaKeys:
         return pa.array(keys, pa.string())
 
     def _key(self, entries: Sequence[Mapping[str, str | None] | None]) -> str:
-        told = [[(entry or {}).get(name) for name in ("kind", "uri")] for entry in entries]
-        states = [self._state(uri or "") for _, uri in told]
-        text = json.dumps([self.version, told, states])
+        fields = [[(entry or {}).get(name) for name in ("kind", "uri")] for entry in entries]
+        states = [self._state(uri or "") for _, uri in fields]
+        text = json.dumps([self.version, fields, states])
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def _state(self, uri: str) -> list[Any]:
@@ -84,18 +84,18 @@ def version_of(encoders: Mapping[str, str], limits: MediaLimits, max_media_per_p
 
     Args:
       encoders: the flag of each kind of media.
-      limits: what one file may cost.
+      limits: of one file.
       max_media_per_post: entries that are read.
-      more: of other files that encoders are made of.
+      more: states of other files that encoders read.
     """
     versions = [importlib.metadata.version(package) for package in _PACKAGES]
-    told = [dict(encoders), dataclasses.asdict(limits), max_media_per_post, versions, more]
-    told.append(hash_sources([Path(__file__).parent, Path(__file__).parents[1] / "media"]))
-    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+    settings = [dict(encoders), dataclasses.asdict(limits), max_media_per_post, versions, more]
+    settings.append(hash_sources([Path(__file__).parent, Path(__file__).parents[1] / "media"]))
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def reusable_schema(features: pa.Schema, kinds: Sequence[str]) -> pa.Schema:
-    """Of what is reused of a post: its key, what became of its media, and the vectors of the kinds of media."""
+    """Schema of the reusable features: a post's key, its outcomes, and the vectors of the kinds of media."""
     vectors = [features.field(name) for name in kinds if name in features.names]
     return pa.schema([*schemas.MEDIA, *vectors])
 
@@ -108,7 +108,11 @@ class FindReusable(beam.PTransform):
 
     Attributes:
       keys: of the posts now.
-      schema: `reusable_schema` of the features then, which have all the kinds that are wanted now.
+      schema: `reusable_schema` of the earlier features, which have all kinds that are extracted now.
+      num_parts: of the shuffle.
+
+    Example:
+        reusable = {"posts": parts, "media": media, "features": features} | FindReusable(keys, schema, num_parts=16)
     """
 
     keys: MediaKeys
@@ -168,9 +172,9 @@ def lasting(media: pa.RecordBatch) -> pa.RecordBatch:
     # Another host may have by now what it did not have.
     by_http = pc.match_substring_regex(pc.fill_null(flat.field("uri"), ""), "^https?://", ignore_case=True)
     passing = pc.or_(pc.is_in(flat.field("code"), _PASSING), pc.and_(by_http, flat.field("code").is_valid()))
-    kept = np.ones(media.num_rows, bool)
-    kept[pc.list_parent_indices(entries).filter(passing).to_numpy(zero_copy_only=False)] = False
-    return media.filter(pa.array(kept))
+    is_lasting = np.ones(media.num_rows, bool)
+    is_lasting[pc.list_parent_indices(entries).filter(passing).to_numpy(zero_copy_only=False)] = False
+    return media.filter(pa.array(is_lasting))
 
 
 def _concat(grouped: tuple[int, Any]) -> tuple[int, pa.RecordBatch]:

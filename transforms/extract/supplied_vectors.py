@@ -1,4 +1,4 @@
-"""Ready-made vectors of the input (`vectors: {NAME: [float]}`), each name a modality of its own."""
+"""Supplied vectors of the input (`vectors: {NAME: [float]}`), each name a modality of its own."""
 
 import collections
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from transforms.tables import blocks, schemas
 from transforms.tables.rejects import reject_block
 
 COUNT_PREFIX = "posts.vectors."
-# Names of other columns and of built-in modalities: a ready-made vector of such a name gets this ending.
+# Names of other columns and of built-in modalities: a supplied vector of such a name gets this ending.
 RESERVED = frozenset((*schemas.features({}).names, "text", "image", "video", "audio", "time", "collaborative"))
 RESERVED_ENDING = "_vector"
 MAX_NAMES = 16
@@ -23,7 +23,7 @@ def modality_name(name: str) -> str:
 
 
 def choose_widths(counts: Mapping[str, int]) -> dict[str, int]:
-    """The width of each ready-made vector, by ingest's counts "posts.vectors.NAME.WIDTH": the most frequent one.
+    """The width of each supplied vector, by ingest's counts "posts.vectors.NAME.WIDTH": the most frequent one.
 
     Of equally frequent widths it is the larger.
 

@@ -89,7 +89,7 @@ class _Listener:
         return not self._is_over
 
     def check(self) -> None:
-        """Refuses a sound of more samples, or, where that is asked for, of more seconds than are allowed."""
+        """Refuses a sound of more samples, or, with `reject_long`, of more seconds than are allowed."""
         limits = self._limits
         self._take_waiting()
         if self._num_read > limits.max_audio_samples:

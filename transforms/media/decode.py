@@ -38,12 +38,12 @@ def read_uri(uri: str, roots: Sequence[str], hosts: Sequence[str], limits: Media
 
 
 def decode_medium(kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[str, bool]) -> dict[str, np.ndarray]:
-    """The modalities that the bytes give, of those that are wanted; a clip's sound is one too.
+    """Arrays of the wanted modalities of a file; a clip's sound is one too.
 
     Args:
       kind: image, video or audio.
       data: the bytes of the file.
-      limits: what it may cost.
+      limits: of one file.
       wanted: modality -> whether its description is wanted ([width] float32) and not the decoded sample: a picture
         ([h, w, 3] uint8 BGR) or a sound ([num_samples] float32). Of a clip there is only the description.
 
@@ -63,7 +63,7 @@ def decode_medium(kind: str, data: bytes, limits: MediaLimits, wanted: Mapping[s
     except Exception as error:
         if is_no_memory(error):
             raise MediaError("decoder_memory", NO_MEMORY) from error
-        # Decoders raise what they like. Their words may hold content: only the type is reported.
+        # Decoders raise exceptions of any type. Their texts may hold content: only the type is reported.
         raise MediaError("media_failed", f"a decoder raised {type(error).__name__}") from error
 
 

@@ -1,4 +1,4 @@
-"""Opening media with PyAV (FFmpeg) so that broken files neither end a process nor hold it: packet by packet."""
+"""Opening media with PyAV (FFmpeg) packet by packet: a broken packet does not end the file."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from transforms.media.media_files import MediaError
 
 av.logging.set_level(None)
 
-# What PyAV raises for broken files, its own errors apart: metadata that is no text, absurd sizes, missing decoders.
+# Exceptions of PyAV for broken files; beside its own: metadata that is no text, absurd sizes, missing decoders.
 BROKEN = (av.FFmpegError, ValueError, MemoryError, UnicodeError, IndexError, AttributeError, OverflowError, EOFError)
 # Pictures that may move.
 _MOVING = frozenset(("gif", "avif", "webp", "png"))
@@ -25,16 +25,16 @@ _ENCRYPTED = {
 }
 
 
-# Only formats whose files stand for themselves. Others that FFmpeg knows name further files or hosts to be read (hls,
+# Only self-contained formats. Others that FFmpeg knows name further files or hosts to be read (hls,
 # concat, dash, asx), or listen on the network (sdp).
 _FORMATS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,gif,apng,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,"
-    "mpegts,mpegvideo,mxf,ogg,png_pipe,qcp,rm,tta,w64,wav,webp_pipe,wv,heif,avif"
+    "aac,ac3,aiff,amr,ape,apng,asf,au,avi,caf,eac3,flac,flv,gif,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,"
+    "mpeg,mpegts,mpegvideo,mxf,ogg,png_pipe,qcp,rm,tta,w64,wav,webp_pipe,wv,heif,avif"
 )
 
 
 def open_container(data: bytes, formats: str = _FORMATS) -> Any:
-    """The container in the bytes, of one of the formats that are allowed; no file and no host is asked for more.
+    """The container in the bytes, of one of the allowed formats; opens no other file and no connection.
 
     Raises:
       Any of BROKEN.

@@ -93,7 +93,7 @@ def fetch(
 
     Args:
       url: http:// or https://.
-      hosts: the hosts that may be asked, as `check_hosts` wants them.
+      hosts: the hosts that may be asked, as `check_hosts` takes them.
       limits: how many bytes, and how many seconds.
       resolve: finds the addresses of a host.
       is_public: predicate of addresses that may be connected to.
@@ -171,7 +171,7 @@ def _is_allowed(place: _Place, hosts: Sequence[str]) -> bool:
 
 
 def _addresses(place: _Place, resolve: Resolve, is_public: Callable[[str], bool], deadline: float) -> Sequence[str]:
-    """The host's addresses, all of which must be public: whoever mixes them in is up to no good."""
+    """The host's addresses, all of which must be public."""
     try:
         found = _by(deadline, lambda: resolve(place.host, place.port))
     except (OSError, UnicodeError) as error:
@@ -249,7 +249,7 @@ def _read(response: http.client.HTTPResponse, max_bytes: int, deadline: float) -
     if response.status != 200:
         raise MediaError("media_http_failed", f"the host answers {response.status}")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise MediaError("media_http_failed", "the host sends it encoded, though not asked to")
+        raise MediaError("media_http_failed", "the host sends an encoding that was not requested")
     if (response.length or 0) > max_bytes:
         raise MediaError("media_too_large", f"the file has {response.length} bytes, the limit is {max_bytes}")
     pieces, size = [], 0

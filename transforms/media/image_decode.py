@@ -101,6 +101,8 @@ def _image_format(data: bytes) -> str:
 
 
 def _check_size(name: str, width: int, height: int, data: bytes, limits: MediaLimits) -> None:
+    if not width or not height:
+        raise MediaError("image_undecodable", f"the {name} header claims no pixels")
     if width * height > limits.max_pixels:
         size = f"{width}x{height}"
         raise MediaError("image_too_large", f"the header claims {size}, the limit is {limits.max_pixels} pixels")
@@ -115,7 +117,7 @@ def _scale(width: int, height: int) -> int:
 def _decode_jpeg(data: bytes, limits: MediaLimits) -> np.ndarray:
     """The picture scaled down while it is decoded, and oriented: OpenCV gives the pixels of Pillow in less time.
 
-    libjpeg fills in gray what is missing; only a stricter decoder (FFmpeg's) can tell that from a gray border.
+    libjpeg fills in gray what is missing; only a stricter decoder (FFmpeg's) distinguishes that from a gray border.
     """
     header = _open("jpeg", data, limits)
     assert header.fp is not None
@@ -203,7 +205,7 @@ def _is_short_png(image: Image.Image, data: bytes) -> bool:
 
 
 def _pillow_failure(name: str, error: Exception) -> MediaError:
-    """The reject for what Pillow raised; the words of its errors are the only sign of the reason."""
+    """The reject for what Pillow raised; the text of its errors is the only sign of the reason."""
     if isinstance(error, OSError) and "truncated" in str(error).lower():
         return MediaError("image_truncated", f"the {name} is cut off")
     if "unknown pixel mode" in str(error):

@@ -39,7 +39,7 @@ class KerasImageEncoder:
 
     Raises:
       FileNotFoundError: there is nothing at the path.
-      ValueError: an option that is not known or makes no sense.
+      ValueError: an option is unknown or out of range.
     """
 
     def __init__(self, path: str) -> None:
@@ -159,7 +159,7 @@ def _load_saved_model(path: str) -> tuple[Sequence[int | None], Callable[[np.nda
         raise ValueError(f"image_encoder keras: needs one input and one output, {path} has more")
     ((name, spec),) = inputs.items()
 
-    # `model` is named here to be kept: a signature alone does not hold its variables.
+    # The default argument holds a reference to `model`: a signature alone does not own its variables.
     def run(batch: np.ndarray, _model: object = model) -> np.ndarray:
         return next(iter(signature(**{name: tf.constant(batch)}).values())).numpy()
 

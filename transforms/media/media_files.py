@@ -1,4 +1,4 @@
-"""Media files of posts: where a URI leads, how much of it may be read, and what the bytes are.
+"""Media files of posts: resolution of their URIs, and bounded reading.
 
 Everything here treats URIs and bytes as hostile: they come from anyone's posts.
 """
@@ -45,10 +45,10 @@ class MediaLimits:
       max_pixels: pixels of a picture or of a video's frame by its header, checked before decoding: 100 megapixels is
         what the larger phone sensors give, and 300 MB decoded.
       max_frames_sampled: frames of a video that are described.
-      max_seconds: seconds of sound or video that are decoded; the rest is not looked at. Two minutes hold most posts.
+      max_seconds: seconds of sound or video that are decoded; the rest is ignored. Most posts are shorter than that.
       reject_long: True if files longer than max_seconds are refused instead.
       max_frames: frames within max_seconds: two minutes at 400 a second. More are refused.
-      max_decoded_pixels: the pixels of all frames that are decoded, the rest is not looked at: two minutes of 1080p at
+      max_decoded_pixels: the pixels of all frames that are decoded, the rest is ignored: two minutes of 1080p at
         60 frames a second.
       max_audio_samples: samples within max_seconds, of all channels, at the file's own rate: two minutes of eight
         channels at 192 kHz. More are refused.
@@ -156,7 +156,7 @@ def _read_bounded(path: str, max_bytes: int) -> Iterator[bytes]:
                 left -= len(piece)
                 yield piece
         return
-    # O_NONBLOCK: a FIFO put in the file's place meanwhile must not hold the worker.
+    # O_NONBLOCK: a FIFO put in the file's place meanwhile must not block the worker.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not _is_at(file.fileno(), path):
             raise MediaError("media_outside_root", "a symbolic link has taken the place of the file or of its folder")

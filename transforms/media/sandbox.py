@@ -9,7 +9,7 @@ import numpy as np
 
 from transforms.media.decode import Medium
 from transforms.media.media_files import MediaError, MediaLimits
-from transforms.media.sandbox_client import Asked, DecoderChild
+from transforms.media.sandbox_client import DecoderChild, Request
 from transforms.media.sandbox_protocol import BadMessageError, arrays_of
 from transforms.media.shared_memory import SharedMedia
 from transforms.tables.rejects import CODES
@@ -18,15 +18,15 @@ T = TypeVar("T")
 Decoded = dict[str, np.ndarray]
 
 COMMAND = (sys.executable, "-P", "-m", f"{__package__}.sandbox_main")
-# A group ends with the file that makes it as long as this: few messages, and little that is held twice.
+# A group ends with the file that makes it this long: few messages, and few bytes held twice.
 _GROUP_FILES, _GROUP_BYTES = 16, 8 << 20
-# Decoders leak. A new process after so many files costs nothing to speak of (a third of a second).
+# Decoders leak memory; a new process takes a third of a second.
 _FILES_PER_PROCESS = 20_000
-_MAX_TOLD = 200
+_MAX_MESSAGE = 200
 
 
 class _GoneError(Exception):
-    """The process is gone: the code of what it was working on, and the message."""
+    """The process has ended: reject code and message for the file that it was decoding."""
 
 
 class IsolatedDecoder:
@@ -37,8 +37,13 @@ class IsolatedDecoder:
 
     Args:
       wanted: as of `decode.decode_medium`.
-      limits: what one file may cost.
-      command: what is run.
+      limits: of one file.
+      command: arguments of the process.
+
+    Example:
+        decoder = IsolatedDecoder({"image": True}, MediaLimits())
+        for name, result in decoder.decode([("a.jpg", Medium("image", data))]):
+            vector = None if isinstance(result, MediaError) else result["image"]
     """
 
     def __init__(self, wanted: Mapping[str, bool], limits: MediaLimits, command: Sequence[str] = COMMAND) -> None:
@@ -46,10 +51,10 @@ class IsolatedDecoder:
         self._wanted, self._limits, self._command = dict(wanted), limits, command
         self._media: SharedMedia | None = None
         self._child: DecoderChild | None = None
-        self._sent: collections.deque[Asked] = collections.deque()
+        self._sent: collections.deque[Request] = collections.deque()
 
     def decode(self, media: Iterable[tuple[T, Medium | None]]) -> Iterator[tuple[T, Decoded | MediaError]]:
-        """Each tag with the arrays of its medium or with why there are none, in their order.
+        """Each tag with the arrays of its medium or the error of decoding it, in their order.
 
         The next media are taken from the iterator (which reads files) while the process decodes. None gives no array.
 
@@ -59,7 +64,7 @@ class IsolatedDecoder:
         waiting: list[tuple[T, bool]] = []
         try:
             for group in _groups(media):
-                # The next group is on its way before the process is done with the last one, which never waits so.
+                # The next group is sent before the process is done with the last one, so that it never waits.
                 self._send([medium for _, medium in group if medium is not None])
                 answered, waiting = waiting, [(tag, medium is not None) for tag, medium in group]
                 yield from self._finish(answered)
@@ -67,12 +72,12 @@ class IsolatedDecoder:
             yield from self._finish(answered)
         finally:
             if self._sent:
-                # Answers are still to come that nobody will read.
+                # The caller has stopped early: these responses must not be taken for those of later files.
                 self.close()
 
     @property
     def pid(self) -> int | None:
-        """The process's number, None where there is none."""
+        """The id of the process, None if none is running."""
         return self._child.process.pid if self._child is not None else None
 
     def close(self) -> None:
@@ -84,76 +89,76 @@ class IsolatedDecoder:
         self._sent.clear()
 
     def _finish(self, group: Sequence[tuple[T, bool]]) -> Iterator[tuple[T, Decoded | MediaError]]:
-        # All answers before the first is given: whoever takes them may be long about it.
+        # All are received before the first is given: the caller may take long over each.
         results = iter([self._receive() for _, is_sent in group if is_sent])
         for tag, is_sent in group:
             yield tag, next(results) if is_sent else {}
 
     def _receive(self) -> Decoded | MediaError:
-        """Result for the first file sent and not yet answered."""
+        """Result of the first file that was sent and has no result yet."""
         while True:
             child = self._child
             assert child is not None
-            num_done = child.num_answers
+            num_done = child.num_responses
             try:
-                result = self._answer(child)
+                result = self._result(child)
                 self._sent.popleft()
-                if child.num_answers >= _FILES_PER_PROCESS:
+                if child.num_responses >= _FILES_PER_PROCESS:
                     self._restart()
                 return result
             except _GoneError as error:
                 code, message = error.args
+                # In a fresh process the file itself is to blame; else earlier ones may be, and it is tried again.
                 is_own_fault = num_done == 0 or code == "decoder_timeout"
                 if is_own_fault:
                     self._sent.popleft()
-                # Otherwise the same file again, in a process that no earlier file has spoilt.
                 self._restart()
                 if is_own_fault:
                     return MediaError(code, message)
 
-    def _answer(self, child: DecoderChild) -> Decoded | MediaError:
-        """The next answer.
+    def _result(self, child: DecoderChild) -> Decoded | MediaError:
+        """The next response, checked.
 
         Raises:
-          _GoneError: there is none, or not one of a process in its right mind.
+          _GoneError: there is none, or it is malformed.
         """
         try:
-            answer = child.answer()
-            if answer is None:
-                raise _GoneError(*child.why_gone())
-            head, body = answer
+            response = child.receive()
+            if response is None:
+                raise _GoneError(*child.exit_reason())
+            head, body = response
             if "code" not in head:
                 return arrays_of(head.get("arrays"), body)
         except BadMessageError as error:
-            raise _GoneError("decoder_crashed", "the decoder's answer makes no sense") from error
-        code, told = head["code"], str(head.get("message"))[:_MAX_TOLD]
+            raise _GoneError("decoder_crashed", "the decoder's response is malformed") from error
+        code, message = head["code"], str(head.get("message"))[:_MAX_MESSAGE]
         if code == "decoder_memory":
-            raise _GoneError(code, told)
+            raise _GoneError(code, message)
         if code not in CODES:
-            raise _GoneError("decoder_crashed", "the decoder's answer makes no sense")
-        return MediaError(code, told)
+            raise _GoneError("decoder_crashed", "the decoder's response is malformed")
+        return MediaError(code, message)
 
     def _send(self, files: Sequence[Medium]) -> None:
         if self._media is None:
             self._media = SharedMedia(_GROUP_BYTES + self._limits.max_bytes)
         places = self._media.put([file.data for file in files])
-        asked = [Asked(file.kind, *place) for file, place in zip(files, places, strict=True)]
-        self._sent.extend(asked)
-        self._ask(asked)
+        requests = [Request(file.kind, *place) for file, place in zip(files, places, strict=True)]
+        self._sent.extend(requests)
+        self._request(requests)
 
     def _restart(self) -> None:
-        """Another process, for all that has been sent and not been answered."""
+        """Starts another process for all files that have no result yet."""
         self._end()
-        self._ask(tuple(self._sent))
+        self._request(tuple(self._sent))
 
-    def _ask(self, files: Sequence[Asked]) -> None:
-        if not files:
+    def _request(self, requests: Sequence[Request]) -> None:
+        if not requests:
             return
         if self._child is None:
             assert self._media is not None
             self._child = DecoderChild(self._command, self._media, self._limits, self._wanted)
             self.num_started += 1
-        self._child.ask(files)
+        self._child.send(requests)
 
     def _end(self) -> None:
         if self._child is not None:

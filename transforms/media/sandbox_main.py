@@ -1,8 +1,8 @@
 """The process in which media are decoded: `python -m transforms.media.sandbox_main`, started by a worker.
 
-Receives on standard input where files lie in the memory that it shares with the worker, and answers on standard output
-(`transforms.media.sandbox_protocol`), until its input ends. It can open no file and no connection, write
-no file, and hold no more memory than its limit; a file that takes too long ends it.
+Receives the places of files in the memory that it shares with the worker on standard input, and responds on standard
+output (`transforms.media.sandbox_protocol`), until its input ends. It cannot open files or connections, and its memory
+is limited; a file that takes too long ends it.
 """
 
 import importlib
@@ -29,21 +29,21 @@ _MIB = 1 << 20
 
 def main() -> None:
     """Decodes until standard input ends."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    settings = read_message(requests, 0)
-    if settings is None:
+    requests, responses = sys.stdin.buffer, sys.stdout.buffer
+    message = read_message(requests, 0)
+    if message is None:
         return
-    told = settings[0]
-    limits, media = MediaLimits(**told["limits"]), reading(told["media"], told["size"])
+    settings = message[0]
+    limits, media = MediaLimits(**settings["limits"]), reading(settings["media"], settings["size"])
     preload()
-    confine(limits.max_decode_mib, told["errors"])
-    write_message(answers, {"ready": True})
-    answers.flush()
-    serve(requests, answers, media, limits, told["wanted"])
+    confine(limits.max_decode_mib, settings["errors"])
+    write_message(responses, {"ready": True})
+    responses.flush()
+    serve(requests, responses, media, limits, settings["wanted"])
 
 
 def preload() -> None:
-    """Imports what PyAV, Pillow and numpy import only when they first need it: later they could not."""
+    """Imports the modules that PyAV, Pillow and numpy import on first use: a confined process cannot."""
     importlib.import_module("PIL.ImageCms")
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith(("__main__", ".datasets")):
@@ -53,11 +53,11 @@ def preload() -> None:
 
 
 def confine(max_mib: int, errors: int) -> None:
-    """Gives up what decoding does not need, for good: files, connections, more memory than `max_mib`, core dumps.
+    """Irrevocably gives up files, connections, core dumps, and memory beyond `max_mib`.
 
     Args:
       max_mib: memory from now on, in MiB.
-      errors: a pipe in the place of standard error, for last words; whoever does not read it holds nobody up.
+      errors: a pipe that becomes standard error; it never blocks, also where nobody reads it.
     """
     os.set_blocking(errors, False)
     os.dup2(errors, 2)
@@ -80,22 +80,22 @@ def data_bytes() -> int:
 
 
 def serve(
-    requests: IO[bytes], answers: IO[bytes], media: mmap.mmap, limits: MediaLimits, wanted: Mapping[str, bool]
+    requests: IO[bytes], responses: IO[bytes], media: mmap.mmap, limits: MediaLimits, wanted: Mapping[str, bool]
 ) -> None:
-    """Answers each file as soon as it is decoded, until there are no more."""
+    """Decodes the files of the requests, each answered at once, until there are no more."""
     while (message := read_message(requests, 0)) is not None:
         signal.setitimer(signal.ITIMER_REAL, limits.max_decode_seconds)
-        answer, body = _answer(message[0], media, limits, wanted)
+        head, body = _decode(message[0], media, limits, wanted)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        write_message(answers, answer, *body)
-        answers.flush()
+        write_message(responses, head, *body)
+        responses.flush()
 
 
-def _answer(
-    asked: Mapping[str, Any], media: mmap.mmap, limits: MediaLimits, wanted: Mapping[str, bool]
+def _decode(
+    request: Mapping[str, Any], media: mmap.mmap, limits: MediaLimits, wanted: Mapping[str, bool]
 ) -> tuple[dict[str, Any], list[Any]]:
     try:
-        arrays = decode_medium(asked["kind"], media[asked["begin"] : asked["end"]], limits, wanted)
+        arrays = decode_medium(request["kind"], media[request["begin"] : request["end"]], limits, wanted)
     except MediaError as error:
         return {"code": error.code, "message": error.message}, []
     except MemoryError:

@@ -1,6 +1,6 @@
 """Protocol between a worker and its decoder process: JSON of a stated length, then bytes of a stated length.
 
-Nothing is unpickled on either side: whoever takes over a decoder by a broken file can send numbers, and nothing else.
+Nothing is unpickled on either side: a decoder that a broken file has taken over can send numbers, and nothing else.
 """
 
 import json
@@ -13,13 +13,13 @@ import numpy as np
 
 _LENGTHS = struct.Struct("<IQ")
 _MAX_HEAD = 1 << 16
-# What a sample or a description may consist of.
+# Types of the numbers of a sample or a description.
 _TYPES = ("f4", "u1")
 _MAX_AXES = 3
 
 
 class BadMessageError(Exception):
-    """The other side said something that makes no sense."""
+    """A message is malformed."""
 
 
 def write_message(stream: IO[bytes], head: Mapping[str, Any], *body: Any) -> None:
@@ -56,12 +56,12 @@ def read_message(stream: IO[bytes], max_body: int) -> tuple[dict[str, Any], byte
 
 
 def describe_arrays(arrays: Mapping[str, np.ndarray]) -> list[list[Any]]:
-    """[name, type, shape] of each array: what `arrays_of` needs to find them in a body."""
+    """[name, type, shape] of each array, for `arrays_of`."""
     return [[name, array.dtype.str[1:], list(array.shape)] for name, array in arrays.items()]
 
 
 def arrays_of(described: Any, body: bytes) -> dict[str, np.ndarray]:
-    """The arrays in a body by what `describe_arrays` says of them, whoever said it.
+    """The arrays in a body by their description of `describe_arrays`, which need not be honest.
 
     Raises:
       BadMessageError: description and body do not agree.

@@ -1,6 +1,6 @@
-"""Bytes of media in memory that a worker writes and its decoder process only reads: no pipe, no copy on the way.
+"""Media in memory that a worker writes and its decoder process only reads, without a pipe or a copy.
 
-Data passed this way do not count against its own limit of memory, however much of it waits.
+It does not count against the decoder's limit of memory.
 """
 
 import mmap
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 
 class SharedMedia:
-    """Room for two groups of files: one that is decoded and one that waits.
+    """Memory for two groups of files: one that is being decoded and the next one.
 
-    Memory is taken as it is written to, and kept until `close`.
+    It is allocated when first written to, and released by `close`.
 
     Args:
-      group_bytes: what the files of one group have at most, together.
+      group_bytes: of the files of one group together, at most.
     """
 
     def __init__(self, group_bytes: int) -> None:
@@ -33,7 +33,7 @@ class SharedMedia:
         self._memory = mmap.mmap(self.fd, self.size)
 
     def put(self, files: Sequence[bytes]) -> list[tuple[int, int]]:
-        """Writes a group in the place of the last but one; (begin, end) of each file.
+        """Writes a group over the last but one; (begin, end) of each file.
 
         Raises:
           ValueError: the files have more bytes than a group may have.
@@ -50,11 +50,11 @@ class SharedMedia:
         return places
 
     def close(self) -> None:
-        """Gives the memory back, as soon as the other process has, too."""
+        """Releases the memory, as soon as the other process has, too."""
         self._memory.close()
         self._close()
 
 
 def reading(fd: int, size: int) -> mmap.mmap:
-    """The memory behind a SharedMedia's `fd`, in another process: it can be read, not written to."""
+    """The memory of a SharedMedia's `fd` in another process, read-only."""
     return mmap.mmap(fd, size, prot=mmap.PROT_READ)

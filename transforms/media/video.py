@@ -12,9 +12,9 @@ from transforms.media.image_descriptors import image_features
 from transforms.media.media_files import MediaError, MediaLimits, check_memory
 
 _SHORT_SIDE = 256  # Sampled frames are scaled down to this.
-_GLANCE = 32  # Every frame is glanced at with so many points a side, to see what moves.
+_GLANCE = 32  # Motion is measured on every frame at so many points a side.
 _CUT = 0.15  # Mean change of brightness between two frames (of 1) from which it may be a cut.
-_SHARE_HELD = 8  # Frames as they are decoded may hold an eighth of the memory.
+_SHARE_HELD = 8  # The sampled frames as they are decoded may take an eighth of the memory.
 _MOTION_WIDTH = 16
 WIDTH = 2 * image_descriptors.WIDTH + _MOTION_WIDTH
 
@@ -26,7 +26,7 @@ class VideoSample:
     Attributes:
       frames: at most `max_frames_sampled` pictures, [h, w, 3] uint8 BGR, as shown, in order, evenly spread.
       num_frames: frames that were decoded.
-      seconds: what they last, by their own times (25 frames a second where those make no sense).
+      seconds: their duration, by their own times (25 frames a second where those are invalid).
       changes: [num_frames - 1] float32, mean change of brightness (0 to 1) from each frame to the next.
       brightness: [num_frames] float32, mean brightness (0 to 1).
     """
@@ -73,15 +73,15 @@ def _check_size(stream: Any, limits: MediaLimits) -> None:
 
 
 class _Sampler:
-    """Keeps frames 0, s, 2s, ... of those it is shown; s doubles whenever there are too many.
+    """Samples frames 0, s, 2s, ...; s doubles whenever there are too many.
 
-    Most frames that are kept are dropped later: they become pictures at the end, but for those too large to hold.
+    Most of them are dropped later, so that only the last ones are converted to pictures, and those too large to hold.
     """
 
     def __init__(self, limits: MediaLimits) -> None:
-        self._kept: list[Any] = []
+        self._sampled: list[Any] = []
         self._limits = limits
-        self._most_held = limits.max_decode_mib * (1 << 20) // _SHARE_HELD // limits.max_frames_sampled
+        self._max_frame_bytes = limits.max_decode_mib * (1 << 20) // _SHARE_HELD // limits.max_frames_sampled
         self._num_frames = self._pixels = 0
         self._step = 1
         self._elapsed, self._last_time = 0.0, 0.0
@@ -90,10 +90,10 @@ class _Sampler:
         self._brightness: list[float] = []
 
     def add(self, frame: Any) -> bool:
-        """Looks at the next frame; False when it has seen enough."""
+        """Takes the next frame; False if a limit has been reached."""
         try:
             glance = _glance(frame)
-            kept = self._kept_as(frame) if self._num_frames % self._step == 0 else None
+            sampled = self._sample_of(frame) if self._num_frames % self._step == 0 else None
         except BROKEN:
             return True
         self._pixels += frame.width * frame.height
@@ -102,8 +102,8 @@ class _Sampler:
             self._changes.append(float(np.abs(glance - self._glance).mean()))
         self._glance = glance
         self._brightness.append(float(glance.mean()))
-        if kept is not None:
-            self._keep(kept)
+        if sampled is not None:
+            self._add_sample(sampled)
         self._num_frames += 1
         limits = self._limits
         return (
@@ -113,7 +113,7 @@ class _Sampler:
         )
 
     def check(self) -> None:
-        """Refuses a clip of more frames, or, where that is asked for, of more seconds than are allowed."""
+        """Refuses a clip of more frames, or, with `reject_long`, of more seconds than are allowed."""
         limits = self._limits
         if self._num_frames > limits.max_frames:
             raise MediaError("video_too_many_frames", f"more than {limits.max_frames} frames")
@@ -123,18 +123,18 @@ class _Sampler:
     def sample(self) -> VideoSample:
         seconds = self._elapsed * self._num_frames / max(self._num_frames - 1, 1) or 1 / 25
         changes, brightness = (np.array(values, np.float32) for values in (self._changes, self._brightness))
-        return VideoSample(list(_pictures(self._kept)), self._num_frames, seconds, changes, brightness)
+        return VideoSample(list(_pictures(self._sampled)), self._num_frames, seconds, changes, brightness)
 
-    def _kept_as(self, frame: Any) -> Any:
+    def _sample_of(self, frame: Any) -> Any:
         size = sum(plane.buffer_size for plane in frame.planes)
-        return frame if size <= self._most_held else _to_picture(frame)
+        return frame if size <= self._max_frame_bytes else _to_picture(frame)
 
-    def _keep(self, kept: Any) -> None:
-        if len(self._kept) >= self._limits.max_frames_sampled:
-            self._kept = self._kept[::2]
+    def _add_sample(self, sampled: Any) -> None:
+        if len(self._sampled) >= self._limits.max_frames_sampled:
+            self._sampled = self._sampled[::2]
             self._step *= 2
-        if len(self._kept) < self._limits.max_frames_sampled and self._num_frames % self._step == 0:
-            self._kept.append(kept)
+        if len(self._sampled) < self._limits.max_frames_sampled and self._num_frames % self._step == 0:
+            self._sampled.append(sampled)
 
     def _tick(self, frame: Any) -> None:
         """Adds the time since the last frame: 1/25 s where the times make no sense, 10 s at most."""
@@ -159,9 +159,9 @@ def _glance(frame: Any) -> np.ndarray:
     return luma[down[:, None], right].astype(np.float32) / ((1 << bits) - 1)
 
 
-def _pictures(kept: Sequence[Any]) -> Iterator[np.ndarray]:
+def _pictures(sampled: Sequence[Any]) -> Iterator[np.ndarray]:
     """Pictures of frames, of those that are not pictures yet; none of a frame that cannot be converted."""
-    for frame in kept:
+    for frame in sampled:
         try:
             yield frame if isinstance(frame, np.ndarray) else _to_picture(frame)
         except MemoryError:
