@@ -53,32 +53,22 @@ def where(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.divmod(np.flatnonzero(mask.reshape(-1)), mask.shape[1])
 
 
-def _lowest(dtype: np.dtype) -> float:
-    return np.iinfo(dtype).min if dtype.kind == "i" else -np.inf
-
-
 def kth_largest(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k-th largest score of each row: [n], the minimum of its type where there are fewer than k."""
+    """The k-th largest score of each row: [n], -inf where there are fewer than k."""
     if scores.shape[1] < k:
-        return np.full(len(scores), _lowest(scores.dtype), scores.dtype)
+        return np.full(len(scores), -np.inf, scores.dtype)
     place = scores.shape[1] - k
     return np.partition(scores, place, axis=1)[:, place]
 
 
-def reached_by(scores: np.ndarray, k: int, excluded: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
-    """Lower bound on each row's k-th largest score, close to it: [n], the type's minimum if fewer than k scores.
+def reached_by(scores: np.ndarray, k: int) -> np.ndarray:
+    """Lower bound on each row's k-th largest score, close to it: [n], -inf if fewer than k scores.
 
     For many scores, the k-th largest of the maxima of groups: k groups have a score at least as large.
-
-    Args:
-      excluded: rows and columns of scores to ignore.
     """
     size = max(1, scores.shape[1] // (_GROUPS_FOR_EACH * k))
     num_groups = scores.shape[1] // size
     best = scores[:, : num_groups * size].reshape(len(scores), size, num_groups).max(axis=1)
-    if excluded is not None:
-        # Ignores the rest of their groups too: the bound stays valid.
-        best[excluded[0], excluded[1] % num_groups] = _lowest(scores.dtype)
     return kth_largest(best, k)
 
 

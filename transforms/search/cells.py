@@ -22,8 +22,8 @@ from transforms.search import upper_bounds
 from transforms.tables import arrays, blocks, parquet, schemas, shuffle
 from transforms.tables.files import join
 
-# A smaller catalog is looked through as a whole.
-MIN_POSTS = 1 << 16
+# A smaller catalog is scanned as a whole.
+MIN_POSTS = 1 << 15
 # Cells for the root of the number of posts: with few a query looks at many posts, with many at many centers.
 _CELLS_A_ROOT = 3
 _MAX_CELLS = 1 << 14

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.linalg import runs, selection
-from transforms.search import bfloat16
 from transforms.search.scored_tile import Places, PreparedTile
 from transforms.search.surviving_posts import Kept
 
@@ -20,7 +19,7 @@ from transforms.search.surviving_posts import Kept
 _QUERY_ROWS = 512
 # Bytes of their scores in memory where all of a tile is scanned at once: less than 32 MiB, which malloc
 # would request from the system each time.
-_SCORE_BYTES = 24 << 20
+_SCORE_BYTES, _ITEM_BYTES = 24 << 20, 4
 # The scores of this many posts stay in the processor's cache until they have been scanned.
 _COLUMNS = 512
 # Pending entries are merged at this ratio to retained ones; its exact value hardly matters.
@@ -41,21 +40,17 @@ class _Pending(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Pairs of query and post: row [m] int64, column of the tile [m] int64, exact score [m] float32.
-
-    `in_vain` is True if an approximate scan was made and its result was unusable.
-    """
+    """Pairs of query and post: row [m] int64, column of the tile [m] int64, exact score [m] float32."""
 
     row: np.ndarray
     column: np.ndarray
     score: np.ndarray
-    in_vain: bool
 
 
-def in_blocks(rows: np.ndarray, num_columns: int = 1, item_bytes: int = 4) -> Iterator[np.ndarray]:
+def in_blocks(rows: np.ndarray, num_columns: int = 1) -> Iterator[np.ndarray]:
     """Rows in blocks of a suitable size for scoring that many columns at once."""
     size = _QUERY_ROWS
-    while size > 1 and size * num_columns * item_bytes > _SCORE_BYTES:
+    while size > 1 and size * num_columns * _ITEM_BYTES > _SCORE_BYTES:
         size //= 2
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
@@ -83,13 +78,10 @@ class Best:
 
     def scan(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Entries:
         """Candidates for the top k among these columns of a tile, for these query rows ([m] int64, ascending)."""
-        # A scan of a part of a tile follows from bounds that rule out the rest.
-        slack = tile.rounded_error if columns == slice(0, tile.num_posts) else None
-        glanced = self._glanced(tile, slack[rows], rows) if slack is not None else None
-        place, column = glanced or self._surviving(tile, rows, columns)
+        place, column = self._surviving(tile, rows, columns)
         score = tile.exact(rows, place, column)
         wins = np.flatnonzero(score >= self._floor[rows][place])
-        return Entries(rows[place[wins]], column[wins], score[wins], slack is not None and glanced is None)
+        return Entries(rows[place[wins]], column[wins], score[wins])
 
     def _surviving(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Places:
         """Candidates for the top k by a float32 product or bound: [m] place in `rows`, [m] column."""
@@ -116,26 +108,6 @@ class Best:
                 bound[unbound] = reached
             place, column = selection.survivors(scores, _at_least_lowest(bound))
             yield place, column + start, scores[place, column]
-
-    def _glanced(self, tile: PreparedTile, slack: np.ndarray, rows: np.ndarray) -> Places | None:
-        """Like `_surviving`, by an approximate scan of a whole tile; None if a lower bound is not clearly positive.
-
-        Args:
-          tile: with approximate scores.
-          slack: [m] float64, their error bound against the exact scores.
-          rows: [m] int64.
-        """
-        bound = self._floor[rows] - slack
-        unbound = np.flatnonzero(np.isneginf(bound))
-        bits, excluded = tile.glance(rows)
-        reached = bfloat16.least(selection.reached_by(bits, self._k, excluded)) - slack if len(unbound) else bound
-        bound[unbound] = reached[unbound] - slack[unbound]
-        if bound.min(initial=np.inf) < bfloat16.SMALLEST:
-            return None
-        self._floor[rows[unbound]] = selection.round_down(reached[unbound])
-        reach = bits >= bfloat16.bits_below(selection.round_down(bound))[:, None]
-        reach[excluded] = False
-        return selection.where(reach)
 
     def _reached(
         self, scores: np.ndarray, unbound: np.ndarray, tile: PreparedTile, rows: np.ndarray, start: int

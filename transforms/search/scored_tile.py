@@ -1,7 +1,5 @@
-"""A tile of posts prepared for many queries, and the methods of scoring it.
-
-Exactly, by products of float32, by upper bounds from few numbers (`transforms.search.upper_bounds`), or first by
-products of bfloat16 (`transforms.search.bfloat16`).
+"""A tile of posts prepared for many queries: scores by float32 products, or upper bounds of them from few numbers
+(`transforms.search.upper_bounds`), and exact scores of single pairs.
 """
 
 from collections.abc import Iterator
@@ -10,7 +8,7 @@ import numpy as np
 
 from transforms.linalg import selection
 from transforms.linalg.vectors import row_norms
-from transforms.search import bfloat16, upper_bounds
+from transforms.search import upper_bounds
 from transforms.search.catalog import Tile, author_codes
 from transforms.search.exclusions import TileExclusions
 
@@ -31,7 +29,6 @@ class Queries:
     Attributes:
       norms: [n] float64.
       bounded: if any, bounds are computed instead of scores.
-      rounded: if any and there are no bounds, scores are first computed in bfloat16. Not allowed with a cap.
     """
 
     def __init__(self, vectors: np.ndarray, capped: bool) -> None:
@@ -39,7 +36,6 @@ class Queries:
         self.capped = capped
         self.norms = row_norms(self.vectors)
         self.bounded: upper_bounds.Bounded | None = None
-        self.rounded: bfloat16.Rounded | None = None
 
 
 class PreparedTile:
@@ -50,7 +46,6 @@ class PreparedTile:
       authors: code of each post's author if there is a cap, [num_posts] int64.
       slack: [n] float64, margin below the k-th score within which a product's post can be in the top k.
       error: [n] float64, error bound of float32 scores against the exact ones.
-      rounded_error: [n] float64, error bound of approximate scores; None if there are none.
     """
 
     def __init__(
@@ -65,17 +60,11 @@ class PreparedTile:
         self.num_posts = len(tile.post_id)
         self.authors = author_codes(tile.author_id) if queries.capped else np.empty(0, np.int64)
         self.error = selection.score_error(tile.vectors.shape[1], queries.norms, max_norm)
-        self.rounded_error: np.ndarray | None = None
-        if queries.bounded is not None:
-            bounded = bounded or upper_bounds.bound_posts(tile.vectors, queries.bounded.basis)
+        if queries.bounded is not None and bounded is not None:
             self._queries, self.slack = queries.bounded.vectors, upper_bounds.error(queries.bounded, bounded)
             self._posts = bounded.vectors
             return
         self._queries, self.slack, self._posts = queries.vectors, 2 * self.error, tile.vectors
-        if queries.rounded is not None:
-            posts = bfloat16.rounded(tile.vectors)
-            self._rounded_queries, self._rounded_posts = queries.rounded.bits, bfloat16.tensor(posts.bits)
-            self.rounded_error = bfloat16.error(queries.rounded, posts)
 
     def products(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[int, np.ndarray]]:
         """(first column, scores of the queries) for `step` columns at a time; -inf for excluded pairs.
@@ -89,14 +78,6 @@ class PreparedTile:
             scores = queries @ self._posts[part].T
             scores[excluded] = -np.inf
             yield part.start, scores
-
-    def glance(self, rows: np.ndarray) -> tuple[np.ndarray, Places]:
-        """bfloat16 bits of the queries' scores of all columns, [m, num_posts] int16, and the excluded pairs.
-
-        There has to be `rounded_error`.
-        """
-        bits = bfloat16.products(bfloat16.tensor(self._rounded_queries[rows]), self._rounded_posts)
-        return bits, self._exclusions.pairs(rows, slice(0, self.num_posts))
 
     def _steps(self, rows: np.ndarray, columns: slice, step: int) -> Iterator[tuple[slice, Places]]:
         """Slices of columns, and their excluded pairs: places in `rows`, places among the columns."""

@@ -2,13 +2,12 @@
 
 The tiles are streamed, so memory does not grow with the catalog. A float32 product selects the candidates for
 the top k (with a margin of the float32 error below the k-th score), and the survivors' scores are recomputed in
-float64 and rounded to float32. Where faster, bounds from few numbers or bfloat16 products replace that product. So the
-result depends neither on the sizes of tiles and blocks nor on the BLAS library.
+float64 and rounded to float32. In a catalog divided into cells, bounds from few numbers replace most of that
+product. The result depends neither on the sizes of tiles and blocks nor on the BLAS library.
 """
 
 import concurrent.futures
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from transforms.linalg import blas, runs
 from transforms.linalg.vectors import row_norms
-from transforms.search import bfloat16, upper_bounds
+from transforms.search import upper_bounds
 from transforms.search.catalog import Catalog, Tile
 from transforms.search.eligibility import Eligibility
 from transforms.search.exclusions import Exclusions
@@ -31,14 +30,8 @@ from transforms.tables import blocks, parquet, schemas, threads
 TILE_ROWS = parquet.READ_OFTEN.row_group_rows
 # Tiles joined into the first one: the more posts set the first lower bound, the fewer survive after it.
 _FIRST_TILES = 4
-# Minimum number of queries for which approximate scores pay off.
-_GLANCING_QUERIES = 128
-# Bounds from few numbers pay from so many queries on; they are chosen anew when so many times as much has been scanned.
-_PRUNED_QUERIES = 1024
-_CHOOSE_AGAIN = 4
+# Share of all pairs in a row group from which one product of everything is less work than many of some.
 _ALMOST_ALL = 0.5
-# So many threads more where some wait for TensorFlow's.
-_WAITING = 2
 _COLUMNS = [name for name in schemas.candidates(1, 1).names if name != "profile"]
 
 
@@ -188,7 +181,6 @@ def _looked_at(visits: Visits, regions: Regions, eligibility: Eligibility, with_
         if sum(len(rows) * (columns.stop - columns.start) for rows, columns in looks) > (
             _ALMOST_ALL * visits.num_queries * place[-1]
         ):
-            # One product of everything is less work than many of most.
             looks = [(np.arange(visits.num_queries), slice(0, int(place[-1])))]
         if looks:
             pairs = [(some, columns) for rows, columns in looks for some in in_blocks(rows)]
@@ -233,20 +225,15 @@ class _Search:
         self._kept = Kept(with_vectors)
         self._max_norm = max_norm
         self.pool = concurrent.futures.ThreadPoolExecutor(num_threads)
-        self._glancing_pool = concurrent.futures.ThreadPoolExecutor(num_threads + _WAITING)
         # The threads here share the work: those of BLAS would wait for each other.
         self._one_thread = blas.one_thread()
-        # True if approximate scores prune enough; None if not known yet.
-        self._glances: bool | None = None
         self._num_scanned = 0
-        self._choose_at = 1 if cap is None and len(queries) >= _PRUNED_QUERIES else math.inf
 
     def __enter__(self) -> "_Search":
         self._one_thread.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._glancing_pool.shutdown()
         self.pool.shutdown()
         self._one_thread.__exit__(None, None, None)
 
@@ -254,13 +241,10 @@ class _Search:
         """Updates the top k with a tile."""
         if not len(tile.post_id):
             return
-        if self._num_scanned >= self._choose_at:
-            self._choose_basis(tile)
         self._max_norm = max(self._max_norm, float(row_norms(tile.vectors).max()))
         num_posts = len(tile.post_id)
-        item_bytes = 2 if self._glances_at(tile) else 4
         everything = slice(0, num_posts)
-        pairs = [(rows, everything) for rows in in_blocks(np.arange(len(self._queries.vectors)), num_posts, item_bytes)]
+        pairs = [(rows, everything) for rows in in_blocks(np.arange(len(self._queries.vectors)), num_posts)]
         self._take(_Looked(tile, self._num_scanned, pairs, None))
         self._num_scanned += len(tile.post_id)
 
@@ -294,46 +278,20 @@ class _Search:
         for looked in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=pays)):
             self._take(looked)
 
-    def _glances_at(self, tile: Tile) -> bool:
-        """True if a tile is scored approximately first."""
-        queries, width = self._queries, self._queries.vectors.shape[1]
-        if len(queries.vectors) < _GLANCING_QUERIES or self._cap is not None or queries.bounded is not None:
-            return False
-        if self._glances is None and bfloat16.WORTH.spend(len(queries.vectors) * len(tile.post_id) * width):
-            surplus = bfloat16.surplus(queries.vectors, tile.vectors, self._k)
-            self._glances = surplus * upper_bounds.PAIR_COST < (1 - bfloat16.NUMBER_COST) * width
-            queries.rounded = bfloat16.rounded(queries.vectors) if self._glances else None
-        return bool(self._glances)
-
     def _take(self, looked: _Looked) -> None:
         """Updates the top k with pairs of rows and columns of a tile."""
         tile, first, pairs, bounded = looked
         prepared = self._prepare(tile, bounded)
-        found, in_vain = np.zeros(len(tile.post_id), bool), 0
-        pool = self.pool if prepared.rounded_error is None else self._glancing_pool
-        for entries in pool.map(lambda pair: self._best.scan(prepared, *pair), pairs):
+        found = np.zeros(len(tile.post_id), bool)
+        for entries in self.pool.map(lambda pair: self._best.scan(prepared, *pair), pairs):
             found[entries.column] = True
             self._best.add(entries, first)
-            in_vain += entries.in_vain
-        if in_vain > len(pairs) // 2:
-            self._glances, self._queries.rounded = False, None
         self._kept.add(tile, np.flatnonzero(found), first)
         self._best.merge_if_due(self._kept, self.pool)
         self._kept.forget_losers(lambda: map(self._kept.places, self._best.numbers()))
 
     def _prepare(self, tile: Tile, bounded: upper_bounds.Bounded | None = None) -> PreparedTile:
         return PreparedTile(tile, self._exclusions.in_tile(tile), self._queries, self._max_norm, bounded)
-
-    def _choose_basis(self, tile: Tile) -> None:
-        """Chooses the cheapest basis for score bounds on posts like these, given the current k-th scores."""
-        self._best.merge(self._kept, self.pool)
-        self._choose_at = _CHOOSE_AGAIN * self._num_scanned
-        if np.isfinite(self._best.floor).all():
-            number_cost = 1.0 if self._queries.rounded is None else bfloat16.NUMBER_COST
-            basis = upper_bounds.choose(self._queries.vectors, self._best.floor, tile.vectors, number_cost)
-            self._queries.bounded = (
-                upper_bounds.bound_queries(self._queries.vectors, basis) if basis is not None else None
-            )
 
     def finish(self) -> Ranked:
         """The final ranking, after all tiles have been scanned."""

@@ -13,13 +13,8 @@ import numpy as np
 
 from transforms.linalg import selection
 
-# Candidate widths, cost of a surviving pair in numbers of a product, and maximum relative cost to use bounds.
-_WIDTHS = (16, 32, 48, 64, 96, 128, 192)
-PAIR_COST = 12_000
-_WORTHWHILE = 0.7
 # Relative regularization of directions with hardly any query; far above rounding errors.
 _FLOOR = 1e-9
-_SAMPLED_QUERIES, _TRIED_QUERIES, _SAMPLED_POSTS = 4096, 128, 4096
 
 
 class BalancedBasis(NamedTuple):
@@ -56,23 +51,6 @@ class Bounded(NamedTuple):
     basis: BalancedBasis
 
 
-def bound_queries(queries: np.ndarray, basis: BalancedBasis) -> Bounded:
-    """Queries, [n, d] float32, with their product with the posts' mean as the last number."""
-    exact = queries.astype(np.float64)
-    return _bounded(exact @ basis.to_query, exact @ basis.mean, exact, basis)
-
-
-def bound_posts(posts: np.ndarray, basis: BalancedBasis) -> Bounded:
-    """Posts, [n, d] float32."""
-    centered = posts.astype(np.float64) - basis.mean
-    return _bounded(centered @ basis.to_post, np.ones(len(posts)), centered, basis)
-
-
-def _bounded(turned: np.ndarray, last: np.ndarray, original: np.ndarray, basis: BalancedBasis) -> Bounded:
-    vectors = np.column_stack([leading(turned, basis.width), last])
-    return bounded(vectors, np.linalg.norm(original, axis=1), basis)
-
-
 def bounded(vectors: np.ndarray, original_norms: np.ndarray, basis: BalancedBasis) -> Bounded:
     """Bounded vectors from [n, w] float64; `original_norms`, [n], are the norms of the original vectors."""
     return Bounded(vectors.astype(np.float32), np.linalg.norm(vectors, axis=1), original_norms, basis)
@@ -88,38 +66,6 @@ def error(queries: Bounded, posts: Bounded) -> np.ndarray:
     # Both sides were rounded to float32 before they are multiplied.
     rounding = selection.score_error(posts.basis.width + 4, queries.norms, posts.norms.max(initial=0))
     return rounding + posts.basis.residual * queries.original_norms * posts.original_norms.max(initial=0)
-
-
-def choose(queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float = 1.0) -> BalancedBasis | None:
-    """The basis with the lowest estimated cost on a sample; None if none saves enough.
-
-    Args:
-      queries: [n, d] float32.
-      kth: [n] float32, the current k-th scores.
-      posts: [m, d] float32, a sample of posts like those that follow.
-      number_cost: cost of a number in the product without bounds, relative to float32.
-    """
-    sampled = queries[:: max(1, len(queries) // _SAMPLED_QUERIES)].astype(np.float64)
-    posts = posts[:: max(1, len(posts) // _SAMPLED_POSTS)].astype(np.float64)
-    basis = balance(sampled, posts)
-    if basis is None:
-        return None
-    every = max(1, len(queries) // _TRIED_QUERIES)
-    queries, wanted = queries[::every].astype(np.float64), kth[::every, None]
-    turned_queries, turned_posts = queries @ basis.to_query, (posts - basis.mean) @ basis.to_post
-    wanted_of_posts = wanted - (queries @ basis.mean)[:, None]
-    best = _WORTHWHILE * _cost(queries, posts, wanted, number_cost)
-    for width in _WIDTHS:
-        if width < queries.shape[1]:
-            narrow = leading(turned_queries, width), leading(turned_posts, width)
-            if (cost := _cost(*narrow, wanted_of_posts)) < best:
-                best, basis = cost, basis._replace(width=width)
-    return basis if basis.width else None
-
-
-def _cost(queries: np.ndarray, posts: np.ndarray, wanted: np.ndarray, number_cost: float = 1.0) -> float:
-    """Cost per pair of the product and of exact scores for the share of at least `wanted`, [num_queries, 1]."""
-    return number_cost * queries.shape[1] + PAIR_COST * float(np.mean(queries @ posts.T >= wanted))
 
 
 def balance(queries: np.ndarray, posts: np.ndarray) -> BalancedBasis | None:

@@ -16,7 +16,7 @@ NewPipeline = Callable[[], beam.Pipeline]
 
 
 def test_small_catalogs_have_no_cells_and_large_ones_not_too_many() -> None:
-    assert cells.choose_num_cells(0) == cells.choose_num_cells(65_535) == 0
+    assert cells.choose_num_cells(0) == cells.choose_num_cells(32_767) == 0
     assert cells.choose_num_cells(65_536) == 768
     assert cells.choose_num_cells(10**6) == 3_000
     assert cells.choose_num_cells(10**9) == cells.choose_num_cells(10**12) == 16_384

@@ -7,10 +7,9 @@ import pyarrow as pa
 import pytest
 
 from transforms.linalg import selection
-from transforms.search import bfloat16, running_top_k, top_k
+from transforms.search import running_top_k, top_k
 from transforms.search.eligibility import Eligibility
 from transforms.search.exclusions import Exclusions
-from transforms.search.scored_tile import PreparedTile
 from transforms.search.surviving_posts import Kept
 from transforms.tables import blocks, schemas
 
@@ -80,83 +79,11 @@ def coarse(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.integers(-1, 2, shape).astype(np.float32)
 
 
-class Glances:
-    """From now on scores are first looked at in bfloat16, from the start, whatever the processor likes better.
-
-    Attributes:
-      seen: of each look, whether it told what can win.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: list[bool] = []
-        glanced = running_top_k.Best._glanced
-
-        def watched(me: running_top_k.Best, tile: PreparedTile, slack: np.ndarray, rows: np.ndarray) -> object:
-            found = glanced(me, tile, slack, rows)
-            self.seen.append(found is not None)
-            return found
-
-        monkeypatch.setattr(running_top_k.Best, "_glanced", watched)
-        monkeypatch.setattr(top_k, "_GLANCING_QUERIES", 1)
-        monkeypatch.setattr(bfloat16.Worth, "spend", lambda me, multiplications: True)
-        monkeypatch.setattr(bfloat16, "surplus", lambda queries, posts, k: 0.0)
-
-
-def close(rng: np.random.Generator, num: int, width: int) -> np.ndarray:
-    """Vectors that bfloat16 puts in the wrong order: half of them are rounded down, and have the larger scores."""
-    vectors = 1 + 2**-8 + 1e-5 * rng.random((num, width))
-    down = rng.random(num) < 0.5
-    vectors[down] -= 2e-5
-    vectors[down, -1] += 2**-7
-    return vectors.astype(np.float32)
-
-
-def even(rng: np.random.Generator, num: int, width: int) -> np.ndarray:
-    """Vectors of one number, which bfloat16 does not round."""
-    return np.repeat(rng.integers(128, 256, (num, 1)) / 128, width, axis=1).astype(np.float32)
-
-
 def smooth(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-MAKE = {"smooth": smooth, "ties": coarse, "close": close, "even": even}
-
-
-@pytest.mark.parametrize("kind", ["smooth", "ties", "close"])
-@pytest.mark.parametrize("num_posts", [40, 3001])
-@pytest.mark.parametrize(("tile_rows", "query_rows", "num_threads"), [(7, 512, 1), (64, 5, 2), (4096, 3, 1)])
-def test_a_first_look_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, kind: str, num_posts: int, tile_rows: int, query_rows: int, num_threads: int
-) -> None:
-    monkeypatch.setattr(top_k, "TILE_ROWS", tile_rows)
-    monkeypatch.setattr(running_top_k, "_QUERY_ROWS", query_rows)
-    glances = Glances(monkeypatch)
-    rng = np.random.default_rng(8)
-    queries = MAKE["even" if kind == "close" else kind](rng, 23, 4)
-    candidates = make_candidates(MAKE[kind](rng, num_posts, 4))
-    queries[3] = 0
-    pairs = [(int(q), f"p{i:04d}") for q, i in zip(*rng.integers(0, [[23], [num_posts]], (2, 900)), strict=True)]
-    nobody = np.empty(0, np.int64), pa.array([], pa.string())
-    exclusions = Exclusions(np.array([q for q, _ in pairs]), pa.array([p for _, p in pairs]), *nobody)
-    ranked = top_k.top_k(
-        queries, [candidates], 10, eligibility=EVERYTHING, exclusions=exclusions, num_threads=num_threads
-    )
-    assert as_lists(ranked, 23) == brute_force(queries, candidates, 10, set(pairs))
-    # Beside a query whose k-th score is not positive it tells nothing; else it does where there are enough posts.
-    assert glances.seen and not all(glances.seen)
-    if num_posts > 1000:
-        assert any(glances.seen) == (query_rows < 23)
-
-
-def test_after_a_tile_that_is_looked_at_in_vain_there_is_no_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(top_k, "TILE_ROWS", 50)
-    glances = Glances(monkeypatch)
-    rng = np.random.default_rng(2)
-    queries, candidates = -np.abs(smooth(rng, 9, 4)), make_candidates(np.abs(smooth(rng, 900, 4)))
-    ranked = top_k.top_k(queries, [candidates], 5, eligibility=EVERYTHING)
-    assert as_lists(ranked, 9) == brute_force(queries, candidates, 5)
-    assert glances.seen == [False]
+MAKE = {"smooth": smooth, "ties": coarse}
 
 
 @pytest.mark.parametrize("kind", ["smooth", "ties"])

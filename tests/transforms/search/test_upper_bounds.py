@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.transforms.search.test_top_k import EVERYTHING_BUT_VECTORS, as_lists, brute_force, make_candidates
-from transforms.search import top_k, upper_bounds
-from transforms.tables import blocks
+from transforms.search import upper_bounds
 
 
 def make_vectors(rng: np.random.Generator, num_rows: int, offset: float = 0.0) -> np.ndarray:
@@ -13,68 +11,46 @@ def make_vectors(rng: np.random.Generator, num_rows: int, offset: float = 0.0) -
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_bounds_are_never_below_the_scores(offset: float) -> None:
+def test_products_in_the_basis_are_those_of_the_centered_vectors(offset: float) -> None:
     rng = np.random.default_rng(0)
-    queries, posts = make_vectors(rng, 500), make_vectors(rng, 2_000, offset)
-    exact = queries.astype(np.float64) @ posts.astype(np.float64).T
-    basis = upper_bounds.choose(queries, np.partition(exact, -5, axis=1)[:, -5].astype(np.float32), posts)
+    queries, posts = make_vectors(rng, 500).astype(np.float64), make_vectors(rng, 2_000, offset).astype(np.float64)
+    basis = upper_bounds.balance(queries, posts)
     assert basis is not None
-    assert basis.width < 96
-    other_posts = make_vectors(rng, 700, offset) * np.float32(1.5)  # not those that the basis was chosen by
-    for some in (posts, other_posts):
-        bounded_queries, bounded_posts = (
-            upper_bounds.bound_queries(queries, basis),
-            upper_bounds.bound_posts(some, basis),
-        )
-        bounds = bounded_queries.vectors @ bounded_posts.vectors.T
-        slack = upper_bounds.error(bounded_queries, bounded_posts)
-        scores = queries.astype(np.float64) @ some.astype(np.float64).T
-        assert (bounds + slack[:, None] >= scores).all()
-        if some is posts:
-            # What they are good for: hardly anybody is looked at who is not among the best.
-            kth = np.partition(scores, -5, axis=1)[:, -5:-4]
-            assert (bounds + slack[:, None] >= kth).mean() < 0.02
+    centered = posts - basis.mean
+    found = (queries @ basis.to_query) @ (centered @ basis.to_post).T
+    lengths = np.outer(np.linalg.norm(queries, axis=1), np.linalg.norm(centered, axis=1))
+    assert (np.abs(found - queries @ centered.T) <= (basis.residual + 1e-9) * lengths).all()
 
 
-def test_without_directions_that_matter_there_is_no_basis() -> None:
+def test_leading_numbers_bound_the_scores_from_above() -> None:
     rng = np.random.default_rng(1)
-    queries, posts = (rng.standard_normal((1_000, 64)).astype(np.float32) for _ in range(2))
-    kth = np.partition(queries @ posts.T, -10, axis=1)[:, -10]
-    assert upper_bounds.choose(queries, kth, posts) is None
+    queries, posts = make_vectors(rng, 500).astype(np.float64), make_vectors(rng, 2_000).astype(np.float64)
+    basis = upper_bounds.balance(queries, posts)
+    assert basis is not None
+    turned_queries, turned_posts = queries @ basis.to_query, (posts - basis.mean) @ basis.to_post
+    bounds = upper_bounds.leading(turned_queries, 16) @ upper_bounds.leading(turned_posts, 16).T
+    scores = queries @ (posts - basis.mean).T
+    assert (bounds >= scores - 1e-9).all()
+    # And closely: few posts other than the best have a bound above the 5th score.
+    kth = np.partition(scores, -5, axis=1)[:, -5:-4]
+    assert (bounds >= kth).mean() < 0.02
+
+
+def test_both_covariances_are_the_same_diagonal_one() -> None:
+    rng = np.random.default_rng(3)
+    queries, posts = (rng.standard_normal((3_000, 6)) @ rng.standard_normal((6, 6)) for _ in range(2))
+    basis = upper_bounds.balance(queries, posts)
+    assert basis is not None
+    units = queries / np.linalg.norm(queries, axis=1, keepdims=True) @ basis.to_query
+    centered = (posts - basis.mean) @ basis.to_post
+    of_queries, of_posts = (values.T @ values / len(values) for values in (units, centered))
+    np.testing.assert_allclose(of_queries, of_posts, atol=1e-8)
+    np.testing.assert_allclose(of_posts, np.diag(np.sort(np.diag(of_posts))[::-1]), atol=1e-8)
 
 
 @pytest.mark.parametrize("values", [np.zeros((50, 8)), np.ones((50, 8))])
 def test_equal_posts_or_queries_give_no_basis(values: np.ndarray) -> None:
-    rng = np.random.default_rng(2)
-    some = rng.standard_normal((50, 8)).astype(np.float32)
-    same = values.astype(np.float32)
-    assert upper_bounds.choose(some, np.zeros(50, np.float32), same) is None
+    some = np.random.default_rng(2).standard_normal((50, 8))
+    assert upper_bounds.balance(some, values) is None
     if not values.any():
-        assert upper_bounds.choose(same, np.zeros(50, np.float32), some) is None
-
-
-@pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_lists_are_the_same(monkeypatch: pytest.MonkeyPatch, offset: float) -> None:
-    monkeypatch.setattr(top_k, "_PRUNED_QUERIES", 10)
-    monkeypatch.setattr(top_k, "TILE_ROWS", 200)
-    monkeypatch.setattr(top_k, "_FIRST_TILES", 1)
-    chosen = []
-    choose = upper_bounds.choose
-
-    def watched(
-        queries: np.ndarray, kth: np.ndarray, posts: np.ndarray, number_cost: float
-    ) -> upper_bounds.BalancedBasis | None:
-        chosen.append(choose(queries, kth, posts, number_cost))
-        return chosen[-1]
-
-    monkeypatch.setattr(upper_bounds, "choose", watched)
-    rng = np.random.default_rng(3)
-    queries, posts = make_vectors(rng, 300), make_vectors(rng, 3_000, offset)
-    posts[1_500:1_600] = posts[:100]  # ties
-    candidates = make_candidates(posts)
-    ranked = top_k.top_k(
-        queries, blocks.split_rows(candidates, 450), 7, eligibility=EVERYTHING_BUT_VECTORS, num_threads=2
-    )
-    assert len(chosen) > 1
-    assert chosen[-1] is not None
-    assert as_lists(ranked, 300) == brute_force(queries, candidates, 7)
+        assert upper_bounds.balance(values, some) is None
