@@ -1,8 +1,8 @@
 """Reuse of an earlier run's features for posts whose media are unchanged.
 
 The key of a post's media is a hash of the fields of each entry, the size and time of change of its file, and the
-settings (encoders, limits, versions). Where it is unchanged, no medium is read again. Media without size and time (those
-of another host) are identified by address. Failures for a transient reason (a host that was down, a slow decoder) are
+settings (encoders, limits, versions). Where it is unchanged, no medium is read again. Media without size and time (on
+another host) are identified by address. Failures for a transient reason (a host that was down, a slow decoder) are
 tried again.
 """
 
