@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.transforms.media import media_fixtures as made
 from transforms.media.decode import Medium, decode_medium
@@ -148,6 +149,13 @@ def test_a_process_that_does_not_start_is_no_fault_of_the_files() -> None:
         _outcomes(decoder, [b"fine"])
 
 
+def _lab_tiff() -> bytes:
+    """A picture that Pillow converts with a module which it imports only then."""
+    stream = io.BytesIO()
+    Image.new("LAB", (8, 8), (128, 20, 30)).save(stream, "TIFF")
+    return stream.getvalue()
+
+
 def test_isolated_results_are_those_of_the_worker_itself() -> None:
     picture, clip = made.clouds(), made.movie(made.moving_box(12), made.tone())
     files = [
@@ -156,6 +164,7 @@ def test_isolated_results_are_those_of_the_worker_itself() -> None:
         ("image", made.encoded(picture, ".avif")),
         ("image", made.encoded(picture, ".jp2")),
         ("image", b"no picture"),
+        ("image", _lab_tiff()),
         ("video", clip),
         ("video", made.movie(made.moving_box(12), container="webm", codec="libvpx")),
         ("audio", made.movie([], made.tone(), "ogg")),
