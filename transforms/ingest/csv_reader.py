@@ -1,7 +1,7 @@
 """CSV (RFC 4180: commas, fields in double quotes, the first row names the columns) -> rows.
 
-pyarrow parses whole chunks. Records that it would read in another way than Python's csv, or not at all, are found
-before: those are parsed on their own, and what they hold takes their place in the chunk with all fields in quotes.
+pyarrow parses whole chunks. Irregular records, which it would reject or read in another way than Python's csv, are found
+before. Python's csv parses them, and its fields replace them in the chunk, all in quotes; rejected records are empty.
 """
 
 import csv

@@ -20,11 +20,11 @@ GZIP = ".gz"
 
 PART_BYTES = 32 << 20
 MIN_PARTS = 8
-# From here on parts grow instead, as a shuffle cuts every block into a piece for each; up to what a worker holds.
+# A shuffle cuts every block into a piece for each part: from this number on parts grow instead, within a worker's memory.
 MANY_PARTS = 4096
 MAX_PART_BYTES = 256 << 20
 MAX_PARTS = 65_536
-# How many bytes of text stand behind one of a compressed file, roughly.
+# Bytes of text in one byte of a compressed file, roughly.
 _COMPRESSION = 5
 _CACHE_BYTES = 1 << 18
 
@@ -99,7 +99,7 @@ def choose_num_parts(files: Sequence[InputFile]) -> int:
     """The number of parts of a table: of some 32 MiB of text, at least 8, from 4096 on of up to 256 MiB.
 
     Raises:
-      ValueError: there is so much that a part would be larger.
+      ValueError: a part would be larger.
     """
     total = sum(file.size * (_COMPRESSION if file.gzipped or file.format == PARQUET else 1) for file in files)
     if total > MAX_PARTS * MAX_PART_BYTES:

@@ -119,7 +119,7 @@ def _gunzip(stream: BinaryIO, chunk_bytes: int, max_ratio: int) -> Iterator[byte
             data = member.unconsumed_tail
             if member.eof:
                 data, member, started = member.unused_data, zlib.decompressobj(_WBITS_GZIP), False
-    # What is left inside the decompressor because of the limit on its output.
+    # The rest inside the decompressor, which limits its output.
     while started and (out := member.decompress(member.unconsumed_tail, chunk_bytes)):
         allowed -= len(out)
         _check_ratio(allowed, max_ratio)

@@ -110,7 +110,7 @@ def _field(entries: pa.Array, name: str) -> pa.Array:
 
 
 def to_vectors(column: pa.Array) -> Converted:
-    """Ready-made vectors: map<string, list<float32>>, names sorted. Null and empty vectors are dropped.
+    """Supplied vectors: map<string, list<float32>>, names sorted. Null and empty vectors are dropped.
 
     A row is bad where one of its vectors has something else than finite float32 numbers.
     """

@@ -130,7 +130,7 @@ def to_array(
     return pa.array(converted, kind), bad
 
 
-# How a column of mixed JSON values is brought into one Arrow type, by the role that canonical.TABLES gives the column.
+# Role of a column in canonical.TABLES -> conversion of mixed JSON values, and their Arrow type.
 ROLES: Mapping[str, tuple[Callable[[Value], Value], pa.DataType]] = {
     "key": (id_text, pa.string()),
     "id": (id_text, pa.string()),

@@ -51,12 +51,12 @@ def test_ids_are_read_from_parquet(tmp_path: Path) -> None:
         ("forget.parquet", "no parquet", "cannot be read"),
     ],
 )
-def test_a_file_that_is_none_is_told(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_an_unusable_file_is_an_error(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         erasure.find(_write(tmp_path / name, text))
 
 
-def test_a_missing_file_and_one_that_changes_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_changed_one_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         erasure.find(str(tmp_path / "nowhere.txt"))
     found = erasure.find(_write(tmp_path / "forget.txt", "u1\n"))

@@ -170,7 +170,7 @@ def test_interactions_and_users(tmp_path: Path, new_pipeline: NewPipeline) -> No
     assert found == [{"user_id": "a", "interests": None, "bio": None, "lang": None, "blocked_authors": ["1", "2"]}]
 
 
-def test_widths_of_ready_made_vectors_are_counted(tmp_path: Path, new_pipeline: NewPipeline) -> None:
+def test_widths_of_supplied_vectors_are_counted(tmp_path: Path, new_pipeline: NewPipeline) -> None:
     vectors = [{"clip": [1, 2]}, {"clip": [1, 2, 3]}, {"clip": [3, 4], "sound": [1]}, None]
     _write(tmp_path / "p.jsonl", [{"post_id": n, "vectors": vector} for n, vector in enumerate(vectors)])
     _, _, tallies = _ingest(new_pipeline, tmp_path / "out", str(tmp_path / "p.jsonl"), num_parts=2)
@@ -193,7 +193,7 @@ def test_rows_that_do_not_reconcile_are_an_error() -> None:
         ingest_table.reconcile({**good, "posts.read": 7})
 
 
-def test_bad_parameters_are_told_before_work() -> None:
+def test_bad_parameters_are_errors_before_work() -> None:
     for kwargs, message in (
         ({"table": "likes"}, "table must be one of posts, interactions, users, got 'likes'"),
         ({"table": "posts", "block_bytes": 0}, "block_bytes must be at least 1, got 0"),

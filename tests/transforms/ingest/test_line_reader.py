@@ -29,7 +29,7 @@ def test_chunks_are_whole_lines_that_know_their_number(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 64])
-def test_a_line_that_is_too_long_is_skipped_and_told_once(tmp_path: Path, chunk_bytes: int) -> None:
+def test_a_line_that_is_too_long_is_skipped_with_one_error(tmp_path: Path, chunk_bytes: int) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(b"a\n" + b"x" * 500 + b"\nb\n" + b"y" * 500)
     chunks = _chunks(path, chunk_bytes)

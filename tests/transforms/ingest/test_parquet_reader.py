@@ -45,7 +45,7 @@ def test_types_that_writers_use(tmp_path: Path) -> None:
     assert counts["posts.fields_ignored.likes"] == 2 and counts["posts.read"] == 3
 
 
-def test_bad_rows_are_told_by_their_record(tmp_path: Path) -> None:
+def test_bad_rows_are_rejected_with_their_record(tmp_path: Path) -> None:
     broken = pa.Array.from_buffers(pa.string(), 4, pa.array(["a", "\u00e9", "c", "d"]).buffers())
     data = bytearray(broken.buffers()[2].to_pybytes())
     data[1] = 0xFF
