@@ -167,7 +167,7 @@ def _add_cosines(bench: Bench, made: Backtest, known: "ContentMoments") -> None:
 
 
 def _delete(made: Backtest) -> None:
-    """Deletes the tables of a backtest: one for each modality would fill the disk. What it links to stays."""
+    """Deletes the tables of a backtest, not those it links to: with one for each modality the disk would fill up."""
     for directory in {made.known.run_dir, made.everything.run_dir}:
         files.delete(directory)
 

@@ -129,20 +129,23 @@ def findings(ablations: Mapping[str, Any]) -> list[str]:
             if "lead" not in measured:
                 continue
             lead = measured["lead"]["recall@20"]
-            change = f"{'lowers' if lead['mean'] > 0 else 'raises'} recall@20 by {abs(lead['mean']):.3f}"
-            noise = "significant" if lead["low"] > 0 or lead["high"] < 0 else "not significant"
-            lines.append(f"{ranking} posts: {_action(name)} {change} ({noise})")
+            if lead["low"] > 0 or lead["high"] < 0:
+                verb = "lowers" if lead["mean"] > 0 else "raises"
+                change = f"{verb} recall@20 by {abs(lead['mean']):.3f} (significant)"
+            else:
+                change = f"changes recall@20 by {-lead['mean']:+z.3f} (not significant)"
+            lines.append(f"{ranking} posts: {_action(name)} {change}")
     return lines
 
 
 def _action(variant: str) -> str:
     """A variant's name as the subject of a sentence."""
     part, _, rest = variant.partition(", ")
-    for prefix in ("without ", "no "):
+    for prefix, article in (("without ", ""), ("no ", "the ")):
         if part.startswith(prefix):
-            return f"removing {part.removeprefix(prefix)}" + (f" ({rest})" if rest else "")
-    taken, found, given = variant.partition(" for ")
-    return f"replacing {given} by {taken}" if found else f"ranking by {variant}"
+            return f"removing {article}{part.removeprefix(prefix)}" + (f" ({rest})" if rest else "")
+    given, found, replaced = variant.partition(" for ")
+    return f"replacing {replaced} with a {given}" if found else f"ranking by {variant}"
 
 
 def _loss(of: Mapping[str, Any]) -> float:

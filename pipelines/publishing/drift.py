@@ -1,4 +1,4 @@
-"""Detection of jumps in statistics since the last published run; --fail_on_drift then stops the run."""
+"""Jumps of statistics since the last published run; with --fail_on_drift they stop a run."""
 
 import dataclasses
 import json
@@ -21,18 +21,18 @@ Drift = Mapping[str, Any]
 
 
 def find(options: Options, directory: str) -> dict[str, Any] | None:
-    """Compares a run's statistics with those of the newest published run that is older; None where it has none itself.
+    """Compares a run's statistics with those of the newest published run before it; None if it has no statistics.
 
     Args:
       options: the flags.
       directory: where the run is made.
 
     Returns:
-      before: that run; "" where there is none, or it left no statistics.
-      why_not: why nothing is compared; "" where something is.
-      different: what was made in another way and so is not compared, and how.
-      compared: by statistic, a drift.Comparison.
-      jumps: the statistics that moved by more than their limit, what moved most first.
+      before: that run; "" if there is none or it has no statistics.
+      why_not: reason why nothing is compared; "" if something is.
+      different: tables that were made with other settings and are not compared -> the difference.
+      compared: statistic -> drift.Comparison.
+      jumps: the statistics that moved by more than their limit, largest move first.
     """
     from transforms.validate import drift
 
@@ -41,11 +41,11 @@ def find(options: Options, directory: str) -> dict[str, Any] | None:
         return None
     name = runs.last_before(options.output, options.run_name)
     if not name:
-        return _nothing(FIRST_RUN)
+        return _not_compared(FIRST_RUN)
     metrics = join(runs.directory(options.output, name), "metrics.json")
     before = files.read_json(metrics).get("statistics") if files.exists(metrics) else None
     if before is None:
-        return _nothing(f"{name} left no statistics")
+        return _not_compared(f"{name} has no statistics")
     now = files.read_json(path)
     compared = sorted(drift.compare(before, now), key=lambda one: -one.size)
     return {
@@ -57,36 +57,36 @@ def find(options: Options, directory: str) -> dict[str, Any] | None:
     }
 
 
-def _nothing(why_not: str) -> dict[str, Any]:
+def _not_compared(why_not: str) -> dict[str, Any]:
     return {"before": "", "why_not": why_not, "different": {}, "compared": {}, "jumps": []}
 
 
 def check(report: Report, options: Options, directory: str) -> None:
-    """Finds out, once a run's statistics are there, whether they have jumped where that is to stop it.
+    """Checks the statistics for jumps after the validate stage, if --fail_on_drift is given.
 
     Raises:
-      RunError: --fail_on_drift is given, and some have; with those that moved most.
+      RunError: some have jumped; the message has those that moved most.
     """
     found = find(options, directory) if options.fail_on_drift and report.stage == "validate" else None
     if found is not None and found["jumps"]:
         jumps = "; ".join(_jumps(found))
-        raise RunError(f"{_summed_up(found)} (--fail_on_drift): {jumps}; without the flag the run is published")
+        raise RunError(f"{_headline(found)} (--fail_on_drift): {jumps}; without the flag the run is published")
 
 
 def warnings(found: Drift) -> Iterator[str]:
-    """Sentences about statistics that have jumped or cannot be compared with the last published run's."""
+    """Sentences about statistics that have jumped or are not compared with the last published run's."""
     if found["why_not"] not in ("", FIRST_RUN):
         yield f"statistics are not compared: {found['why_not']}"
     if found["jumps"]:
-        yield f"{_summed_up(found)}: {'; '.join(_jumps(found))}"
+        yield f"{_headline(found)}: {'; '.join(_jumps(found))}"
     for name, how in found["different"].items():
         yield f"{name} is not compared with {found['before']} ({how})"
 
 
 def prometheus(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Family -> label -> value: the statistics that are one number, and how far each that is compared has moved.
+    """Family -> label -> value: the scalar statistics, and the moves of those that are compared.
 
-    The latter in limits: what is more than 1 has jumped.
+    A move is in units of its limit: above 1 it is a jump.
     """
     from transforms.validate import run_statistics
 
@@ -101,7 +101,7 @@ def prometheus(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def _summed_up(found: Drift) -> str:
+def _headline(found: Drift) -> str:
     return f"{len(found['jumps'])} of {len(found['compared'])} statistics have jumped since {found['before']}"
 
 

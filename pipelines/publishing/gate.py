@@ -1,14 +1,14 @@
-"""The gate: whether a run is good enough to be published, told by its evaluation and that of the last published run."""
+"""The gate: the decision to publish a run, from its evaluation and that of the last published run."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
-# What a run must not be worse in.
+# Measures in which a run must not be significantly worse.
 MEASURES = ("recall@20", "ndcg@10")
 OURS, POPULAR = "fusefeed", "popular"
-# Of fewer users the means say nothing.
+# With fewer users the intervals are too wide to decide anything.
 MIN_USERS = 30
 # Half the width of a 95% interval in standard errors.
 _HALF_WIDTH = 1.959964
@@ -22,8 +22,8 @@ class Verdict:
 
     Attributes:
       passed: publish.
-      reason: in one line: why not, or what there is to say; "" where all is well.
-      refused: it would not pass; `passed` all the same where --no_gate is given.
+      reason: why not, or a note, in one line; "" if there is nothing to note.
+      refused: the run is worse; with --no_gate it is published anyway.
     """
 
     passed: bool
@@ -39,38 +39,38 @@ def decide(
 ) -> Verdict:
     """Refuses a run that is worse than popularity, or than the last published one by more than `tolerance`.
 
-    Worse means beyond noise: the 95% interval of the difference from popularity (of the same users) lies below 0; the
-    last run's measure less the tolerance is above ours by more than the 95% interval of their difference.
+    Worse means significantly worse: the 95% interval of the difference from popularity (of the same users) lies below
+    0; the last run's measure less the tolerance is above ours by more than the 95% interval of their difference.
 
     Args:
-      evaluation: evaluation.json of this run; None where it was not made.
-      last_published: that of the run that LATEST names; None where there is none.
+      evaluation: evaluation.json of this run; None if there is none.
+      last_published: that of the newest published run before it; None if there is none.
       tolerance: relative, in [0, 1].
-      no_gate: publish whatever is found.
+      no_gate: publish in any case.
     """
     if not 0 <= tolerance <= 1:
         raise ValueError(f"gate_tolerance must be in [0, 1], got {tolerance}")
     nothing = nothing_to_compare(evaluation)
     if nothing or evaluation is None:
-        return Verdict(True, f"the gate had nothing to compare: {nothing}")
+        return Verdict(True, f"the gate compared nothing: {nothing}")
     reason = worse_than_popularity(evaluation) or worse_than_before(evaluation, last_published, tolerance)
     if reason:
-        return Verdict(no_gate, f"{reason}; published all the same (--no_gate)" if no_gate else reason, True)
+        return Verdict(no_gate, f"{reason}; published anyway (--no_gate)" if no_gate else reason, True)
     return Verdict(True, not_comparable(evaluation, last_published))
 
 
 def nothing_to_compare(evaluation: Mapping[str, Any] | None) -> str:
-    """Why an evaluation says nothing; "" where it does."""
+    """Reason why an evaluation has no measurements to compare; "" if it has."""
     if evaluation is None:
         return "no backtest was run (--no_evaluate)"
     if "methods" not in evaluation:
         return "; ".join(evaluation.get("notes", [])) or "nothing was measured"
     users = evaluation["about"]["users"]
-    return f"{users} users with something held out, fewer than {MIN_USERS}" if users < MIN_USERS else ""
+    return f"only {users} test users, fewer than {MIN_USERS}" if users < MIN_USERS else ""
 
 
 def worse_than_popularity(evaluation: Mapping[str, Any]) -> str:
-    """In which measure the run is worse than popularity, beyond noise; "" in none."""
+    """The measure in which the run is significantly worse than popularity; "" if in none."""
     methods = evaluation["methods"]
     for name in MEASURES:
         if methods[POPULAR]["lead"][name]["high"] < 0:
@@ -80,7 +80,7 @@ def worse_than_popularity(evaluation: Mapping[str, Any]) -> str:
 
 
 def not_comparable(evaluation: Mapping[str, Any], last: Mapping[str, Any] | None) -> str:
-    """Why the last published run is no measure; "" where it is, or where there is none."""
+    """Reason why the run cannot be compared with the last published one; "" if it can or if there is none."""
     if last is None:
         return ""
     nothing = nothing_to_compare(last)
@@ -90,11 +90,11 @@ def not_comparable(evaluation: Mapping[str, Any], last: Mapping[str, Any] | None
         tuple(one["split"].get(key) for key in ("kind", "fraction", "days", "seed", "cold_posts"))
         for one in (evaluation, last)
     )
-    return "" if ours == theirs else "not compared with the last published run: it was split in another way"
+    return "" if ours == theirs else "not compared with the last published run: its backtest used another split"
 
 
 def worse_than_before(evaluation: Mapping[str, Any], last: Mapping[str, Any] | None, tolerance: float) -> str:
-    """In which measure the run is worse than the last published one by more than the tolerance; "" in none."""
+    """The measure in which the run is worse than the last published one by more than the tolerance; "" if in none."""
     if last is None or not_comparable(evaluation, last):
         return ""
     for name in MEASURES:
@@ -114,5 +114,5 @@ def noise_of(now: Interval, before: Interval, share: float = 1) -> float:
 
 
 def standard_error(interval: Interval) -> float:
-    """The standard error that a 95% interval stands for."""
+    """The standard error of a mean with this 95% interval."""
     return (interval["high"] - interval["low"]) / (2 * _HALF_WIDTH)

@@ -15,7 +15,7 @@ from pipelines.store import replace_run, runs
 from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
 from transforms.tables import files
 
-# What stages leave besides tables and counts: its name in metrics.json, the stage, the file.
+# Files of stages that metrics.json includes: name there, stage, path.
 MEASURES = (
     ("model", "train", "model/model.json"),
     ("train", "train", "model/start.json"),
@@ -33,51 +33,51 @@ def publish(options: Options, reports: Sequence[Report], directory: str) -> tupl
       reports: of all stages of the run.
       directory: where the run was made: its own, or the one beside it where it was published before.
 
-    Returns: the verdict, and where the run is now.
+    Returns: the decision of the gate, and where the run is now.
 
     Raises:
-      RunError: a table is not there or not whole; nothing is published.
+      RunError: a table is missing or damaged; nothing is published.
       ValueError: the counts of an input do not reconcile; nothing is published.
     """
     check_complete(reports, directory)
     reconcile(reports)
     name = options.run_name
     values = metrics(options, reports, directory)
-    verdict = decide(
+    decision = decide(
         values.get("evaluation"), last_evaluation(options), options.gate_tolerance, no_gate=options.no_gate
     )
-    values["gate"] = dataclasses.asdict(verdict)
+    values["gate"] = dataclasses.asdict(decision)
     if (found := drift.find(options, directory)) is not None:
         values["drift"] = found
     files.write_json(files.join(directory, "metrics.json"), values)
     files.write_text(files.join(directory, "metrics.prom"), "\n".join(prometheus(values)) + "\n")
-    files.write_json(files.join(directory, runs.MANIFEST), manifest(options, reports, verdict.passed))
-    if not verdict.passed:
-        return verdict, directory
+    files.write_json(files.join(directory, runs.MANIFEST), manifest(options, reports, decision.passed))
+    if not decision.passed:
+        return decision, directory
     final = runs.directory(options.output, name)
     if directory != final:
         replace_run.put_in_place(directory, final)
-    said = [runs.name_latest(options.output, name)]
-    said += [
+    notes = [runs.name_latest(options.output, name)]
+    notes += [
         f"run {each} is removed (--keep_runs)" for each in runs.remove_old(options.output, options.keep_runs, name)
     ]
-    reason = "; ".join(filter(None, [verdict.reason, *said]))
-    return dataclasses.replace(verdict, reason=reason), final
+    reason = "; ".join(filter(None, [decision.reason, *notes]))
+    return dataclasses.replace(decision, reason=reason), final
 
 
 def check_complete(reports: Sequence[Report], directory: str) -> None:
-    """Finds out whether every table of a run is there, as its stage left it.
+    """Checks that every table of a run is there, as its stage wrote it.
 
     Raises:
-      RunError: one is not.
+      RunError: one is missing or damaged.
     """
     for report in reports:
         if what := fingerprint.damage(report, directory):
-            raise RunError(f"not published: {what}; {report.stage} has to be done again")
+            raise RunError(f"not published: {what}; run the same command again: it repeats {report.stage}")
 
 
 def last_evaluation(options: Options) -> Any:
-    """The evaluation of the newest published run before this one; None where there is none."""
+    """The evaluation of the newest published run before this one; None if there is none."""
     name = runs.last_before(options.output, options.run_name)
     path = files.join(runs.directory(options.output, name), "metrics.json")
     return files.read_json(path).get("evaluation") if name and files.exists(path) else None

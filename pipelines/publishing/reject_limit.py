@@ -9,12 +9,12 @@ from pipelines.stage.reports import Report
 INPUTS = ("posts", "interactions", "users")
 MEDIA_KINDS = ("image", "video", "audio", "unknown")
 NUM_REASONS = 3
-# Of fewer a share says little: one broken clip of one is no broken export.
+# With fewer a share means little: one broken clip of one is no broken export.
 MIN_WHOLE = 100
 
 
 class Loss(NamedTuple):
-    """Of one input or kind of media: how many were rejected of those that could have been used."""
+    """Rejected rows of an input or files of a kind, of those that could have been used."""
 
     what: str
     rejected: int
@@ -22,15 +22,14 @@ class Loss(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The share that was lost; 0 of fewer than MIN_WHOLE."""
+        """Share of rejects; 0 of fewer than MIN_WHOLE."""
         return self.rejected / self.whole if self.whole >= MIN_WHOLE else 0.0
 
 
 def losses(report: Report) -> Iterator[Loss]:
     """Losses of a stage, for each input or kind of media.
 
-    Rows of a later date and those that are to be forgotten do not count, nor do media that were not looked for:
-    missing files, hosts that are not allowed.
+    Rows of a later date and erased rows do not count, nor do missing files and media from hosts that are not allowed.
     """
     counts = report.counts
     if report.stage == "ingest":
@@ -47,21 +46,22 @@ def losses(report: Report) -> Iterator[Loss]:
 
 
 def check(report: Report, options: Options) -> None:
-    """Finds out whether a stage has lost too much.
+    """Checks the share of rejects after a stage.
 
     Raises:
-      RunError: more than --max_reject_ratio of an input or of a kind of media; with the most frequent reasons.
+      RunError: it is more than --max_reject_ratio of an input or of a kind of media.
     """
     for loss in losses(report):
         if loss.ratio > options.max_reject_ratio:
             raise RunError(
                 f"{loss.rejected:,} of {loss.whole:,} {loss.what} were rejected, more than --max_reject_ratio "
-                f"{options.max_reject_ratio:g}; most often: {most_frequent(report.counts)}"
+                f"{options.max_reject_ratio:g}; most frequent codes of {report.stage}: {most_frequent(report.counts)} "
+                f"(rejects/{report.stage} lists all)"
             )
 
 
 def most_frequent(counts: Mapping[str, int]) -> str:
-    """The most frequent reject codes of a stage, with their numbers; "" where nothing was rejected."""
+    """The most frequent reject codes of a stage, with their numbers; "" if nothing was rejected."""
     found = sorted(reject_counts(counts).items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{code} ({number:,})" for code, number in found[:NUM_REASONS])
 

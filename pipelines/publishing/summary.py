@@ -1,4 +1,4 @@
-"""The short summary that a run ends with: what came in, the verdict, where the tables are, examples, warnings.
+"""The summary that a run ends with: input rows, comparison with baselines, place of the tables, examples, warnings.
 
 It shows ids, numbers and reasons; the text of a post only with --show_text, its first words. Full tables are in
 evaluation/report.html and metrics.json.
@@ -45,7 +45,7 @@ def text(
       directory: where the run is.
       seconds: time that it took.
       decision: of the gate.
-      last_published: evaluation.json of the last published run; None where there is none.
+      last_published: evaluation.json of the last published run; None if there is none.
     """
     metrics = files.read_json(files.join(directory, "metrics.json"))
     evaluation = metrics.get(EVALUATION)

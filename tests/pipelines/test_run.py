@@ -205,16 +205,20 @@ def test_a_table_damaged_between_stages_stops_the_run(output: Output) -> None:
     assert (output.done(), output.value()) == (["extract", "recommend"], 2 * (3 + 50))
 
 
-def test_a_table_damaged_at_the_end_is_not_published(output: Output) -> None:
+def test_a_table_damaged_at_the_end_is_not_published_and_the_same_command_mends_it(output: Output) -> None:
     def harm(options: Options, places: Places) -> None:
         double(options, places)
         damage_shard(Path(places.run_dir))
 
-    with pytest.raises(
-        RunError, match=r"not published: sum/part-00000\.parquet has 10 bytes, not .*; extract has to be"
-    ):
+    message = (
+        r"not published: sum/part-00000\.parquet has 10 bytes, not .*; run the same command again: it repeats extract"
+    )
+    with pytest.raises(RunError, match=message):
         output.run([*STAGES[:3], dataclasses.replace(STAGES[3], run=harm)])
     assert output.latest == "" and not (output.directory() / "manifest.json").exists()
+    output.capsys.readouterr()
+    assert output.run() == 0
+    assert output.done()[0] == "extract"
 
 
 def test_a_stage_that_leaves_no_table_is_not_published(output: Output) -> None:

@@ -135,7 +135,7 @@ def test_a_run_before_that_left_no_statistics_is_said(tmp_path: Path) -> None:
     files.write_json(str(directory / "statistics" / "statistics.json"), {})
     found = drift.find(options, str(directory))
     assert found is not None
-    assert list(drift.warnings(found)) == [f"statistics are not compared: {FIRST} left no statistics"]
+    assert list(drift.warnings(found)) == [f"statistics are not compared: {FIRST} has no statistics"]
     drift.check(Report("validate", 0, 0, {}, {}), options, str(directory))
 
 

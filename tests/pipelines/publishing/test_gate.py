@@ -81,11 +81,11 @@ def test_nothing_to_compare_passes_with_a_note() -> None:
     for nothing, why in (
         (None, "no backtest was run (--no_evaluate)"),
         ({"run": "r", "split": {}, "notes": ["nothing lies before the cut"]}, "nothing lies before the cut"),
-        (change(evaluation(0.01), "about", "users", to=29), "29 users with something held out, fewer than 30"),
+        (change(evaluation(0.01), "about", "users", to=29), "only 29 test users, fewer than 30"),
     ):
         verdict = decide(nothing, evaluation())
         assert verdict.passed and not verdict.refused
-        assert verdict.reason == f"the gate had nothing to compare: {why}"
+        assert verdict.reason == f"the gate compared nothing: {why}"
 
 
 def test_another_split_is_no_measure() -> None:

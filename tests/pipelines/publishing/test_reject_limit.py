@@ -16,8 +16,8 @@ def test_an_input_that_is_mostly_rejected_stops_the_run() -> None:
     with pytest.raises(RunError) as raised:
         reject_limit.check(found, Options(max_reject_ratio=0.59))
     assert str(raised.value) == (
-        "60 of 100 rows of posts were rejected, more than --max_reject_ratio 0.59; most often: row_malformed (40), "
-        "time_invalid (19), id_missing (1)"
+        "60 of 100 rows of posts were rejected, more than --max_reject_ratio 0.59; most frequent codes of ingest: "
+        "row_malformed (40), time_invalid (19), id_missing (1) (rejects/ingest lists all)"
     )
 
 

@@ -95,9 +95,9 @@ def test_a_refused_run_says_so_first_and_last(directory: str) -> None:
 
 
 def test_a_refused_run_that_is_published_all_the_same_is_a_warning(directory: str) -> None:
-    found = lines(directory, Verdict(True, "worse than popularity; published all the same (--no_gate)", True))
+    found = lines(directory, Verdict(True, "worse than popularity; published anyway (--no_gate)", True))
     assert found[0].startswith("run 2026-01-31 published in ")
-    assert found[-1] == "warning: worse than popularity; published all the same (--no_gate)"
+    assert found[-1] == "warning: worse than popularity; published anyway (--no_gate)"
 
 
 @pytest.mark.parametrize(
