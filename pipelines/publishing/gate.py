@@ -17,7 +17,7 @@ Interval = Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Decision:
     """Decision to publish a run or not.
 
     Attributes:
@@ -36,7 +36,7 @@ def decide(
     last_published: Mapping[str, Any] | None,
     tolerance: float = 0.05,
     no_gate: bool = False,
-) -> Verdict:
+) -> Decision:
     """Refuses a run that is worse than popularity, or than the last published one by more than `tolerance`.
 
     Worse means significantly worse: the 95% interval of the difference from popularity (of the same users) lies below
@@ -52,11 +52,11 @@ def decide(
         raise ValueError(f"gate_tolerance must be in [0, 1], got {tolerance}")
     nothing = nothing_to_compare(evaluation)
     if nothing or evaluation is None:
-        return Verdict(True, f"the gate compared nothing: {nothing}")
+        return Decision(True, f"the gate compared nothing: {nothing}")
     reason = worse_than_popularity(evaluation) or worse_than_before(evaluation, last_published, tolerance)
     if reason:
-        return Verdict(no_gate, f"{reason}; published anyway (--no_gate)" if no_gate else reason, True)
-    return Verdict(True, not_comparable(evaluation, last_published))
+        return Decision(no_gate, f"{reason}; published anyway (--no_gate)" if no_gate else reason, True)
+    return Decision(True, not_comparable(evaluation, last_published))
 
 
 def nothing_to_compare(evaluation: Mapping[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.command_line.options import Options, RunError
 from pipelines.publishing import drift
-from pipelines.publishing.gate import Verdict, decide
+from pipelines.publishing.gate import Decision, decide
 from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS
 from pipelines.stage import fingerprint
 from pipelines.stage.reports import Report
@@ -25,7 +25,7 @@ MEASURES = (
 )
 
 
-def publish(options: Options, reports: Sequence[Report], directory: str) -> tuple[Verdict, str]:
+def publish(options: Options, reports: Sequence[Report], directory: str) -> tuple[Decision, str]:
     """Writes metrics.json, metrics.prom, then manifest.json, and then, if the gate lets it pass, names it in LATEST.
 
     Args:

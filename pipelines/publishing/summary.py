@@ -12,7 +12,7 @@ from pipelines.command_line.console import duration
 from pipelines.command_line.options import Options
 from pipelines.command_line.plain_text import one_line
 from pipelines.publishing import drift, gate, table_samples
-from pipelines.publishing.gate import Verdict
+from pipelines.publishing.gate import Decision
 from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS, reject_counts
 from pipelines.stage.reports import Report
 from pipelines.store.file_names import EVALUATION
@@ -34,7 +34,7 @@ def text(
     reports: Sequence[Report],
     directory: str,
     seconds: float,
-    decision: Verdict,
+    decision: Decision,
     last_published: Mapping[str, Any] | None = None,
 ) -> str:
     """Text of the summary.
@@ -174,7 +174,7 @@ def _id(value: str) -> str:
     return one_line(value, ID_CHARACTERS)
 
 
-def _warnings(metrics: Mapping[str, Any], decision: Verdict) -> Iterator[str]:
+def _warnings(metrics: Mapping[str, Any], decision: Decision) -> Iterator[str]:
     evaluation = metrics.get(EVALUATION, {})
     if "methods" in evaluation:
         yield from evaluation["notes"]

@@ -52,10 +52,10 @@ def change(value: dict[str, Any], *path: str, to: Any) -> dict[str, Any]:
     ],
 )
 def test_the_gate(now: dict[str, Any], before: dict[str, Any] | None, passed: bool) -> None:
-    verdict = decide(now, before)
-    assert (verdict.passed, verdict.refused) == (passed, not passed)
-    assert bool(verdict.reason) != passed
-    assert "\n" not in verdict.reason
+    decision = decide(now, before)
+    assert (decision.passed, decision.refused) == (passed, not passed)
+    assert bool(decision.reason) != passed
+    assert "\n" not in decision.reason
     overridden = decide(now, before, no_gate=True)
     assert overridden.passed and overridden.refused != passed
     assert overridden.reason.endswith("(--no_gate)") != passed
@@ -83,9 +83,9 @@ def test_nothing_to_compare_passes_with_a_note() -> None:
         ({"run": "r", "split": {}, "notes": ["nothing lies before the cut"]}, "nothing lies before the cut"),
         (change(evaluation(0.01), "about", "users", to=29), "only 29 test users, fewer than 30"),
     ):
-        verdict = decide(nothing, evaluation())
-        assert verdict.passed and not verdict.refused
-        assert verdict.reason == f"the gate compared nothing: {why}"
+        decision = decide(nothing, evaluation())
+        assert decision.passed and not decision.refused
+        assert decision.reason == f"the gate compared nothing: {why}"
 
 
 def test_another_split_is_no_measure() -> None:
@@ -95,6 +95,6 @@ def test_another_split_is_no_measure() -> None:
         change(evaluation(0.9), "split", "cold_posts", to={"posts": 3, "digest": "a"}),
         change(evaluation(0.9), "about", "users", to=3),
     ):
-        verdict = decide(evaluation(0.2), last)
-        assert verdict.passed and verdict.reason.startswith("not compared with the last published run: ")
+        decision = decide(evaluation(0.2), last)
+        assert decision.passed and decision.reason.startswith("not compared with the last published run: ")
     assert decide(evaluation(0.2), change(evaluation(0.2), "split", "cut", to="another day")).reason == ""

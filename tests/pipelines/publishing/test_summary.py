@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.command_line.options import Options
 from pipelines.publishing import summary
-from pipelines.publishing.gate import Verdict
+from pipelines.publishing.gate import Decision
 from pipelines.stage.reports import Report
 from transforms.tables import files, parquet, rejects, schemas
 
@@ -50,7 +50,7 @@ def directory(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def lines(directory: str, decision: Verdict = Verdict(True), last: Any = None, **flags: Any) -> list[str]:  # noqa: B008
+def lines(directory: str, decision: Decision = Decision(True), last: Any = None, **flags: Any) -> list[str]:  # noqa: B008
     counts = {"posts.read": 1234, "posts.written": 1230, "posts.rejected": 4, "rejects.row_malformed": 2}
     counts |= {"users.read": 9, "users.written": 8, "users.rejected": 1, "rejects.id_missing": 3}
     media = {
@@ -88,14 +88,14 @@ def test_it_says_what_came_in_and_how_good_the_lists_are(directory: str) -> None
 
 
 def test_a_refused_run_says_so_first_and_last(directory: str) -> None:
-    found = lines(directory, Verdict(False, "worse than popularity", True))
+    found = lines(directory, Decision(False, "worse than popularity", True))
     assert found[0].startswith("run 2026-01-31 not published in ")
     assert found[-1] == "warning: not published: worse than popularity"
     assert "              no earlier published run to compare with" in found
 
 
 def test_a_refused_run_that_is_published_all_the_same_is_a_warning(directory: str) -> None:
-    found = lines(directory, Verdict(True, "worse than popularity; published anyway (--no_gate)", True))
+    found = lines(directory, Decision(True, "worse than popularity; published anyway (--no_gate)", True))
     assert found[0].startswith("run 2026-01-31 published in ")
     assert found[-1] == "warning: worse than popularity; published anyway (--no_gate)"
 
