@@ -37,9 +37,9 @@ def build_items(root: "beam.Pipeline", places: Places, rotations: "Rotations | N
     from transforms.tables import parquet, schemas
 
     found = read_space(places, rotations)
-    stand_in = exported_model.StandIn(places.input("model"))
+    predictor = exported_model.FactorPredictor(places.input("model"))
     fused = root | "ReadFused" >> parquet.ReadParts(places.input("fused"))
-    made = fused | item_embeddings.EmbedItems(found, stand_in)
+    made = fused | item_embeddings.EmbedItems(found, predictor)
     directory = places.output("item_embeddings")
     _ = made.parts | "WriteItems" >> parquet.WriteParts(directory, schemas.item_embeddings(found.width))
     _ = made.profiles | "WriteProfiles" >> parquet.WriteParts(

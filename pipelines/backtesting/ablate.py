@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from transforms.embed.embedding_space import Space
-    from transforms.embed.exported_model import StandIn
+    from transforms.embed.exported_model import FactorPredictor
     from transforms.evaluate.content_baselines import ContentMoments
     from transforms.evaluate.test_set import HeldOutSet
 
@@ -101,12 +101,12 @@ def _add_variants(bench: Bench, made: Backtest, known: "ContentMoments") -> None
     found = embedding_space.read_space(at("fused"), at("collaborative"))
     text_map = text_to_factors.read_map(at("item_embeddings"))
     known_users = variant_embeddings.read_known(bench.user_id, at("users"), at("history"))
-    stand_ins = {"": exported_model.StandIn(at("model"))} | dict(_linear_maps(made, found, known))
+    predictors = {"": exported_model.FactorPredictor(at("model"))} | dict(_linear_maps(made, found, known))
     for variant in ablation.variants(found, known.content):
         shaped = dataclasses.replace(found, tuning=variant.tuning)
         interests = InterestsEncoder(at("transform_fn"), shaped, text_map)
         vectors = variant_embeddings.VariantEmbeddings(
-            variant, shaped, at("fused"), interests, stand_ins[variant.linear]
+            variant, shaped, at("fused"), interests, predictors[variant.linear]
         )
         queries = vectors.users(known_users, user_embeddings.INTERESTS_WORTH)
 
@@ -121,7 +121,7 @@ def _add_variants(bench: Bench, made: Backtest, known: "ContentMoments") -> None
         bench.add(variant.name, make_lists)
 
 
-def _linear_maps(made: Backtest, space: "Space", known: "ContentMoments") -> "Iterator[tuple[str, StandIn]]":
+def _linear_maps(made: Backtest, space: "Space", known: "ContentMoments") -> "Iterator[tuple[str, FactorPredictor]]":
     """The linear maps that take the autoencoder's place, fitted on the known posts."""
     from transforms.embed import exported_model
     from transforms.evaluate import ablation, linear_maps
@@ -135,7 +135,7 @@ def _linear_maps(made: Backtest, space: "Space", known: "ContentMoments") -> "It
         (ablation.RIDGE, linear_maps.ridge_coefficients(sums, decoded, count)),
         (ablation.PCA, linear_maps.pca_coefficients(sums, known, size, decoded.lam, count)),
     ):
-        yield name, exported_model.LinearStandIn(coefficients, sums.widths)
+        yield name, exported_model.LinearFactorPredictor(coefficients, sums.widths)
 
 
 def _latent_size(made: Backtest) -> int:
@@ -150,7 +150,7 @@ def _add_cosines(bench: Bench, made: Backtest, known: "ContentMoments") -> None:
     from transforms.linalg.vectors import unit_rows
 
     at, threads = made.everything.input, os.cpu_count() or 1
-    model = exported_model.StandIn(at("model"))
+    model = exported_model.FactorPredictor(at("model"))
     projects = {
         "cosine of the autoencoder": lambda fused, mask: unit_rows(model.latents(fused, mask)),
         "cosine of as large a PCA": content_baselines.by_pca(known, _latent_size(made)),

@@ -53,10 +53,10 @@ def find_rotations(options: Options, places: Places, straight: "Space", before: 
 
     if embedding_space.read_widths(before) != straight.widths:
         return None
-    stand_in = exported_model.StandIn(places.input("model"))
+    predictor = exported_model.FactorPredictor(places.input("model"))
 
     def embed(fused: "pa.RecordBatch") -> "pa.RecordBatch":
-        return item_embeddings.embed(fused, straight, stand_in)[0]
+        return item_embeddings.embed(fused, straight, predictor)[0]
 
     def multiply(pairs: "Pairs") -> "tuple[int, np.ndarray]":
         return procrustes.cross_products(pairs, straight.widths)

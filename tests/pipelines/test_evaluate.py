@@ -199,7 +199,11 @@ def test_a_variant_without_any_change_is_what_the_stages_made(
     user_id = pc.unique(read(made.everything, "user_embeddings").column("user_id")).sort()
     interests = InterestsEncoder(at("transform_fn"), found, text_to_factors.read_map(at("item_embeddings")))
     whole = variant_embeddings.VariantEmbeddings(
-        ablation.Variant("whole", found.tuning), found, at("fused"), interests, exported_model.StandIn(at("model"))
+        ablation.Variant("whole", found.tuning),
+        found,
+        at("fused"),
+        interests,
+        exported_model.FactorPredictor(at("model")),
     )
     known = variant_embeddings.read_known(user_id, at("users"), at("history"))
     users = read(made.everything, "user_embeddings").sort_by("user_id")

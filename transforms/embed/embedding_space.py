@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,22 @@ COLLABORATIVE = "collaborative"
 FACTORS_FILE = "_factors.json"
 TUNING_FILE = "_tuning.json"
 BLOCKS_FILE = "_blocks.npz"
+
+
+class PostBlocks(NamedTuple):
+    """Vectors of posts in the embedding space, before the blocks are mixed.
+
+    Attributes:
+      own: [n, k], from the posts' collaborative factors.
+      decoded: [n, kd], from factors predicted from content.
+      content: [n, w] unit rows or zeros.
+      profile: [n, k + kd + w] float32, the contribution to the profile of a user with the post in the history.
+    """
+
+    own: np.ndarray
+    decoded: np.ndarray
+    content: np.ndarray
+    profile: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,29 +97,41 @@ class Space:
         offset, width = self.block(chosen.modality)
         return unit_rows(fused[:, offset : offset + width])
 
-    def turned(self, values: np.ndarray) -> np.ndarray:
+    def block(self, wanted: str) -> tuple[int, int]:
+        """(offset, width) of a modality in the fused vector."""
+        return next((offset, width) for name, offset, width in self.modalities if name == wanted)
+
+    def post_blocks(self, fused: np.ndarray, degree: np.ndarray, predicted: np.ndarray) -> PostBlocks:
+        """The blocks of some posts.
+
+        Args:
+          fused: [n, D] fused vectors.
+          degree: [n] interactions of the posts.
+          predicted: [n, F'] factors predicted from content, in units of the singular vectors; F' is 0 without a model.
+        """
+        factors, content = self.factors(fused), self.content(fused)
+        values, tuning = self.singular_values, self.tuning
+        nothing = np.zeros((len(fused), 0), np.float32)
+        own = formulas.own_block(factors, values, degree, tuning.own) if len(values) else nothing
+        chosen = tuning.decoded
+        decoded = nothing if chosen is None else formulas.decoded_block(predicted, values, chosen.k, chosen.e)
+        rotated = self._rotate(np.hstack([own, decoded, content]))
+        profile = self.profile_vectors(factors, predicted, content, degree)
+        first, second, third = self.widths.slices
+        return PostBlocks(rotated[:, first], rotated[:, second], rotated[:, third], profile)
+
+    def profile_vectors(
+        self, factors: np.ndarray, predicted: np.ndarray, content: np.ndarray, degree: np.ndarray
+    ) -> np.ndarray:
+        """`formulas.profile_vectors` in this space: [n, Q] float32."""
+        return self._rotate(formulas.profile_vectors(factors, predicted, content, degree, self.widths))
+
+    def _rotate(self, values: np.ndarray) -> np.ndarray:
         """Rows of all three blocks side by side, [n, Q], multiplied by the rotations."""
         if self.rotations is None:
             return values
         pairs = zip(self.widths.slices, self.rotations, strict=True)
         return np.hstack([values[:, block] @ rotation.astype(values.dtype) for block, rotation in pairs])
-
-    def block(self, wanted: str) -> tuple[int, int]:
-        """(offset, width) of a modality in the fused vector."""
-        return next((offset, width) for name, offset, width in self.modalities if name == wanted)
-
-    def decoded(self, stand_in: np.ndarray) -> np.ndarray:
-        """The decoded block of [n, >= kd] factors told from content: [n, kd]."""
-        chosen = self.tuning.decoded
-        if chosen is None:
-            return np.zeros((len(stand_in), 0), np.float32)
-        return formulas.decoded_block(stand_in, self.singular_values, chosen.k, chosen.e)
-
-    def own(self, factors: np.ndarray, degree: np.ndarray) -> np.ndarray:
-        """The block of own factors: [n, k]."""
-        if not len(self.singular_values):
-            return np.zeros((len(factors), 0), np.float32)
-        return formulas.own_block(factors, self.singular_values, degree, self.tuning.own)
 
 
 def read_space(fused_dir: str, collaborative_dir: str) -> Space:

@@ -14,7 +14,7 @@ from transforms.tables.files import join, read_json
 BATCH_ROWS = 1024
 
 
-class StandIn:
+class FactorPredictor:
     """The encoder and the decoder of the collaborative modality in a model directory (SavedModels).
 
     They are loaded once a process where they are first used. `encoder/` takes fused [n, D] and mask [n, M] and gives
@@ -75,7 +75,7 @@ class StandIn:
         return _Model(tf.saved_model.load(self._encoder), decoder)
 
 
-class LinearStandIn(StandIn):
+class LinearFactorPredictor(FactorPredictor):
     """A linear map in the place of the autoencoder: values = [fused where present | mask | 1] @ coefficients.
 
     Args:
@@ -93,7 +93,7 @@ class LinearStandIn(StandIn):
         return True
 
     def factors(self, fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """As of `StandIn.factors`."""
+        """As of `FactorPredictor.factors`."""
         shown = fused * np.repeat(mask, self._widths, axis=1)
         values: np.ndarray = np.hstack([shown, mask, np.ones((len(mask), 1), np.float32)]) @ self._coefficients
         values[~mask.any(axis=1)] = 0

@@ -103,9 +103,9 @@ def profile_vectors(
     """
     wide = max(widths.own, widths.decoded)
     has = (degree > 0)[:, None]
-    stand_in = np.zeros((len(degree), wide))
-    stand_in[:, : decoded.shape[1]] = decoded[:, :wide]
-    known = np.where(has, factors[:, :wide], stand_in) * np.maximum(degree, 1)[:, None] ** -DEGREE_POWER
+    predictor = np.zeros((len(degree), wide))
+    predictor[:, : decoded.shape[1]] = decoded[:, :wide]
+    known = np.where(has, factors[:, :wide], predictor) * np.maximum(degree, 1)[:, None] ** -DEGREE_POWER
     blocks = [known[:, : widths.own], known[:, : widths.decoded], content]
     return np.hstack([block.astype(np.float32) for block in blocks])
 

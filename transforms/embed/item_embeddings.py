@@ -1,4 +1,4 @@
-"""Fused vectors -> item embeddings, and what each post adds to the profile of whoever has it in the history."""
+"""Fused vectors -> item embeddings, and the contribution of each post to the profiles of users with it in the history."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from apache_beam import pvalue
 
 from transforms.embed import formulas
 from transforms.embed.embedding_space import Space
-from transforms.embed.exported_model import StandIn
+from transforms.embed.exported_model import FactorPredictor
 from transforms.embed.formulas import VectorMoments
 from transforms.fuse.time_modality import TIME
 from transforms.tables import blocks, schemas
@@ -39,33 +39,35 @@ class EmbedItems(beam.PTransform):
 
     Attributes:
       space: the blocks of an embedding.
-      stand_in: tells factors from content; None where there are no factors.
+      predictor: predicts factors from content; None where there are no factors.
     """
 
     space: Space
-    stand_in: StandIn | None
+    predictor: FactorPredictor | None
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Items:
-        embed_parts = beam.FlatMap(_embed_part, space=self.space, stand_in=self.stand_in)
+        embed_parts = beam.FlatMap(_embed_part, space=self.space, predictor=self.predictor)
         embed_parts = embed_parts.with_output_types(tuple[int, pa.RecordBatch])
         made = parts | "EmbedPart" >> embed_parts.with_outputs("profiles", "moments", main="parts")
         moments = made.moments | "SumMoments" >> beam.CombineGlobally(sum_moments).without_defaults()
         return Items(made.parts, made.profiles, moments)
 
 
-def _embed_part(numbered: tuple[int, pa.RecordBatch], space: Space, stand_in: StandIn | None) -> Iterable[object]:
+def _embed_part(
+    numbered: tuple[int, pa.RecordBatch], space: Space, predictor: FactorPredictor | None
+) -> Iterable[object]:
     part, fused = numbered
-    items, profiles, moments = embed(fused, space, stand_in)
+    items, profiles, moments = embed(fused, space, predictor)
     yield part, items
     yield pvalue.TaggedOutput("profiles", (part, profiles))
     yield pvalue.TaggedOutput("moments", moments)
 
 
 def embed(
-    fused: pa.RecordBatch, space: Space, stand_in: StandIn | None
+    fused: pa.RecordBatch, space: Space, predictor: FactorPredictor | None
 ) -> tuple[pa.RecordBatch, pa.RecordBatch, BlockMoments]:
     """Blocks of schemas.item_embeddings and schemas.post_profiles for some posts, and the moments of their blocks.
 
@@ -76,15 +78,11 @@ def embed(
     present = np.asarray(mask[:, shown] > 0)
     known = np.asarray(present.any(axis=1))
     degree = fused.column("degree").to_numpy()
-    factors = space.factors(values)
-    told = told_factors(values, mask * known[:, None], space, stand_in)
-    said = space.content(values)
-    turned = space.turned(np.hstack([space.own(factors, degree), space.decoded(told), said]))
-    own, decoded, content = (turned[:, block] for block in space.widths.slices)
+    predicted = predicted_factors(values, mask * known[:, None], space, predictor)
+    own, decoded, content, profile = space.post_blocks(values, degree, predicted)
     trend = fused.column("trend").to_numpy()
     embedding = formulas.item_vectors(own, decoded, content, degree, trend, space.tuning.mix)
     embedding[~known] = 0
-    profile = space.turned(formulas.profile_vectors(factors, told, said, degree, space.widths))
     rows = np.flatnonzero(known)
     moments = formulas.block_moments(own[rows], decoded[rows], content[rows], degree[rows])
     columns = {name: fused.column(name) for name in ("post_id", "author_id", "created_at")}
@@ -97,12 +95,14 @@ def embed(
     return items, profiles, moments
 
 
-def told_factors(values: np.ndarray, mask: np.ndarray, space: Space, stand_in: StandIn | None) -> np.ndarray:
-    """Factors told from content alone, in units of the singular vectors: [n, F'] float32, none without a model."""
-    if stand_in is None or not stand_in.knows_factors:
+def predicted_factors(
+    values: np.ndarray, mask: np.ndarray, space: Space, predictor: FactorPredictor | None
+) -> np.ndarray:
+    """Factors predicted from content alone, in units of the singular vectors: [n, F'] float32; F' 0 without a model."""
+    if predictor is None or not predictor.knows_factors:
         return np.zeros((len(values), 0), np.float32)
-    told: np.ndarray = stand_in.factors(values, space.content_only(mask)) / np.float32(np.sqrt(space.num_posts))
-    return told
+    factors: np.ndarray = predictor.factors(values, space.content_only(mask)) / np.float32(np.sqrt(space.num_posts))
+    return factors
 
 
 def sum_moments(found: Iterable[BlockMoments]) -> BlockMoments:

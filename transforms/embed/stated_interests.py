@@ -3,7 +3,6 @@
 import numpy as np
 import pyarrow as pa
 
-from transforms.embed import formulas
 from transforms.embed.embedding_space import Space
 from transforms.fuse import transform_fn
 from transforms.fuse.tft_graph import TEXT
@@ -12,11 +11,10 @@ from transforms.text.token_counts import text_terms
 
 
 class InterestsEncoder:
-    """Blocks of schemas.USERS -> ([n, Q] float32 profile vectors or zeros, [n] bool: there is something to go by).
+    """Blocks of schemas.USERS -> ([n, Q] float32 profile vectors or zeros, [n] bool: the vector is not zero).
 
-    The bio is read like the text of a post and the interests like its hashtags, by the same transform_fn; factors are
-    told by what text alone tells of them. A user of whose terms none is in the vocabulary has said nothing that can be
-    placed.
+    The bio is encoded like the text of a post and the interests like its hashtags, by the same transform_fn; factors
+    are predicted from text alone. A user none of whose terms is in the vocabulary has zeros.
 
     Args:
       transform_fn_dir: what the fuse stage has fitted.
@@ -38,10 +36,8 @@ class InterestsEncoder:
         given = pa.RecordBatch.from_arrays([terms, term_counts], names=["text_terms", "text_counts"])
         fused = transform_fn.load(self._directory)(given.filter(pa.array(said)))[0]
         offset, width = self._space.block(TEXT)
-        told = fused[:, offset : offset + width] @ self._text_map
+        predicted = fused[:, offset : offset + width] @ self._text_map
         nothing = np.zeros((len(fused), len(self._space.singular_values)), np.float32)
-        found = formulas.profile_vectors(
-            nothing, told, self._space.content(fused), np.zeros(len(fused)), self._space.widths
-        )
-        profile[said] = self._space.turned(found)
+        content, degree = self._space.content(fused), np.zeros(len(fused))
+        profile[said] = self._space.profile_vectors(nothing, predicted, content, degree)
         return profile, np.any(profile != 0, axis=1)

@@ -61,7 +61,7 @@ def content_sums(fused: str) -> ContentSums:
 
 
 def ridge_coefficients(found: ContentSums, decoded: Decoded, num_factors: int) -> np.ndarray:
-    """The ridge map that tuning chose, on all posts: [D + M + 1, F'] of `latent.LinearStandIn`."""
+    """The ridge map that tuning chose, on all posts: [D + M + 1, F'] of `latent.LinearFactorPredictor`."""
     names = [modality.name for modality in found.layout.modalities]
     shares = found.sums.gram[-1, found.layout.width : -1] / max(found.num_rows, 1)
     # As in `ridge.design`: a mask column for each modality that not all posts have.
@@ -83,7 +83,7 @@ def pca_coefficients(
       lam: of the ridge.
 
     Returns:
-      [D + M + 1, F'] of `latent.LinearStandIn`.
+      [D + M + 1, F'] of `latent.LinearFactorPredictor`.
     """
     to_latent = pca_map(known, found.content, num_components)
     sums = Sums(to_latent.T @ found.sums.gram @ to_latent, to_latent.T @ found.sums.cross[:, :num_factors])

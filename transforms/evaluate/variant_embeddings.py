@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from transforms.embed import item_embeddings, user_embeddings
 from transforms.embed.embedding_space import Space
-from transforms.embed.exported_model import StandIn
+from transforms.embed.exported_model import FactorPredictor
 from transforms.embed.stated_interests import InterestsEncoder
 from transforms.evaluate.ablation import Variant, mask_fused, mask_interests
 from transforms.evaluate.test_set import READ_ROWS
@@ -53,13 +53,13 @@ class VariantEmbeddings:
       space: the run's, with the variant's tuning.
       fused: a table of schemas.fused with all posts.
       interests: encodes interests and bios; of the same space.
-      stand_in: the factor predictor.
+      predictor: the factor predictor.
     """
 
     def __init__(
-        self, variant: Variant, space: Space, fused: str, interests: InterestsEncoder, stand_in: StandIn
+        self, variant: Variant, space: Space, fused: str, interests: InterestsEncoder, predictor: FactorPredictor
     ) -> None:
-        self._variant, self._space, self._fused, self._stand_in = variant, space, fused, stand_in
+        self._variant, self._space, self._fused, self._predictor = variant, space, fused, predictor
         self._interests = interests
 
     def posts(self) -> Iterator[tuple[pa.Array, np.ndarray]]:
@@ -71,7 +71,7 @@ class VariantEmbeddings:
         for block in parquet.read_blocks(self._fused, READ_ROWS):
             if self._variant.masked:
                 block = mask_fused(block, self._space, self._variant.masked)
-            yield item_embeddings.embed(block, self._space, self._stand_in)
+            yield item_embeddings.embed(block, self._space, self._predictor)
 
     def users(self, known: Known, interests_worth: float) -> np.ndarray:
         """The embeddings of the users: [u, d] float32, zeros where there is none."""

@@ -34,8 +34,9 @@ def test_blocks_are_no_wider_than_there_are_factors() -> None:
     cold = dataclasses.replace(make_space(), modalities=MODALITIES[:3], singular_values=np.zeros(0), num_posts=0)
     assert (cold.widths, cold.width) == (Widths(0, 0, 4), 5)
     fused = np.ones((2, 8), np.float32)
-    assert cold.factors(fused).shape == cold.own(cold.factors(fused), np.zeros(2)).shape == (2, 0)
-    assert cold.decoded(np.zeros((2, 0), np.float32)).shape == (2, 0)
+    assert cold.factors(fused).shape == (2, 0)
+    made = cold.post_blocks(fused, np.zeros(2), np.zeros((2, 0), np.float32))
+    assert [block.shape for block in made] == [(2, 0), (2, 0), (2, 4), (2, 4)]
 
 
 def test_factors_come_in_units_of_the_singular_vectors_and_are_no_content() -> None:

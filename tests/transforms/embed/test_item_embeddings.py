@@ -93,7 +93,7 @@ def embed(
         made = (
             pipeline
             | parquet.ReadParts(str(directory / "fused"))
-            | item_embeddings.EmbedItems(found, exported_model.StandIn(str(model_dir)))
+            | item_embeddings.EmbedItems(found, exported_model.FactorPredictor(str(model_dir)))
         )
         _ = made.parts | parquet.WriteParts(str(directory / "items"), schemas.item_embeddings(found.width))
         _ = made.profiles | "Profiles" >> parquet.WriteParts(
@@ -126,11 +126,11 @@ def test_embeddings_and_profiles_are_what_the_formulas_say(
 
 
 def test_a_turned_space_turns_posts_and_profiles_and_changes_no_inner_product(model_dir: Path) -> None:
-    rows, stand_in = make_fused(40), exported_model.StandIn(str(model_dir))
+    rows, predictor = make_fused(40), exported_model.FactorPredictor(str(model_dir))
     rotations = tuple(scipy.stats.ortho_group.rvs(width, random_state=2) for width in (2, 3, 4))
     straight, turned = (
-        item_embeddings.embed(rows, make_space(), stand_in),
-        item_embeddings.embed(rows, turned_space(rotations), stand_in),
+        item_embeddings.embed(rows, make_space(), predictor),
+        item_embeddings.embed(rows, turned_space(rotations), predictor),
     )
     for place, name, width in ((0, "embedding", 10), (1, "profile", 9)):
         one, two = (blocks.vectors_to_numpy(found[place].column(name)) for found in (straight, turned))
@@ -174,12 +174,12 @@ def test_the_size_of_parts_does_not_change_the_embeddings(
 
 def test_own_factors_never_reach_what_is_told_from_content(model_dir: Path) -> None:
     rows = make_fused(50)
-    stand_in = exported_model.StandIn(str(model_dir))
+    predictor = exported_model.FactorPredictor(str(model_dir))
     values, mask = (blocks.vectors_to_numpy(rows.column(name)) for name in ("fused", "mask"))
-    told = item_embeddings.told_factors(values, mask, make_space(), stand_in)
+    told = item_embeddings.predicted_factors(values, mask, make_space(), predictor)
     values = values.copy()
     values[:, 8:] = 1e6
-    np.testing.assert_array_equal(item_embeddings.told_factors(values, mask, make_space(), stand_in), told)
+    np.testing.assert_array_equal(item_embeddings.predicted_factors(values, mask, make_space(), predictor), told)
     assert told[3].tolist() == [0, 0, 0] and told[1].all()
 
 
@@ -209,13 +209,16 @@ def test_no_posts_are_no_error(new_pipeline: NewPipeline, model_dir: Path, tmp_p
 def test_numbers_that_are_not_finite_stop_the_run(model_dir: Path) -> None:
     fused = np.full((1, WIDTH), np.inf, np.float32)
     with pytest.raises(ValueError, match="not finite"):
-        exported_model.StandIn(str(model_dir)).factors(fused, np.ones((1, 4), np.float32))
+        exported_model.FactorPredictor(str(model_dir)).factors(fused, np.ones((1, 4), np.float32))
 
 
 def test_a_model_without_factors_says_so(tmp_path: Path) -> None:
     write_model(tmp_path, MODALITIES, weights_of(WIDTH, 3)[0], None)
-    stand_in = exported_model.StandIn(str(tmp_path))
-    assert not stand_in.knows_factors
+    predictor = exported_model.FactorPredictor(str(tmp_path))
+    assert not predictor.knows_factors
     with pytest.raises(ValueError, match="trained without collaborative factors"):
-        stand_in.factors(np.zeros((1, WIDTH), np.float32), np.ones((1, 4), np.float32))
-    assert item_embeddings.told_factors(np.zeros((2, WIDTH)), np.ones((2, 4)), make_space(), stand_in).shape == (2, 0)
+        predictor.factors(np.zeros((1, WIDTH), np.float32), np.ones((1, 4), np.float32))
+    assert item_embeddings.predicted_factors(np.zeros((2, WIDTH)), np.ones((2, 4)), make_space(), predictor).shape == (
+        2,
+        0,
+    )

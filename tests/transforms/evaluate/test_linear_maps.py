@@ -53,7 +53,7 @@ def test_the_ridge_map_is_the_one_of_tuning(
     found = linear_maps.content_sums(directory)
     assert found.num_rows == (degree > 0).sum()
     coefficients = linear_maps.ridge_coefficients(found, Decoded(lam=5.0, weights=weights), 2)
-    told = exported_model.LinearStandIn(coefficients, found.widths).factors(fused, content_only(mask))
+    told = exported_model.LinearFactorPredictor(coefficients, found.widths).factors(fused, content_only(mask))
     present = {"text": mask[:, 0] > 0, "image": mask[:, 1] > 0}
     design = ridge.design({"text": fused[:, :5], "image": fused[:, 5:8]}, present, NUM_POSTS)
     sums = ridge.sums(design.columns, fused[:, 8:10], np.flatnonzero(degree > 0))
@@ -62,7 +62,7 @@ def test_the_ridge_map_is_the_one_of_tuning(
 
 
 def test_a_map_tells_nothing_of_posts_without_content() -> None:
-    stand_in = exported_model.LinearStandIn(np.ones((16, 2)), np.array(WIDTHS))
+    stand_in = exported_model.LinearFactorPredictor(np.ones((16, 2)), np.array(WIDTHS))
     fused = np.ones((2, 12), np.float32)
     told = stand_in.factors(fused, np.array([[1, 0, 0], [0, 0, 0]], np.float32))
     assert told.tolist() == [[7.0, 7.0], [0.0, 0.0]] and stand_in.knows_factors
@@ -87,7 +87,7 @@ def test_principal_components_are_those_of_standardized_content(
     # The moments' covariance is around zero, as is this.
     np.testing.assert_allclose(np.sort(np.linalg.norm(latents[:, :3], axis=0))[::-1], values, rtol=1e-3)
     whole = linear_maps.pca_coefficients(linear_maps.content_sums(directory), known, 8, 1e-6, 4)
-    told = exported_model.LinearStandIn(whole, np.array(WIDTHS)).factors(fused, content_only(mask))
+    told = exported_model.LinearFactorPredictor(whole, np.array(WIDTHS)).factors(fused, content_only(mask))
     rows_of = degree > 0
     design = np.hstack([rows, np.ones((NUM_POSTS, 1))])[rows_of]
     exact = design @ np.linalg.lstsq(design, fused[rows_of, 8:], rcond=None)[0]
