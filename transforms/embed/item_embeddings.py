@@ -1,4 +1,4 @@
-"""Fused vectors -> item embeddings, and the contribution of each post to the profiles of users with it in the history."""
+"""Fused vectors -> item embeddings, and the contribution of each post to the profiles of users who liked it."""
 
 import dataclasses
 from collections.abc import Iterable
