@@ -1,4 +1,4 @@
-"""Number of parts of a stage's shuffles, and the end of a run: shared by embed and recommend."""
+"""Number of parts of a stage's shuffles, by the rows of its tables."""
 
 import math
 

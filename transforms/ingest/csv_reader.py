@@ -1,7 +1,8 @@
 """CSV (RFC 4180: commas, fields in double quotes, the first row names the columns) -> rows.
 
-pyarrow parses whole chunks. Irregular records, which it would reject or read in another way than Python's csv, are found
-before. Python's csv parses them, and its fields replace them in the chunk, all in quotes; rejected records are empty.
+pyarrow parses whole chunks. Irregular records, which it would reject or read in another way than Python's csv, are
+found before. Python's csv parses them, and its fields replace them in the chunk, all in quotes; rejected records are
+empty.
 """
 
 import csv

@@ -20,7 +20,8 @@ GZIP = ".gz"
 
 PART_BYTES = 32 << 20
 MIN_PARTS = 8
-# A shuffle cuts every block into a piece for each part: from this number on parts grow instead, within a worker's memory.
+# A shuffle cuts every block into a piece for each part: from this number on parts grow instead, within the memory of a
+# worker.
 MANY_PARTS = 4096
 MAX_PART_BYTES = 256 << 20
 MAX_PARTS = 65_536

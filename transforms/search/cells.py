@@ -1,7 +1,7 @@
 """Cells of the catalog: similar posts are stored together, so that a search can skip the others.
 
 The cells are those of k-means (Lloyd 1982) on a sample, in the basis in which distances bound differences of scores
-well (`pruning.balance`; in the plain vectors such bounds are useless). A part of the catalog is a range of neighboring
+well (`upper_bounds.balance`; in the plain vectors such bounds are useless). A part of the catalog is a range of neighboring
 cells. `transforms.search.regions` describes the search over them.
 """
 
@@ -48,7 +48,7 @@ class Cells(NamedTuple):
     """Cell centers and the basis in which posts are assigned to them.
 
     Attributes:
-      basis: of `pruning.balance`, for users and posts.
+      basis: of `upper_bounds.balance`, for users and posts.
       centers: [num_cells, w] float32, in the order of the cells on disk.
       shares: [num_cells + 1] float64, share of the catalog in each; the last is that of posts without embedding.
     """
