@@ -1,8 +1,8 @@
 """Cells of the catalog: similar posts are stored together, so that a search can skip the others.
 
 The cells are those of k-means (Lloyd 1982) on a sample, in the basis in which distances bound differences of scores
-well (`upper_bounds.balance`; in the plain vectors such bounds are useless). A part of the catalog is a range of neighboring
-cells. `transforms.search.regions` describes the search over them.
+well (`upper_bounds.balance`; in the plain vectors such bounds are useless). A part of the catalog is a range of
+neighboring cells. `transforms.search.regions` describes the search over them.
 """
 
 import dataclasses
