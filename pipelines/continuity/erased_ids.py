@@ -44,7 +44,7 @@ def find_holders(options: Options, directories: Iterable[str]) -> list[str]:
     scratch = files.join(options.output, f"_erase-{files.new_id()}")
     try:
         with runner.new_pipeline(options) as root:
-            found = root | "Files" >> beam.Create(named) | "FindHolders" >> erasure.FindHolders(what)
+            found = root | "Files" >> beam.Create(named) | "FindErasedIds" >> erasure.FindErasedIds(what)
             _ = found | "WriteCounts" >> counts.WriteCounts(scratch)
         return sorted(counts.read_counts(scratch))
     finally:

@@ -168,7 +168,7 @@ def is_erased(ids: Ids, table: str, rows: pa.RecordBatch) -> np.ndarray:
     return erased
 
 
-def forget_references(ids: Ids, rows: pa.RecordBatch) -> pa.RecordBatch:
+def drop_references(ids: Ids, rows: pa.RecordBatch) -> pa.RecordBatch:
     """The rows without references to erased posts and users."""
     for name in REFERENCES:
         if name in rows.schema.names and (gone := _is_in(rows.column(name), ids.posts)).any():
@@ -193,7 +193,7 @@ def _is_in(column: pa.Array, ids: pa.Array) -> np.ndarray:
 
 
 @dataclasses.dataclass
-class FindHolders(beam.PTransform):
+class FindErasedIds(beam.PTransform):
     """Parquet files, as (name, path) -> (name, 1) for each that still has an erased id in a column of ID_COLUMNS.
 
     Example:
@@ -202,7 +202,7 @@ class FindHolders(beam.PTransform):
       >>> pq.write_table(pa.table({"user_id": ["ann", "ben"]}), "users.parquet")
       >>> with beam.Pipeline("FnApiRunner") as root:
       ...     paths = root | beam.Create([("users", "users.parquet")])
-      ...     _ = paths | FindHolders(find("erase.txt")) | beam.Map(print)
+      ...     _ = paths | FindErasedIds(find("erase.txt")) | beam.Map(print)
       ('users', 1)
     """
 
@@ -214,11 +214,11 @@ class FindHolders(beam.PTransform):
 
 def _find_ids(named: tuple[str, str], erasure: Erasure) -> Iterator[tuple[str, int]]:
     name, path = named
-    if holds(path, ids_of(erasure)):
+    if has_ids(path, ids_of(erasure)):
         yield name, 1
 
 
-def holds(path: str, ids: Ids) -> bool:
+def has_ids(path: str, ids: Ids) -> bool:
     """True if a Parquet file has one of the ids in a column of ID_COLUMNS; it is read a row group at a time."""
     with parquet.open_file(path) as source:
         schema = pq.ParquetFile(source).schema_arrow

@@ -89,7 +89,7 @@ def validate(table: Table, split: FileSplit, rows: ParsedRows) -> ReadRows:
             if codes[code]:
                 counts[f"{table.name}.{name}"] = codes[code]
     if table.erasure is not None:
-        block = erasure.forget_references(erasure.ids_of(table.erasure), block)
+        block = erasure.drop_references(erasure.ids_of(table.erasure), block)
     for name, filled in field_counts(rows.ignored).items():
         counts[f"{table.name}.fields_ignored.{name}"] += filled
     return ReadRows(block, rejects, counts)

@@ -92,7 +92,7 @@ def test_references_lose_the_id_but_stay_references() -> None:
         {"post_id": "p3", "sensitive": False, "reply_to": None, "repost_of": "p1"},
         {"post_id": "p4", "sensitive": False, "reply_to": "p2", "repost_of": "p3"},
     ]
-    left = erasure.forget_references(IDS, pa.RecordBatch.from_pylist(rows, schema=schemas.POSTS))
+    left = erasure.drop_references(IDS, pa.RecordBatch.from_pylist(rows, schema=schemas.POSTS))
     assert left.column("reply_to").to_pylist() == ["", None, "p2"]
     assert left.column("repost_of").to_pylist() == [None, "", "p3"]
     assert left.schema == schemas.POSTS
@@ -101,7 +101,7 @@ def test_references_lose_the_id_but_stay_references() -> None:
         {"user_id": "b"},
         {"user_id": "c", "blocked_authors": []},
     ]
-    users = erasure.forget_references(IDS, pa.RecordBatch.from_pylist(blocked, schema=schemas.USERS))
+    users = erasure.drop_references(IDS, pa.RecordBatch.from_pylist(blocked, schema=schemas.USERS))
     assert users.column("blocked_authors").to_pylist() == [["u2"], None, []]
 
 
@@ -120,7 +120,7 @@ def test_references_lose_the_id_but_stay_references() -> None:
 def test_a_file_with_an_id_is_found(tmp_path: Path, columns: dict[str, list[object]], held: bool) -> None:
     path = str(tmp_path / "part.parquet")
     pq.write_table(pa.table(columns), path, row_group_size=1)
-    assert erasure.holds(path, IDS) is held
+    assert erasure.has_ids(path, IDS) is held
 
 
 def test_no_id_is_in_what_travels_to_workers(tmp_path: Path) -> None:
