@@ -96,20 +96,29 @@ def rank_in_group(group: np.ndarray, score: np.ndarray, item: np.ndarray, ids_of
     return ranks
 
 
-def within_cap(row: np.ndarray, author: np.ndarray, score: np.ndarray, cap: int, slack: np.ndarray) -> np.ndarray:
-    """Mask of entries that can be among the `cap` best of their row and author: [m] bool.
+def within_cap(
+    row: np.ndarray, author: np.ndarray, score: np.ndarray, cap: int, slack: np.ndarray | None = None
+) -> np.ndarray:
+    """Mask of the `cap` best entries of each row and author, of equal scores the first entries: [m] bool.
 
     Args:
-      slack: [num_rows] margin below the cap-th score within which an entry of the row is retained.
+      row: [m] integers.
+      author: [m] integers.
+      score: [m] floats.
+      cap: entries of a row and author.
+      slack: [num_rows] margin below the cap-th score within which further entries stay too, if scores are not exact.
     """
     order = np.lexsort((-score, author, row))
+    row, author, score = row[order], author[order], score[order]
     new = np.ones(len(order), bool)
-    new[1:] = (row[order][1:] != row[order][:-1]) | (author[order][1:] != author[order][:-1])
+    new[1:] = (row[1:] != row[:-1]) | (author[1:] != author[:-1])
     starts = np.flatnonzero(new)
-    last = np.minimum(starts + cap, np.append(starts[1:], len(order))) - 1
-    bound = score[order][last][np.cumsum(new) - 1] - slack[row[order]]
+    sizes = runs.sizes_of(starts, len(order))
+    within = runs.places_in(sizes) < cap
+    if slack is not None:
+        within |= score >= np.repeat(score[starts + np.minimum(cap, sizes) - 1], sizes) - slack[row]
     keep = np.empty(len(order), bool)
-    keep[order] = score[order] >= bound
+    keep[order] = within
     return keep
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.linalg import selection
 from transforms.recommend.rerank import SCORES_ALONE, Preferences, rerank
 from transforms.search.catalog import VECTORS, Catalog, Tile, author_codes, concat_tiles
 from transforms.search.eligibility import Eligibility
@@ -148,23 +149,12 @@ def _first_allowed(
         allowed = np.ones((len(part), len(authors)), bool)
         allowed[met.pairs(part, slice(0, len(authors)))] = False
         if cap is not None:
-            _cap_authors(allowed, authors, cap)
+            row, column = np.nonzero(allowed)
+            allowed[row, column] = selection.within_cap(row, authors[column], np.zeros(len(row)), cap)
         allowed &= np.cumsum(allowed, axis=1) <= k
         row, column = np.nonzero(allowed)
         found.append((row + start, column))
     return np.concatenate([row for row, _ in found]), np.concatenate([column for _, column in found])
-
-
-def _cap_authors(allowed: np.ndarray, authors: np.ndarray, cap: int) -> None:
-    """Leaves the first `cap` allowed places of every author in each row."""
-    row, column = np.nonzero(allowed)
-    order = np.lexsort((column, authors[column], row))
-    row, column = row[order], column[order]
-    new = np.ones(len(row), bool)
-    new[1:] = (row[1:] != row[:-1]) | (authors[column][1:] != authors[column][:-1])
-    starts = np.flatnonzero(new)
-    count = np.arange(len(row)) - starts[np.cumsum(new) - 1]
-    allowed[row[count >= cap], column[count >= cap]] = False
 
 
 def _ranked(lists: list[_Lists]) -> Ranked:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from transforms.linalg import selection
+
 
 class Floors:
     """Lower bounds on the k largest scores seen so far, for n queries.
@@ -34,22 +36,12 @@ class Floors:
             self._score[rows] = np.partition(score, score.shape[1] - k, axis=1)[:, -k:]
             return
         author = np.concatenate([self._author[rows], author], axis=1)
-        _drop_over_cap(score, author, self._cap or 1)
+        row = np.repeat(np.arange(len(score)), score.shape[1])
+        within = selection.within_cap(row, author.reshape(-1), score.reshape(-1), self._cap or 1)
+        score[~within.reshape(score.shape)] = -np.inf
         best = np.argpartition(score, score.shape[1] - k, axis=1)[:, -k:]
         self._score[rows] = np.take_along_axis(score, best, 1)
         self._author[rows] = np.take_along_axis(author, best, 1)
-
-
-def _drop_over_cap(score: np.ndarray, author: np.ndarray, cap: int) -> None:
-    """Sets all but the `cap` best scores of each author in each row to -inf."""
-    row = np.repeat(np.arange(len(score)), score.shape[1])
-    order = np.lexsort((-score.reshape(-1), author.reshape(-1), row))
-    ordered_author = author.reshape(-1)[order]
-    new = np.ones(len(order), bool)
-    new[1:] = (row[order][1:] != row[order][:-1]) | (ordered_author[1:] != ordered_author[:-1])
-    starts = np.flatnonzero(new)
-    rank = np.arange(len(order)) - starts[np.cumsum(new) - 1]
-    score.reshape(-1)[order[rank >= cap]] = -np.inf
 
 
 def best_of(scores: np.ndarray, k: int) -> np.ndarray:

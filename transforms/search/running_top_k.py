@@ -9,7 +9,6 @@ from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from transforms.linalg import runs, selection
 from transforms.search.scored_tile import Places, PreparedTile
@@ -120,9 +119,7 @@ class Best:
             enough = _at_least_lowest(selection.reached_by(best, min(best.shape[1], 4 * self._k)))
             row, column = selection.survivors(best, enough)
             score = best[row, column]
-            author = tile.authors[start + column]
-            group = row * (int(tile.authors.max()) + 1) + author
-            capped = selection.rank_in_group(group, score, column, lambda columns: pa.array(columns)) < self._cap
+            capped = selection.within_cap(row, tile.authors[start + column], score, self._cap)
             (matrix,) = selection.to_matrix(row[capped], (score[capped],), len(unbound), (-np.inf,))
             reached = selection.kth_largest(matrix, self._k)
         return selection.round_down(reached - 2 * tile.error[rows])
