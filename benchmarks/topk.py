@@ -1,41 +1,98 @@
 """The k posts with the largest inner product for every user, seen posts excluded, beside faiss, TensorFlow, numpy and
-implicit on the same vectors. Peers that cannot exclude pairs search for more and drop the seen ones."""
+implicit on the same embeddings (`benchmarks.embeddings`). Peers that cannot exclude pairs search for more and drop the
+seen ones. What is built once for all users (a catalog by cell, an index) is built before the clock starts.
+
+`--scale 1` is 50,000 posts, `--scale 20` a million.
+"""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import data
+from benchmarks import data, embeddings
+from benchmarks.embeddings import WIDTH
 from benchmarks.harness import OURS, Benchmark, Facts, Ratio, Run, Side, size
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
-USERS, POSTS, WIDTH, K, MAX_SEEN = 20_000, 100_000, 128, 100, 50
+USERS, POSTS, K, MAX_SEEN = 20_000, 50_000, 100, 50
 AT_ONCE = 1024
 EXACT_USERS = 200
-PEERS = ("faiss", "tensorflow", "numpy", "implicit")
+PANORAMA_LEVELS = 8
+PEERS = ("faiss", "panorama", "tensorflow", "numpy", "implicit")
+_CANDIDATES = "candidates"
 
 
 def prepare(folder: Path, scale: float) -> Mapping[str, int]:
-    """Vectors of users and posts, and pairs that are seen (sorted). Users are fewer at a smaller scale, posts are not:
-    the selection costs what it does by the number of posts."""
+    """Vectors of users and posts, pairs that are seen (sorted), and the catalog as recommend writes it.
+
+    At small scales users are fewer before posts are: the selection costs what it does by the number of posts.
+    """
     import numpy as np
 
-    users, posts = size(USERS, scale, least=20), size(POSTS, min(1.0, 10 * scale), least=1000)
+    users = size(USERS, min(1.0, scale), least=20)
+    posts = size(POSTS, scale if scale > 1 else min(1.0, 10 * scale), least=1000)
     random = np.random.default_rng(5)
     seen = random.integers(0, posts, (users, MAX_SEEN))
     pairs = np.repeat(np.arange(users), random.integers(5, MAX_SEEN + 1, users))
     pairs = np.unique(pairs * posts + seen[pairs, np.arange(len(pairs)) % MAX_SEEN])
-    np.savez(
-        folder / "data.npz",
-        users=data.unit_vectors(users, WIDTH, seed=6),
-        posts=data.unit_vectors(posts, WIDTH, seed=7),
-        seen_user=pairs // posts,
-        seen_post=pairs % posts,
-    )
+    made = embeddings.make(users, posts)
+    np.savez(folder / "data.npz", **made._asdict(), seen_user=pairs // posts, seen_post=pairs % posts)
+    _write_catalog(folder, made)
     return {"users": users, "posts": posts, "width": WIDTH, "k": K, "seen pairs": len(pairs)}
+
+
+def _write_catalog(folder: Path, made: embeddings.Embeddings) -> None:
+    """candidates/, by cell where there are enough posts."""
+    import apache_beam as beam
+
+    from transforms.search import cells, regions
+    from transforms.tables import blocks, parquet, schemas
+
+    directory, schema = folder / _CANDIDATES, schemas.candidates(WIDTH, 1)
+    given = list(enumerate(blocks.split_rows(_candidates(made.posts), AT_ONCE * 32)))
+    num_cells = cells.choose_num_cells(len(made.posts))
+    if not num_cells:
+        for part, block in given:
+            parquet.write_file(parquet.part_path(str(directory), part), block, schema, parquet.READ_OFTEN)
+        return
+    for name, vectors in made._asdict().items():
+        table = _embeddings_block(vectors)
+        parquet.write_file(parquet.part_path(str(folder / name), 0), table, table.schema)
+    cells_dir = cells.fit(str(folder / "posts"), str(folder / "users"), num_cells, str(directory / regions.CELLS_DIR))
+    with beam.Pipeline(runner="FnApiRunner") as root:
+        fitted = root | "Cells" >> beam.Create([cells_dir])
+        ordered = root | beam.Create(given) | cells.OrderByCell(fitted, max(1, len(given) // 4))
+        in_regions = parquet.WriteParts(str(directory / regions.REGIONS_DIR), schemas.regions(WIDTH))
+        _ = ordered.regions | "Regions" >> in_regions
+        by_cell = schemas.candidates(WIDTH, 1, cells.leading_width(WIDTH))
+        _ = ordered.parts | parquet.WriteParts(str(directory), by_cell, parquet.READ_OFTEN)
+
+
+def _embeddings_block(vectors: "np.ndarray") -> "pa.RecordBatch":
+    """A block with nothing but embeddings."""
+    import pyarrow as pa
+
+    from transforms.tables import blocks
+
+    return pa.RecordBatch.from_arrays([blocks.numpy_to_vectors(vectors)], ["embedding"])
+
+
+def _candidates(posts: "np.ndarray") -> "pa.RecordBatch":
+    import numpy as np
+    import pyarrow as pa
+
+    from transforms.tables import blocks, schemas
+
+    number = len(posts)
+    never = pa.repeat(False, number)
+    columns = {"post_id": data.ids("p", np.arange(number)), "embedding": blocks.numpy_to_vectors(posts)}
+    columns["profile"] = blocks.numpy_to_vectors(np.zeros((number, 1)))
+    columns |= {"sensitive": never, "is_repost": never, "is_reply": never, "popularity": pa.array(np.zeros(number))}
+    return schemas.conform(pa.RecordBatch.from_pydict(columns), schemas.candidates(WIDTH, 1))
 
 
 class _World:
@@ -66,32 +123,24 @@ def _save(folder: Path, name: str, found: "np.ndarray") -> Facts:
 
 
 def ours(folder: Path) -> Run:
-    """transforms.search.top_k, as recommend calls it: ties by id, scores of float64.
-
-    The first repetition takes longer: in it so much has been multiplied that TensorFlow is loaded, where that pays.
-    """
+    """transforms.search.top_k on the catalog, as recommend calls it: ties by id, scores of float64."""
     import numpy as np
     import pyarrow as pa
 
     from transforms.search import top_k
+    from transforms.search.catalog import Catalog
     from transforms.search.eligibility import Eligibility
     from transforms.search.exclusions import Exclusions
-    from transforms.tables import blocks, schemas
 
     world = _World(folder)
-    number = len(world.posts)
-    never = pa.repeat(False, number)
-    columns = {"post_id": data.ids("p", np.arange(number)), "embedding": blocks.numpy_to_vectors(world.posts)}
-    columns["profile"] = blocks.numpy_to_vectors(np.zeros((number, 1)))
-    columns |= {"sensitive": never, "is_repost": never, "is_reply": never, "popularity": pa.array(np.zeros(number))}
-    candidates = schemas.conform(pa.RecordBatch.from_pydict(columns), schemas.candidates(WIDTH, 1))
-    seen_ids = candidates.column("post_id").take(pa.array(world.seen_post))
+    seen_ids = data.ids("p", world.seen_post)
     threads = int(os.environ["OMP_NUM_THREADS"])
 
     def run() -> "Facts | object":
         exclusions = Exclusions(world.seen_user, seen_ids, np.empty(0, np.int64), pa.array([], pa.string()))
-        ranked = top_k.top_k(
-            world.users, [candidates], K, eligibility=Eligibility(), exclusions=exclusions, num_threads=threads
+        catalog = Catalog(str(folder / _CANDIDATES))
+        ranked = top_k.top_k_of(
+            world.users, catalog, K, eligibility=Eligibility(), exclusions=exclusions, num_threads=threads
         )
         ids = ranked.post_id
         return lambda: _save(folder, OURS, _numbers(ids).reshape(-1, K))
@@ -112,14 +161,26 @@ def faiss(folder: Path) -> Run:
     """IndexFlatIP, K + MAX_SEEN neighbors."""
     import faiss as library
 
+    return _search_index(folder, "faiss", library.IndexFlatIP(WIDTH))
+
+
+def panorama(folder: Path) -> Run:
+    """IndexFlatIPPanorama, exact like IndexFlatIP, which prunes by the energy of the remaining numbers."""
+    import faiss as library
+
+    return _search_index(folder, "panorama", library.IndexFlatIPPanorama(WIDTH, PANORAMA_LEVELS))
+
+
+def _search_index(folder: Path, name: str, index: "object") -> Run:
+    import faiss as library
+
     world = _World(folder)
     library.omp_set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    index.add(world.posts)  # type: ignore[attr-defined]
 
     def run() -> Facts:
-        index = library.IndexFlatIP(WIDTH)
-        index.add(world.posts)
-        _, found = index.search(world.users, K + MAX_SEEN)
-        return _save(folder, "faiss", world.without_seen(found))
+        _, found = index.search(world.users, K + MAX_SEEN)  # type: ignore[attr-defined]
+        return _save(folder, name, world.without_seen(found))
 
     return run
 
@@ -206,6 +267,7 @@ BENCHMARK = Benchmark(
     sides=(
         Side(OURS, ours),
         Side("faiss", faiss, needs=("faiss",)),
+        Side("panorama", panorama, needs=("faiss",)),
         Side("tensorflow", tensorflow),
         Side("numpy", numpy),
         Side("implicit", implicit, needs=("implicit",)),
