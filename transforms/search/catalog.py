@@ -1,4 +1,4 @@
-"""The catalog of posts as tiles: blocks of candidates, streamed from disk, and who may not be shown which of them."""
+"""The catalog of posts as tiles: blocks of candidates, streamed from disk."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ VECTORS = ("embedding", "profile")
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """Some candidates: their ids, authors and times (null where not known), and vectors [num_posts, d] float32."""
+    """Ids, authors and times (null where not known) of some candidates, and vectors [num_posts, d] float32."""
 
     post_id: pa.Array
     author_id: pa.Array
@@ -30,7 +30,7 @@ class Tile:
     def of(candidates: pa.RecordBatch, column: str = "embedding") -> "Tile":
         """A tile of candidates; with `column="popularity"` its vectors are of one number, the popularity.
 
-        They may lack `created_at`, which is then not known.
+        Without a column `created_at`, times are null.
         """
         values = candidates.column(column)
         if pa.types.is_fixed_size_list(values.type):
@@ -42,7 +42,7 @@ class Tile:
         return Tile(candidates.column("post_id"), candidates.column("author_id"), created_at, vectors)
 
     def take(self, rows: np.ndarray) -> "Tile":
-        """The tile of these rows, in their order."""
+        """The tile of these rows, in this order."""
         index = pa.array(rows)
         return Tile(
             self.post_id.take(index), self.author_id.take(index), self.created_at.take(index), self.vectors[rows]
@@ -50,7 +50,7 @@ class Tile:
 
 
 def concat_tiles(tiles: Sequence[Tile]) -> Tile:
-    """The rows of all tiles, at least one, in one."""
+    """One tile of the rows of all tiles, of which there is at least one."""
     post_id, author_id, created_at = (
         pa.concat_arrays([getattr(tile, name) for tile in tiles]) for name in ("post_id", "author_id", "created_at")
     )
@@ -58,7 +58,7 @@ def concat_tiles(tiles: Sequence[Tile]) -> Tile:
 
 
 class Catalog:
-    """The candidates in a directory, streamed as often as wanted.
+    """The candidates in a directory, to be streamed any number of times.
 
     Args:
       directory: parts of schemas.candidates.
@@ -68,7 +68,7 @@ class Catalog:
         self.directory = directory
 
     def read(self, tile_rows: int, without: Container[str] = ()) -> Iterator[pa.RecordBatch]:
-        """The candidates in blocks of at most `tile_rows`; a small catalog is decoded once a process and kept.
+        """The candidates in blocks of at most `tile_rows`; a small catalog is decoded once a process and stays in memory.
 
         Args:
           without: columns that are not needed: VECTORS are nearly all of the bytes.
@@ -82,12 +82,12 @@ class Catalog:
         return (piece for part in parts for piece in blocks.split_rows(part, tile_rows))
 
     def regions(self) -> regions.Regions | None:
-        """Where alike candidates lie together; None where they do not, which is so in a small catalog."""
+        """Regions of similar candidates; None for a small catalog, which has none."""
         return _regions(self.directory, _files(join(self.directory, regions.REGIONS_DIR)))
 
 
 def _files(directory: str) -> tuple[FileState, ...]:
-    """The files with their sizes and times, so that one that is written anew is not taken for the old one."""
+    """The files with their sizes and times, so that a rewritten file is not mistaken for the old one."""
     return tuple(match(*parquet.list_files(directory)))
 
 
@@ -102,7 +102,7 @@ def _cached(files: tuple[FileState, ...]) -> list[pa.RecordBatch]:
 
 
 def author_codes(author_id: pa.Array) -> np.ndarray:
-    """A number for each author, the same for the same author, and one of its own where there is none: [n] int64."""
+    """Number of each post's author, unique for posts without an author: [n] int64."""
     codes = author_id.dictionary_encode().indices
     unknown = len(author_id) + np.arange(len(author_id))
     return pc.coalesce(codes.cast(pa.int64()), pa.array(unknown)).to_numpy(zero_copy_only=False)

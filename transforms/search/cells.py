@@ -24,7 +24,7 @@ from transforms.tables.files import join
 
 # A smaller catalog is scanned as a whole.
 MIN_POSTS = 1 << 15
-# Cells for the root of the number of posts: with few a query looks at many posts, with many at many centers.
+# Cells for the root of the number of posts: with fewer a query scores more posts, with more it scores more centers.
 _CELLS_A_ROOT = 3
 _MAX_CELLS = 1 << 14
 # Numbers of a vector, in that basis, by which cells are made.
@@ -80,8 +80,8 @@ class Cells(NamedTuple):
 def fit(items_dir: str, users_dir: str, num_cells: int, directory: str) -> str:
     """Fits the cells on a sample of item_embeddings/ and user_embeddings/ and writes them; returns the directory.
 
-    Held are 16 posts a cell, some thousand users, and a part. The parts of both tables are made by a hash of the id,
-    so that any few are like all.
+    In memory are 16 posts a cell, some thousand users, and a part. The parts of both tables are made by a hash of the
+    id, so that any few of them are a random sample.
     """
     sample = _some_rows(items_dir, _SAMPLED_POSTS_A_CELL * num_cells)
     known = sample.any(axis=1)
@@ -134,7 +134,7 @@ def _centers(turned: np.ndarray, num_cells: int) -> np.ndarray:
     if len(turned) <= num_cells:
         return turned if len(turned) else np.zeros((1, turned.shape[1]), np.float32)
     with warnings.catch_warnings():
-        # A cell that loses all its posts stays where it was: no harm.
+        # The center of a cell that loses all its posts stays unchanged, which is harmless.
         warnings.simplefilter("ignore", UserWarning)
         centers: np.ndarray = kmeans2(turned, num_cells, iter=_ROUNDS, minit="points", seed=0)[0]
     return centers
@@ -186,6 +186,11 @@ class Ordered(NamedTuple):
 @dataclasses.dataclass
 class OrderByCell(beam.PTransform):
     """(part, block of schemas.candidates) -> the same posts in other parts, sorted by cell and id, and their regions.
+
+    Example:
+        fitted = root | beam.Create([items_dir]) | beam.Map(fit, users_dir, num_cells, cells_dir)
+        ordered = candidates | OrderByCell(fitted, num_parts=8)
+        ordered.parts | parquet.WriteParts(directory, schema)
 
     Attributes:
       cells: one directory, that `fit` wrote.

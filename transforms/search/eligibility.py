@@ -14,7 +14,7 @@ from transforms.tables import blocks
 class Eligibility:
     """Eligibility rules for posts, the same for every user.
 
-    With `created_after` a post without a time is left out: nothing says that it is young enough.
+    With `created_after`, posts without a time are not eligible: their age is not known.
     """
 
     include_sensitive: bool = False

@@ -15,7 +15,7 @@ class Exclusions:
     """Pairs (query, post) and (query, author) that may not be recommended.
 
     Args:
-      post_query: [p] int64, which query each of `post_id` (string) is excluded for.
+      post_query: [p] int64, the query that each of `post_id` (string) is excluded for.
       author_query: [a] int64, likewise for `author_id`.
     """
 
@@ -74,18 +74,18 @@ class TileExclusions:
         inside = (column >= columns.start) & (column < columns.stop)
         query, column = query[inside], column[inside]
         place = np.searchsorted(rows, query)
-        asked = rows[place] == query
-        place, column = place[asked], column[asked]
+        present = rows[place] == query
+        place, column = place[present], column[present]
         order = np.argsort(column, kind="stable")
         return place[order], column[order]
 
 
 class _PairsById:
-    """Pairs (query, id) in such an order that those of some ids are found without a look at the others.
+    """Index of pairs (query, id) by id.
 
     Args:
       query: [p] int64.
-      ids: [p] string; pairs without one are left out.
+      ids: [p] string; pairs with a null id are dropped.
     """
 
     def __init__(self, query: np.ndarray, ids: pa.Array) -> None:
@@ -96,7 +96,7 @@ class _PairsById:
         hashes = blocks.stable_hash(self._ids)
         self._code = np.argsort(hashes)
         self._hash = hashes[self._code]
-        # Somebody may have made ids with equal hashes.
+        # Ids with equal hashes can be made on purpose.
         self._distinct = bool((self._hash[1:] != self._hash[:-1]).all())
 
     def met(self, ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -126,14 +126,14 @@ def _members(starts: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndar
     """All members of some groups: ([m] place in `codes`, [m] place among the members of all groups).
 
     Args:
-      starts: [num_groups + 1] int64, where each group begins.
+      starts: [num_groups + 1] int64, start of each group.
     """
     sizes = starts[codes + 1] - starts[codes]
     return np.repeat(np.arange(len(codes)), sizes), np.repeat(starts[codes], sizes) + runs.places_in(sizes)
 
 
 def _encode_pairs(query: np.ndarray, ids: pa.Array) -> tuple[np.ndarray, np.ndarray, pa.Array]:
-    """(query sorted, code of each id, the ids in the order of their codes); pairs whose id is null are left out."""
+    """(query sorted, code of each id, the ids in the order of their codes); pairs with a null id are dropped."""
     known = blocks.valid(ids)
     encoded = ids.drop_null().dictionary_encode()
     query = np.asarray(query, np.int64)[known]
@@ -143,6 +143,6 @@ def _encode_pairs(query: np.ndarray, ids: pa.Array) -> tuple[np.ndarray, np.ndar
 
 
 def _positions(ids: pa.Array, among: pa.Array) -> np.ndarray:
-    """Where each id stands in `among`: [n] int64, -1 where it does not (or is null)."""
+    """Position of each id in `among`: [n] int64, -1 if absent or null."""
     found = pc.index_in(ids, value_set=among, skip_nulls=True)
     return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)

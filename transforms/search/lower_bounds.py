@@ -5,7 +5,7 @@ import numpy as np
 from transforms.linalg import selection
 
 
-class Floors:
+class LowerBounds:
     """Lower bounds on the k largest scores seen so far, for n queries.
 
     Args:
@@ -22,7 +22,7 @@ class Floors:
         """Lower bound on the k-th best score: [n] float32, -inf where fewer posts have been seen."""
         return self._score.min(axis=1)
 
-    def raise_by(self, rows: np.ndarray, score: np.ndarray, author: np.ndarray) -> None:
+    def update(self, rows: np.ndarray, score: np.ndarray, author: np.ndarray) -> None:
         """Updates the bounds with scores of some queries.
 
         Args:

@@ -23,12 +23,12 @@ from transforms.tables import blocks, parquet
 from transforms.tables.files import join
 
 CELLS_DIR, REGIONS_DIR = "_cells", "_regions"
-# A query first looks at so many regions, those with the best centers, and at more where these are small for its k.
+# Regions that a query scans for its first lower bound, those with the best centers; more where they are small for k.
 _FIRST_REGIONS = 16
 _FIRST_POSTS_FOR_EACH = 4
-# Queries that are worked on at a time: a multiple of 8.
+# Queries at a time: a multiple of 8.
 _ROWS_AT_ONCE = 1024
-# More than what float64 errs in lengths.
+# Above the rounding error of lengths in float64.
 _ROUNDED_UP = 1 + 1e-9
 
 # Slice of queries -> the regions that they visit, [num_regions, n] bool.
@@ -115,36 +115,36 @@ class Regions:
         """The regions of each query with the highest-scoring centers."""
         enough = _FIRST_POSTS_FOR_EACH * k / self.num_rows.mean()
         count = min(len(self.file), _FIRST_REGIONS + int(enough))
-        # Without the length of the other numbers and the radius, which say how much more there could be.
+        # Without the norm of the other numbers and the radius: scores of the centers, not bounds.
         width = self.bounded.basis.width
         centers = self.bounded.vectors[:, :width]
 
         def choose(rows: slice) -> np.ndarray:
             scores = queries.vectors[rows, :width] @ centers.T
             best = np.argpartition(scores, len(centers) - count, axis=1)[:, -count:]
-            asked = np.zeros(scores.shape[::-1], bool)
-            asked[best, np.arange(len(best))[:, None]] = True
-            return asked
+            chosen = np.zeros(scores.shape[::-1], bool)
+            chosen[best, np.arange(len(best))[:, None]] = True
+            return chosen
 
         return self._visits(len(queries.vectors), choose, pool)
 
-    def reaching(self, queries: upper_bounds.Bounded, floor: np.ndarray, pool: futures.Executor) -> Visits:
-        """The regions that could have a post with a score of `floor`, [n] float32, or more."""
-        enough = selection.round_down(floor - upper_bounds.error(queries, self.bounded))
+    def within_bounds(self, queries: upper_bounds.Bounded, lower_bound: np.ndarray, pool: futures.Executor) -> Visits:
+        """The regions whose upper bound is not below `lower_bound`, [n] float32."""
+        enough = selection.round_down(lower_bound - upper_bounds.error(queries, self.bounded))
 
         def choose(rows: slice) -> np.ndarray:
-            asked: np.ndarray = self.bounded.vectors @ queries.vectors[rows].T >= enough[rows]
-            return asked
+            chosen: np.ndarray = self.bounded.vectors @ queries.vectors[rows].T >= enough[rows]
+            return chosen
 
         return self._visits(len(queries.vectors), choose, pool)
 
     def _visits(self, num_queries: int, choose: _Choose, pool: futures.Executor) -> Visits:
         visits = Visits(len(self.file), num_queries)
 
-        def look(first: int) -> tuple[int, np.ndarray]:
+        def visits_of(first: int) -> tuple[int, np.ndarray]:
             return first, np.packbits(choose(slice(first, first + _ROWS_AT_ONCE)), axis=1)
 
-        for first, packed in pool.map(look, range(0, num_queries, _ROWS_AT_ONCE)):
+        for first, packed in pool.map(visits_of, range(0, num_queries, _ROWS_AT_ONCE)):
             visits.add(first, packed)
         return visits
 
@@ -177,7 +177,7 @@ def read(candidates_dir: str) -> Regions | None:
     found = cells.read(join(candidates_dir, CELLS_DIR))
     parts = [pa.Table.from_batches([parquet.read_file(path)]) for path in files]
     num_rows = [part["num_rows"].to_numpy().sum() for part in parts]
-    # Posts without embedding score nothing: nobody looks for them here.
+    # Posts without embedding are not eligible.
     parts = [part.filter(pc.less(part["cell"], len(found.centers))) for part in parts]
     rows = parquet.to_block(pa.concat_tables(parts))
     if not rows.num_rows:

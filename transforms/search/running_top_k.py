@@ -12,7 +12,7 @@ import numpy as np
 
 from transforms.linalg import runs, selection
 from transforms.search.scored_tile import Places, PreparedTile
-from transforms.search.surviving_posts import Kept
+from transforms.search.surviving_posts import SurvivingPosts
 
 # Rows that are worked on together: what they need of a tile's scores stays in the processor's cache.
 _QUERY_ROWS = 512
@@ -55,7 +55,7 @@ def in_blocks(rows: np.ndarray, num_columns: int = 1) -> Iterator[np.ndarray]:
         yield rows[start : start + size]
 
 
-class Best:
+class RunningTopK:
     """Running top k of some queries, and the entries pending since the last merge."""
 
     def __init__(self, num_queries: int, k: int, cap: int | None) -> None:
@@ -63,24 +63,24 @@ class Best:
         self._score = np.full((num_queries, k), -np.inf, np.float32)
         self._number = np.full((num_queries, k), -1, np.int64)
         # Lower bound on the k-th best score: at least the k-th score of the last merge.
-        self._floor = np.full(num_queries, -np.inf, np.float32)
+        self._lower_bound = np.full(num_queries, -np.inf, np.float32)
         self._pending: list[_Pending] = []
 
-    def expect(self, floor: np.ndarray) -> None:
+    def set_lower_bound(self, lower_bound: np.ndarray) -> None:
         """Sets the lower bound on the k-th score, [n] float32; k posts of each query must follow at or above it."""
-        self._floor = floor
+        self._lower_bound = lower_bound
 
     @property
-    def floor(self) -> np.ndarray:
+    def lower_bound(self) -> np.ndarray:
         """Lower bound on each query's k-th best score: [n] float32, -inf where fewer posts are known."""
-        return self._floor
+        return self._lower_bound
 
     def scan(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Entries:
         """Candidates for the top k among these columns of a tile, for these query rows ([m] int64, ascending)."""
         place, column = self._surviving(tile, rows, columns)
         score = tile.exact(rows, place, column)
-        wins = np.flatnonzero(score >= self._floor[rows][place])
-        return Entries(rows[place[wins]], column[wins], score[wins])
+        entries = np.flatnonzero(score >= self._lower_bound[rows][place])
+        return Entries(rows[place[entries]], column[entries], score[entries])
 
     def _surviving(self, tile: PreparedTile, rows: np.ndarray, columns: slice) -> Places:
         """Candidates for the top k by a float32 product or bound: [m] place in `rows`, [m] column."""
@@ -96,47 +96,47 @@ class Best:
         self, tile: PreparedTile, rows: np.ndarray, columns: slice
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Entries that are not clearly below the k-th score: ([m] place in `rows`, [m] column, [m] score or bound)."""
-        bound = self._floor[rows] - tile.slack[rows]
+        bound = self._lower_bound[rows] - tile.slack[rows]
         unbound = np.flatnonzero(np.isneginf(bound))
         # Rows without a k-th score take it from the tile, so all of it is scanned at once.
         step = columns.stop - columns.start if len(unbound) else _COLUMNS
         for start, scores in tile.products(rows, columns, step):
             if len(unbound):
-                reached = self._reached(scores, unbound, tile, rows[unbound], start)
-                self._floor[rows[unbound]] = reached
-                bound[unbound] = reached
+                kth = self._kth_lower_bound(scores, unbound, tile, rows[unbound], start)
+                self._lower_bound[rows[unbound]] = kth
+                bound[unbound] = kth
             place, column = selection.survivors(scores, _at_least_lowest(bound))
             yield place, column + start, scores[place, column]
 
-    def _reached(
+    def _kth_lower_bound(
         self, scores: np.ndarray, unbound: np.ndarray, tile: PreparedTile, rows: np.ndarray, start: int
     ) -> np.ndarray:
         """Lower bound on the tile's k-th best score, for rows without a k-th score yet: [len(unbound)] float32."""
         best = scores if len(unbound) == len(scores) else scores[unbound]
         if self._cap is None:
-            reached = selection.reached_by(best, self._k)
+            kth = selection.reached_by(best, self._k)
         else:
             enough = _at_least_lowest(selection.reached_by(best, min(best.shape[1], 4 * self._k)))
             row, column = selection.survivors(best, enough)
             score = best[row, column]
             capped = selection.within_cap(row, tile.authors[start + column], score, self._cap)
             (matrix,) = selection.to_matrix(row[capped], (score[capped],), len(unbound), (-np.inf,))
-            reached = selection.kth_largest(matrix, self._k)
-        return selection.round_down(reached - 2 * tile.error[rows])
+            kth = selection.kth_largest(matrix, self._k)
+        return selection.round_down(kth - 2 * tile.error[rows])
 
     def add(self, entries: Entries, first: int) -> None:
         """Adds the entries that `scan` returned for a tile whose first post has the number `first`."""
         if len(entries.row):
             self._pending.append(_Pending(entries.row, entries.score, entries.column + first))
 
-    def merge_if_due(self, kept: Kept, pool: futures.Executor) -> None:
+    def merge_if_due(self, surviving: SurvivingPosts, pool: futures.Executor) -> None:
         """Merges once the pending entries exceed a share of the retained ones."""
         if sum(len(row) for row, _, _ in self._pending) >= _MERGE_SHARE * self._score.size:
-            self.merge(kept, pool)
+            self.merge(surviving, pool)
 
-    def merge(self, kept: Kept, pool: futures.Executor) -> None:
+    def merge(self, surviving: SurvivingPosts, pool: futures.Executor) -> None:
         """Merges the pending entries and updates the k-th scores."""
-        for _ in pool.map(lambda entries: self._merge_block(entries, kept), self._take_blocks()):
+        for _ in pool.map(lambda entries: self._merge_block(entries, surviving), self._take_blocks()):
             pass
 
     def _take_blocks(self) -> list[_Pending]:
@@ -158,29 +158,29 @@ class Best:
         row = entries.row.astype(np.uint16) if len(self._score) <= 1 << 16 else entries.row
         return entries.take(np.argsort(row, kind="stable"))
 
-    def _merge_block(self, entries: _Pending, kept: Kept) -> None:
+    def _merge_block(self, entries: _Pending, surviving: SurvivingPosts) -> None:
         starts = runs.starts_of(entries.row)
         counts = runs.sizes_of(starts, len(entries.row))
         for some in _alike(counts):
             place = np.repeat(np.arange(len(some)), counts[some])
             merged = entries.take(starts[some][place] + runs.places_in(counts[some]))
-            self._merge_rows(entries.row[starts[some]], place, merged.score, merged.number, kept)
+            self._merge_rows(entries.row[starts[some]], place, merged.score, merged.number, surviving)
 
     def _merge_rows(
-        self, rows: np.ndarray, place: np.ndarray, score: np.ndarray, number: np.ndarray, kept: Kept
+        self, rows: np.ndarray, place: np.ndarray, score: np.ndarray, number: np.ndarray, surviving: SurvivingPosts
     ) -> None:
         """Merges the pending entries of some rows, [r]; `place` [m] in these is ascending."""
         new_score, new_number = selection.to_matrix(place, (score, number), len(rows), (-np.inf, -1))
         score = np.concatenate([self._score[rows], new_score], axis=1)
         number = np.concatenate([self._number[rows], new_number], axis=1)
         if self._cap is not None:
-            _drop_over_cap(score, number, self._cap, kept)
+            _drop_over_cap(score, number, self._cap, surviving)
         best = np.argpartition(score, score.shape[1] - self._k, axis=1)[:, -self._k :]
         best_score, best_number = np.take_along_axis(score, best, 1), np.take_along_axis(number, best, 1)
         kth = best_score.min(axis=1)
-        self._break_ties(best_score, best_number, score, number, kth, kept)
+        self._break_ties(best_score, best_number, score, number, kth, surviving)
         self._score[rows], self._number[rows] = best_score, best_number
-        self._floor[rows] = np.maximum(self._floor[rows], kth)
+        self._lower_bound[rows] = np.maximum(self._lower_bound[rows], kth)
 
     def _break_ties(
         self,
@@ -189,27 +189,33 @@ class Best:
         score: np.ndarray,
         number: np.ndarray,
         kth: np.ndarray,
-        kept: Kept,
+        surviving: SurvivingPosts,
     ) -> None:
         """Selects the entries with the smallest ids among those tied at the k-th score, where there are more than k."""
-        reach = (score >= kth[:, None]) & (score > -np.inf)
-        tied = np.flatnonzero(reach.sum(axis=1) > self._k)
+        contends = (score >= kth[:, None]) & (score > -np.inf)
+        tied = np.flatnonzero(contends.sum(axis=1) > self._k)
         if len(tied):
-            row, column = np.nonzero(reach[tied])
+            row, column = np.nonzero(contends[tied])
             entries = score[tied][row, column], number[tied][row, column]
-            first = selection.rank_in_group(row, *entries, kept.ids_of) < self._k
+            first = selection.rank_in_group(row, *entries, surviving.ids_of) < self._k
             best_score[tied] = entries[0][first].reshape(len(tied), self._k)
             best_number[tied] = entries[1][first].reshape(len(tied), self._k)
 
-    def ranked(self, kept: Kept, pool: futures.Executor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def ranked(
+        self, surviving: SurvivingPosts, pool: futures.Executor
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(query, rank from 1, score, row of the surviving posts), by query and rank; final after the last tile."""
-        self.merge(kept, pool)
-        found = list(pool.map(lambda rows: self._ranked_rows(rows, kept), in_blocks(np.arange(len(self._floor)))))
+        self.merge(surviving, pool)
+        found = list(
+            pool.map(lambda rows: self._ranked_rows(rows, surviving), in_blocks(np.arange(len(self._lower_bound))))
+        )
         nothing = np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64)
         query, rank, score, place = (np.concatenate(values) for values in zip(nothing, *found, strict=True))
         return query, rank, score, place
 
-    def _ranked_rows(self, rows: np.ndarray, kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _ranked_rows(
+        self, rows: np.ndarray, surviving: SurvivingPosts
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         order = np.argsort(-self._score[rows], axis=1)
         score = np.take_along_axis(self._score[rows], order, 1)
         number = np.take_along_axis(self._number[rows], order, 1)
@@ -217,10 +223,10 @@ class Best:
         tied = np.flatnonzero(((score[:, 1:] == score[:, :-1]) & found[:, 1:]).any(axis=1))
         row, column = np.nonzero(found[tied])
         entries = tied[row], column
-        rank = selection.rank_in_group(row, score[entries], number[entries], kept.ids_of)
+        rank = selection.rank_in_group(row, score[entries], number[entries], surviving.ids_of)
         number[tied[row], rank] = number[entries]
         row, column = np.nonzero(found)
-        return rows[row], (column + 1).astype(np.int32), score[row, column], kept.places(number[row, column])
+        return rows[row], (column + 1).astype(np.int32), score[row, column], surviving.places(number[row, column])
 
     def numbers(self) -> Iterator[np.ndarray]:
         """Numbers of the posts still in some query's running top k or pending, with repetitions."""
@@ -241,12 +247,12 @@ def _alike(counts: np.ndarray) -> Iterator[np.ndarray]:
         start = stop
 
 
-def _drop_over_cap(score: np.ndarray, number: np.ndarray, cap: int, kept: Kept) -> None:
+def _drop_over_cap(score: np.ndarray, number: np.ndarray, cap: int, surviving: SurvivingPosts) -> None:
     row, column = np.nonzero(score > -np.inf)
     entries = score[row, column], number[row, column]
-    authors = kept.authors_of(entries[1])
+    authors = surviving.authors_of(entries[1])
     group = row * (int(authors.max(initial=0)) + 1) + authors
-    over = selection.rank_in_group(group, *entries, kept.ids_of) >= cap
+    over = selection.rank_in_group(group, *entries, surviving.ids_of) >= cap
     score[row[over], column[over]] = -np.inf
 
 

@@ -20,11 +20,11 @@ from transforms.search import upper_bounds
 from transforms.search.catalog import Catalog, Tile
 from transforms.search.eligibility import Eligibility
 from transforms.search.exclusions import Exclusions
-from transforms.search.lower_bounds import Floors, best_of
+from transforms.search.lower_bounds import LowerBounds, best_of
 from transforms.search.regions import Regions, Visits
-from transforms.search.running_top_k import Best, in_blocks
+from transforms.search.running_top_k import RunningTopK, in_blocks
 from transforms.search.scored_tile import PreparedTile, Queries
-from transforms.search.surviving_posts import Kept
+from transforms.search.surviving_posts import SurvivingPosts
 from transforms.tables import blocks, parquet, schemas, threads
 
 TILE_ROWS = parquet.READ_OFTEN.row_group_rows
@@ -92,7 +92,7 @@ def top_k(
       max_per_author: maximum posts of one author per query; posts without an author are not limited.
       column: candidates' column that the query is multiplied with; "popularity" makes it a vector of one number.
       with_vectors: True if `items` includes the posts' vectors, which take most of the memory.
-      num_threads: threads that work on rows of the queries side by side.
+      num_threads: threads, each of which scores some rows of the queries.
 
     Raises:
       ValueError: k or max_per_author is less than 1.
@@ -146,19 +146,19 @@ def top_k_of(
         )
     with _Search(queries, k, exclusions, max_per_author, with_vectors, num_threads, regions.max_norm) as search:
         bounded = regions.bound_queries(queries, search.pool)
-        # First a look where most can be expected, to know what there is to beat.
-        search.look(regions.nearest(bounded, k, search.pool), regions, eligibility)
-        search.visit(regions.reaching(bounded, search.floor, search.pool), bounded, regions, eligibility)
+        # Lower bounds from the most promising regions decide which others have to be scanned.
+        search.raise_lower_bounds(regions.nearest(bounded, k, search.pool), regions, eligibility)
+        search.visit(regions.within_bounds(bounded, search.lower_bound, search.pool), bounded, regions, eligibility)
         return search.finish()
 
 
-# Rows of queries and columns of a tile that they look at.
+# Rows of queries and the columns of a tile to score for them.
 _Pair = tuple[np.ndarray, slice]
 # Rows of queries, lower bounds of their best scores [m, c], and the columns of these.
-_Look = tuple[np.ndarray, np.ndarray, np.ndarray]
+_PartialScores = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-class _Looked(NamedTuple):
+class _TileTask(NamedTuple):
     """Eligible posts of a row group, the number of its first post, and the pairs of queries and columns to score."""
 
     tile: Tile
@@ -167,26 +167,28 @@ class _Looked(NamedTuple):
     bounded: upper_bounds.Bounded | None
 
 
-def _looked_at(visits: Visits, regions: Regions, eligibility: Eligibility, with_bounds: bool) -> Iterator[_Looked]:
+def _tile_tasks(visits: Visits, regions: Regions, eligibility: Eligibility, with_bounds: bool) -> Iterator[_TileTask]:
     """The posts and pairs to score, a row group at a time."""
     columns_read = [*_COLUMNS, "leading"] if with_bounds else _COLUMNS
     for first, block, pieces in regions.read(visits.regions, columns_read):
         eligible = eligibility.mask(block)
         place = np.append(0, np.cumsum(eligible))
-        looks = []
+        pairs_of_regions = []
         for region, rows in pieces:
             columns = slice(int(place[rows.start]), int(place[rows.stop]))
             if columns.start < columns.stop:
-                looks.append((visits.queries(region), columns))
-        if sum(len(rows) * (columns.stop - columns.start) for rows, columns in looks) > (
+                pairs_of_regions.append((visits.queries(region), columns))
+        if sum(len(rows) * (columns.stop - columns.start) for rows, columns in pairs_of_regions) > (
             _ALMOST_ALL * visits.num_queries * place[-1]
         ):
-            looks = [(np.arange(visits.num_queries), slice(0, int(place[-1])))]
-        if looks:
-            pairs = [(some, columns) for rows, columns in looks for some in in_blocks(rows)]
-            kept = _filter(block, eligible)
+            pairs_of_regions = [(np.arange(visits.num_queries), slice(0, int(place[-1])))]
+        if pairs_of_regions:
+            pairs = [(some, columns) for rows, columns in pairs_of_regions for some in in_blocks(rows)]
+            candidates = _filter(block, eligible)
             met = np.array([piece.region for piece in pieces])
-            yield _Looked(Tile.of(kept), first, pairs, regions.bound_posts(kept, met) if with_bounds else None)
+            yield _TileTask(
+                Tile.of(candidates), first, pairs, regions.bound_posts(candidates, met) if with_bounds else None
+            )
 
 
 def _filter(block: pa.RecordBatch, wanted: np.ndarray) -> pa.RecordBatch:
@@ -220,9 +222,9 @@ class _Search:
         if cap is not None and cap < 1:
             raise ValueError(f"max_per_author must be at least 1, got {cap}")
         self._queries, self._k, self._cap = Queries(queries, cap is not None), k, cap
-        self._best = Best(len(queries), k, cap)
+        self._running = RunningTopK(len(queries), k, cap)
         self._exclusions = exclusions or Exclusions.none()
-        self._kept = Kept(with_vectors)
+        self._surviving = SurvivingPosts(with_vectors)
         self._max_norm = max_norm
         self.pool = concurrent.futures.ThreadPoolExecutor(num_threads)
         # The threads here share the work: those of BLAS would wait for each other.
@@ -245,55 +247,55 @@ class _Search:
         num_posts = len(tile.post_id)
         everything = slice(0, num_posts)
         pairs = [(rows, everything) for rows in in_blocks(np.arange(len(self._queries.vectors)), num_posts)]
-        self._take(_Looked(tile, self._num_scanned, pairs, None))
+        self._take(_TileTask(tile, self._num_scanned, pairs, None))
         self._num_scanned += len(tile.post_id)
 
     @property
-    def floor(self) -> np.ndarray:
+    def lower_bound(self) -> np.ndarray:
         """Lower bound on each query's k-th best score: [n] float32, -inf where fewer posts are known."""
-        return self._best.floor
+        return self._running.lower_bound
 
-    def look(self, visits: Visits, regions: Regions, eligibility: Eligibility) -> None:
+    def raise_lower_bounds(self, visits: Visits, regions: Regions, eligibility: Eligibility) -> None:
         """Scans regions for lower bounds on the queries' k-th best scores only."""
-        floors = Floors(len(self._queries.vectors), self._k, self._cap)
-        for tile, _, pairs, _ in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=False)):
+        bounds = LowerBounds(len(self._queries.vectors), self._k, self._cap)
+        for tile, _, pairs, _ in threads.ahead(_tile_tasks(visits, regions, eligibility, with_bounds=False)):
             prepared = self._prepare(tile)
             authors = _author_hashes(tile) if self._cap is not None else np.zeros(len(tile.post_id), np.uint64)
 
-            def look_at(pair: _Pair, prepared: PreparedTile = prepared) -> _Look:
+            def partial_scores(pair: _Pair, prepared: PreparedTile = prepared) -> _PartialScores:
                 rows, columns = pair
                 ((start, scores),) = prepared.products(rows, columns, columns.stop - columns.start)
                 best = best_of(scores, self._k)
                 return rows, prepared.at_least(np.take_along_axis(scores, best, 1), rows), best + start
 
-            for rows, scores, columns in self.pool.map(look_at, pairs):
-                floors.raise_by(rows, scores, authors[columns])
-        self._best.expect(floors.kth)
+            for rows, scores, columns in self.pool.map(partial_scores, pairs):
+                bounds.update(rows, scores, authors[columns])
+        self._running.set_lower_bound(bounds.kth)
 
     def visit(self, visits: Visits, bounded: upper_bounds.Bounded, regions: Regions, eligibility: Eligibility) -> None:
         """Updates the top k of queries with the regions they visit, given their bounds."""
         # Bounds only pay off if all queries have a k-th score.
-        pays = bool(np.isfinite(self.floor).all())
+        pays = bool(np.isfinite(self.lower_bound).all())
         self._queries.bounded = bounded if pays else None
-        for looked in threads.ahead(_looked_at(visits, regions, eligibility, with_bounds=pays)):
-            self._take(looked)
+        for task in threads.ahead(_tile_tasks(visits, regions, eligibility, with_bounds=pays)):
+            self._take(task)
 
-    def _take(self, looked: _Looked) -> None:
+    def _take(self, task: _TileTask) -> None:
         """Updates the top k with pairs of rows and columns of a tile."""
-        tile, first, pairs, bounded = looked
+        tile, first, pairs, bounded = task
         prepared = self._prepare(tile, bounded)
         found = np.zeros(len(tile.post_id), bool)
-        for entries in self.pool.map(lambda pair: self._best.scan(prepared, *pair), pairs):
+        for entries in self.pool.map(lambda pair: self._running.scan(prepared, *pair), pairs):
             found[entries.column] = True
-            self._best.add(entries, first)
-        self._kept.add(tile, np.flatnonzero(found), first)
-        self._best.merge_if_due(self._kept, self.pool)
-        self._kept.forget_losers(lambda: map(self._kept.places, self._best.numbers()))
+            self._running.add(entries, first)
+        self._surviving.add(tile, np.flatnonzero(found), first)
+        self._running.merge_if_due(self._surviving, self.pool)
+        self._surviving.drop_outranked(lambda: map(self._surviving.places, self._running.numbers()))
 
     def _prepare(self, tile: Tile, bounded: upper_bounds.Bounded | None = None) -> PreparedTile:
         return PreparedTile(tile, self._exclusions.in_tile(tile), self._queries, self._max_norm, bounded)
 
     def finish(self) -> Ranked:
         """The final ranking, after all tiles have been scanned."""
-        query, rank, score, place = self._best.ranked(self._kept, self.pool)
-        return Ranked(query, rank, score, place, self._kept.tile())
+        query, rank, score, place = self._running.ranked(self._surviving, self.pool)
+        return Ranked(query, rank, score, place, self._surviving.tile())

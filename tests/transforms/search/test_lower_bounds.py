@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from transforms.search.lower_bounds import Floors, best_of
+from transforms.search.lower_bounds import LowerBounds, best_of
 
 
 def kth_under_cap(scores: np.ndarray, authors: np.ndarray, k: int, cap: int | None) -> float:
@@ -21,13 +21,13 @@ def test_the_kth_of_all_that_was_seen(cap: int | None) -> None:
     scores = rng.integers(-40, 40, (9, 60)).astype(np.float32)
     scores[rng.random((9, 60)) < 0.2] = -np.inf
     authors = rng.integers(0, 12, (9, 60)).astype(np.uint64)
-    floors = Floors(9, 5, cap)
+    floors = LowerBounds(9, 5, cap)
     seen = np.zeros(9, np.int64)
     assert np.isneginf(floors.kth).all()
     for width in (3, 1, 20, 36):
         rows = np.flatnonzero(rng.random(9) < 0.8)
         columns = seen[rows, None] + np.arange(width)
-        floors.raise_by(rows, scores[rows[:, None], columns], authors[rows[:, None], columns])
+        floors.update(rows, scores[rows[:, None], columns], authors[rows[:, None], columns])
         seen[rows] += width
         for row in range(9):
             part = slice(0, seen[row])

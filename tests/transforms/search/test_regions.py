@@ -104,30 +104,30 @@ def test_no_post_scores_more_than_the_bound_of_its_region(
             for region, rows in pieces:
                 scores = (vectors[rows] @ queries.astype(np.float64).T).max(axis=0)
                 reached[region] = np.maximum(reached[region], scores)
-        for region, floor in enumerate(reached):
+        for region, lower_bound in enumerate(reached):
             # Whoever asks for just what the best post there scores has to look there.
-            assert len(found.reaching(bounded, floor, pool).queries(region)) == len(queries)
+            assert len(found.within_bounds(bounded, lower_bound, pool).queries(region)) == len(queries)
         # And it says something: few regions can have one of the ten best.
         kth = np.partition(np.sort(reached, axis=0), -10, axis=0)[-10]
-        asked = found.reaching(bounded, kth, pool)
+        asked = found.within_bounds(bounded, kth, pool)
         share = sum(len(asked.queries(region)) for region in range(len(found.file))) / reached.size
         assert 10 / len(reached) <= share < 0.5
 
 
 class Watch:
-    """How many pairs of a query and a post are looked at for what can win."""
+    """How many pairs of a query and a post are task at for what can win."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pairs = 0
-        scan = running_top_k.Best.scan
+        scan = running_top_k.RunningTopK.scan
 
         def watched(
-            me: running_top_k.Best, tile: PreparedTile, rows: np.ndarray, columns: slice
+            me: running_top_k.RunningTopK, tile: PreparedTile, rows: np.ndarray, columns: slice
         ) -> running_top_k.Entries:
             self.pairs += len(rows) * (columns.stop - columns.start)
             return scan(me, tile, rows, columns)
 
-        monkeypatch.setattr(running_top_k.Best, "scan", watched)
+        monkeypatch.setattr(running_top_k.RunningTopK, "scan", watched)
 
 
 @pytest.mark.parametrize("cap", [None, 2])
@@ -195,13 +195,15 @@ def test_most_of_a_tile_is_looked_at_as_a_whole(
     posts, _, catalog = world
     queries = np.zeros((20, posts.schema.field("embedding").type.list_size), np.float32)  # no region can be left out
     seen = []
-    scan = running_top_k.Best.scan
+    scan = running_top_k.RunningTopK.scan
 
-    def watched(me: running_top_k.Best, tile: PreparedTile, rows: np.ndarray, columns: slice) -> running_top_k.Entries:
+    def watched(
+        me: running_top_k.RunningTopK, tile: PreparedTile, rows: np.ndarray, columns: slice
+    ) -> running_top_k.Entries:
         seen.append((len(rows), columns == slice(0, tile.num_posts)))
         return scan(me, tile, rows, columns)
 
-    monkeypatch.setattr(running_top_k.Best, "scan", watched)
+    monkeypatch.setattr(running_top_k.RunningTopK, "scan", watched)
     ranked = top_k.top_k_of(queries, catalog, 3, eligibility=EVERYTHING)
     assert set(seen) == {(20, True)}
     embedded = posts.filter(pa.array(blocks.vectors_to_numpy(posts.column("embedding")).any(axis=1)))

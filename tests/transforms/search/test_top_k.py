@@ -10,7 +10,7 @@ from transforms.linalg import selection
 from transforms.search import running_top_k, top_k
 from transforms.search.eligibility import Eligibility
 from transforms.search.exclusions import Exclusions
-from transforms.search.surviving_posts import Kept
+from transforms.search.surviving_posts import SurvivingPosts
 from transforms.tables import blocks, schemas
 
 EVERYTHING = Eligibility(include_sensitive=True, include_reposts=True)
@@ -222,19 +222,19 @@ def test_eligibility(eligibility: Eligibility, expected: set[str]) -> None:
     assert set(ranked.post_id.to_pylist()) == expected
 
 
-def test_losers_are_forgotten_without_changing_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outranked_posts_are_dropped_without_changing_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top_k, "TILE_ROWS", 20)
     rng = np.random.default_rng(5)
     queries, vectors = coarse(rng, 4, 5), coarse(rng, 900, 5)
     candidates = make_candidates(vectors)
     expected = brute_force(queries, candidates, 6)
-    original = Kept.forget_losers
+    original = SurvivingPosts.drop_outranked
 
-    def always(kept: Kept, racing: Callable[[], Iterable[np.ndarray]]) -> None:
-        kept._limit = 0
-        original(kept, racing)
+    def always(surviving: SurvivingPosts, places_in_use: Callable[[], Iterable[np.ndarray]]) -> None:
+        surviving._limit = 0
+        original(surviving, places_in_use)
 
-    monkeypatch.setattr(Kept, "forget_losers", always)
+    monkeypatch.setattr(SurvivingPosts, "drop_outranked", always)
     ranked = top_k.top_k(queries, [candidates], 6, eligibility=EVERYTHING_BUT_VECTORS)
     assert as_lists(ranked, 4) == expected
     assert len(ranked.items.post_id) <= 4 * 6 * 3
