@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read_space(places: Places, rotations: "Rotations | None" = None) -> "Space":
-    """The space of the embeddings, turned by what brings it to where the last run's is."""
+    """The space of the embeddings, rotated onto the last run's."""
     from transforms.embed import embedding_space
 
     found = embedding_space.read_space(places.input("fused"), places.input("collaborative"))
@@ -51,7 +51,7 @@ def build_items(root: "beam.Pipeline", places: Places, rotations: "Rotations | N
 
 
 def build_users(root: "beam.Pipeline", options: Options, places: Places, rotations: "Rotations | None" = None) -> None:
-    """Wires the second pipeline: users, who are measured by the covariances of the posts."""
+    """Wires the second pipeline: users, scaled by the covariances of the posts."""
     from transforms.embed import embedding_space, text_to_factors, user_embeddings
     from transforms.embed.stated_interests import InterestsEncoder
     from transforms.tables import counts, parquet, schemas
@@ -81,7 +81,7 @@ def build_users(root: "beam.Pipeline", options: Options, places: Places, rotatio
 
 
 def run(options: Options, places: Places) -> None:
-    """Runs both pipelines, and those that bring the space to where the last run's is."""
+    """Runs both pipelines, and those that rotate the space onto the last run's."""
     before = alignment.last_items(options, places)
     rotations = alignment.find_rotations(options, places, read_space(places), before) if before else None
     with runner.new_pipeline(options) as root:

@@ -1,7 +1,7 @@
-"""Embeddings -> what each user gets and what is like each post.
+"""Embeddings -> recommendation lists of users and similar posts.
 
-Reads posts/, users/, history/, item_embeddings/, post_profiles/, user_embeddings/, user_scales/ and how they are made
-(beside fused/ and collaborative/); writes candidates/, recommendations/ and similar_posts/.
+Reads posts/, users/, history/, item_embeddings/, post_profiles/, user_embeddings/, user_scales/ and the parameters of
+the space (beside fused/ and collaborative/); writes candidates/, recommendations/ and similar_posts/.
 
     fusefeed recommend --output out --run_date 2026-01-31 --k 50 --max_age_days 14 --max_per_author 2
 """
@@ -148,7 +148,7 @@ def eligibility(options: Options) -> "Eligibility":
 
 
 def num_parts(options: Options, places: Places) -> int:
-    """--num_parts, or as few as can be held: for each part the whole catalog is read and scanned."""
+    """--num_parts, or as few as fit into memory: for each part the whole catalog is read and scanned."""
     from transforms.recommend.recommend_posts import USER_ROWS
     from transforms.tables import parquet
 

@@ -1,4 +1,4 @@
-"""The collaborative factors of posts as the last modality of their fused vectors, and what is liked lately."""
+"""The collaborative factors of posts as the last modality of their fused vectors, and their recent popularity."""
 
 import dataclasses
 from typing import NamedTuple
@@ -18,17 +18,21 @@ class AppendFactors(beam.PTransform):
     """{"fused", "factors", perhaps "history" (trend.COLUMNS): blocks} -> (part, block of schemas.fused).
 
     The fused vector gets `rank` more numbers, the factors times the root of the number of posts that have any (so that
-    their mean square is 1 like that of other modalities), and the mask one more; `degree` says how many interactions
-    there are. A post without interactions has zeros and is masked. `trend` is told by the history, which is needed if
-    a trend is given.
+    their mean square is 1 like that of other modalities), and the mask one more; `degree` is the number of
+    interactions. A post without interactions has zeros and is masked. `trend` is computed from the history, which is
+    needed if a trend is given.
+
+    Example:
+        sizes = {"width": 128, "num_modalities": 3, "rank": 64, "num_posts": 1_682, "num_users": 943}
+        {"fused": content, "factors": factors} | AppendFactors(**sizes, num_parts=8)
 
     Attributes:
-      width: numbers of the fused vectors that come in.
+      width: of the fused vectors that come in.
       num_modalities: of them.
       rank: factors of a post; 0 adds nothing.
       num_posts: posts with interactions.
       num_users: users with some.
-      trend: how what is liked lately is measured; None leaves zeros.
+      trend: parameters of recent popularity; None leaves zeros.
     """
 
     width: int

@@ -1,4 +1,4 @@
-"""The space of the embeddings: which blocks a vector has, and what they are made of, read from the run's tables."""
+"""The embedding space: the blocks of a vector and their parameters, read from the run's tables."""
 
 import dataclasses
 import io
@@ -13,7 +13,7 @@ from transforms.embed.procrustes import Rotations
 from transforms.linalg.vectors import unit_rows
 from transforms.tables.files import join, open_read, open_write, read_json
 
-# The modality of fused/ that is made of what users did; no content.
+# The modality of fused/ made of interactions; not content.
 COLLABORATIVE = "collaborative"
 FACTORS_FILE = "_factors.json"
 TUNING_FILE = "_tuning.json"
@@ -38,14 +38,14 @@ class PostBlocks(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """Parameters of the embedding space, all known before any post is looked at.
+    """Parameters of the embedding space, all known before any post is embedded.
 
     Attributes:
       modalities: (name, offset, width) of every block of the fused vector, in the order of the mask.
       singular_values: [F] of the interaction matrix; none where there are no interactions.
       num_posts: posts with interactions; the fused vector holds the factors times its root.
-      tuning: how the blocks are shaped and mixed.
-      rotations: what each block is multiplied by, for posts and users alike; None for nothing.
+      tuning: hyperparameters of the blocks and their mix.
+      rotations: [w, w] by which each block is multiplied, for posts and users alike; None for no rotation.
     """
 
     modalities: tuple[tuple[str, int, int], ...]
@@ -84,10 +84,10 @@ class Space:
         return own
 
     def content_only(self, mask: np.ndarray) -> np.ndarray:
-        """The mask without the collaborative modality: what an encoder has to go by where posts are new."""
-        kept = np.array([name != COLLABORATIVE for name in self.names], np.float32)
-        hidden: np.ndarray = mask * kept
-        return hidden
+        """The mask without the collaborative modality, as for new posts."""
+        content = np.array([name != COLLABORATIVE for name in self.names], np.float32)
+        masked: np.ndarray = mask * content
+        return masked
 
     def content(self, fused: np.ndarray) -> np.ndarray:
         """The content block: [n, w] float32 unit rows or zeros."""

@@ -1,4 +1,4 @@
-"""The autoencoder as it was exported: what the content of a post tells of its collaborative factors."""
+"""The exported autoencoder; predicts a post's collaborative factors from its content."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from apache_beam.utils import shared
 from transforms.embed.embedding_space import COLLABORATIVE
 from transforms.tables.files import join, read_json
 
-# Every batch has this many rows (the last is filled up): what becomes of a row must not depend on its neighbors.
+# Every batch has this many rows (the last is padded): the result of a row must not depend on its neighbors.
 BATCH_ROWS = 1024
 
 
 class FactorPredictor:
     """The encoder and the decoder of the collaborative modality in a model directory (SavedModels).
 
-    They are loaded once a process where they are first used. `encoder/` takes fused [n, D] and mask [n, M] and gives
+    They are loaded on first use, once a process. `encoder/` takes fused [n, D] and mask [n, M] and gives
     latent [n, L]; `decoders/collaborative/` takes latent and gives values [n, F'], all float32.
     """
 
@@ -38,10 +38,10 @@ class FactorPredictor:
 
         Args:
           fused: [n, D].
-          mask: [n, M], 0 for what the encoder may not see (the collaborative modality itself, say).
+          mask: [n, M], 0 for modalities masked from the encoder (the collaborative one, for example).
 
         Raises:
-          ValueError: the model does not know factors, or gives numbers that are not finite.
+          ValueError: the model was trained without factors, or gives numbers that are not finite.
         """
         if self._decoder is None:
             raise ValueError(f"the model with {self._encoder} was trained without collaborative factors")
@@ -89,7 +89,7 @@ class LinearFactorPredictor(FactorPredictor):
 
     @property
     def knows_factors(self) -> bool:
-        """Yes."""
+        """Always true."""
         return True
 
     def factors(self, fused: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -111,7 +111,7 @@ _Run = Callable[[_Model, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _encode(model: _Model, fused: np.ndarray, mask: np.ndarray) -> Any:
-    """The latent vectors of a batch that is filled up: a tensor, [BATCH_ROWS, L]."""
+    """The latent vectors of a padded batch: a tensor, [BATCH_ROWS, L]."""
     import tensorflow as tf
 
     padding = ((0, BATCH_ROWS - len(fused)), (0, 0))

@@ -5,8 +5,8 @@
 
 A user's blocks are sums of the profile vectors of the posts in the history, [factors * degree^-1/4 | the same to
 another width | content]; sigma is the standard deviation of the scores that a block gives the catalog: it puts all in
-one unit for every user. Widths: k (own), kd (decoded), w (content), any of them 0 where there is no block; what stands
-in the last number is told by `transforms.embed.trend`.
+one unit for every user. Widths: k (own), kd (decoded), w (content), any of them 0 where there is no block;
+the last number is recent popularity (`transforms.embed.trend`).
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ _TINY = 1e-9
 
 
 class Widths(NamedTuple):
-    """Numbers of each block, in the order in which they stand in a vector."""
+    """Widths of the blocks, in their order in a vector."""
 
     own: int
     decoded: int
@@ -67,7 +67,7 @@ def own_block(factors: np.ndarray, singular_values: np.ndarray, degree: np.ndarr
 
 
 def decoded_block(decoded: np.ndarray, singular_values: np.ndarray, k: int, e: float) -> np.ndarray:
-    """decoded[:, :k] * s^(e - 1): [n, min(k, F)]. `decoded` [n, >= k] are factors told from content, in units of V."""
+    """decoded[:, :k] * s^(e - 1): [n, min(k, F)]. `decoded`, [n, >= k] in units of V, is predicted from content."""
     k = min(k, len(singular_values))
     return decoded[:, :k] * (singular_values[:k] ** (e - 1)).astype(decoded.dtype)
 
@@ -82,7 +82,7 @@ def item_vectors(
       decoded: [n, kd] of `decoded_block`.
       content: [n, w] unit rows or zeros.
       degree: [n].
-      trend: [n], how much each is liked lately.
+      trend: [n], recent popularity.
     """
     weight = np.where(degree > 0, mix.aD, mix.rho)[:, None]
     blocks = [own, decoded * weight, content, trend[:, None]]
@@ -96,16 +96,16 @@ def profile_vectors(
 
     Args:
       factors: [n, F] rows of V, any where the degree is 0.
-      decoded: [n, >= max(k, kd)] factors told from content, in units of V (before `decoded_block`): they stand in
-        where the degree is 0. Numbers that are missing are zeros.
+      decoded: [n, >= max(k, kd)] factors predicted from content, in units of V (before `decoded_block`), used
+        where the degree is 0. Missing numbers are zeros.
       content: [n, w] unit rows or zeros.
       degree: [n].
     """
     wide = max(widths.own, widths.decoded)
     has = (degree > 0)[:, None]
-    predictor = np.zeros((len(degree), wide))
-    predictor[:, : decoded.shape[1]] = decoded[:, :wide]
-    known = np.where(has, factors[:, :wide], predictor) * np.maximum(degree, 1)[:, None] ** -DEGREE_POWER
+    padded = np.zeros((len(degree), wide))
+    padded[:, : decoded.shape[1]] = decoded[:, :wide]
+    known = np.where(has, factors[:, :wide], padded) * np.maximum(degree, 1)[:, None] ** -DEGREE_POWER
     blocks = [known[:, : widths.own], known[:, : widths.decoded], content]
     return np.hstack([block.astype(np.float32) for block in blocks])
 
@@ -168,12 +168,12 @@ def user_vectors(
 ) -> np.ndarray:
     """User vectors [m, Q + 1] float32 of [m, Q] sums of profile vectors (weighted by strength and recency).
 
-    A block without any deviation is zeros, and a user whose blocks all are has nothing but zeros, also no last number.
+    A block without any deviation is zeros; for a user with only such blocks the last number is zero too.
 
     Args:
       covariances: of the three blocks, [k, k], [kd, kd] and [w, w] (`VectorMoments.covariance`).
       b: weight of the content block, 0 where there is none.
-      trend_weight: [m] or one for all, how much the trend counts.
+      trend_weight: [m] or one for all, weight of recent popularity.
     """
     return scaled_profiles(profiles, block_factors(profiles, covariances, b, mix), covariances, trend_weight)
 

@@ -37,6 +37,9 @@ class Items(NamedTuple):
 class EmbedItems(beam.PTransform):
     """(part, block of schemas.fused) -> Items, row by row.
 
+    Example:
+        items = root | parquet.ReadParts("out/fused") | EmbedItems(space, FactorPredictor("out/model"))
+
     Attributes:
       space: the blocks of an embedding.
       predictor: predicts factors from content; None where there are no factors.
@@ -71,7 +74,7 @@ def embed(
 ) -> tuple[pa.RecordBatch, pa.RecordBatch, BlockMoments]:
     """Blocks of schemas.item_embeddings and schemas.post_profiles for some posts, and the moments of their blocks.
 
-    A post with no modality at all (when it was made is none) has zeros in both.
+    A post without any modality (its time is none) has zeros in both.
     """
     values, mask = (blocks.vectors_to_numpy(fused.column(name)) for name in ("fused", "mask"))
     shown = [place for place, name in enumerate(space.names) if name != TIME]
@@ -116,7 +119,7 @@ def sum_moments(found: Iterable[BlockMoments]) -> BlockMoments:
 
 
 def names_of(present: np.ndarray, names: list[str]) -> pa.ListArray:
-    """The names of what is present in each row: [n] list<string>, empty where there is nothing."""
+    """Names of the modalities present in each row: [n] list<string>, possibly empty."""
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32)
     values = pa.array(names, pa.string()).take(pa.array(np.nonzero(present)[1]))
     return pa.ListArray.from_arrays(pa.array(offsets), values)

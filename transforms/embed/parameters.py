@@ -16,11 +16,11 @@ class Own:
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-    """The block of factors told from content: the first k of them, times s^(e - 1).
+    """The block of factors predicted from content: the first k of them, times s^(e - 1).
 
     Attributes:
       lam: strength of the ridge that maps content to factors.
-      weights: modality -> how much its block counts in that map; 0 leaves it out.
+      weights: modality -> weight of its block in that map; 0 drops it.
     """
 
     k: int = 64
@@ -56,10 +56,10 @@ class Trend:
 
     Attributes:
       half_life: after which an interaction counts half in a post's heat, and a post's newness is half.
-      newness: what a post counts that is made just now.
+      newness: of a post created just now.
       weight: of the trend for a user who was active just now.
-      away: time away after which it counts half for a user; None: it counts alike for all who were ever active.
-      newest: when "now" is.
+      away: inactivity after which it counts half for a user; None: it counts alike for all users ever active.
+      newest: the present.
       per_user: the sum of the heat of all posts, over the number of users with interactions.
     """
 
@@ -73,15 +73,15 @@ class Trend:
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """All of it. The defaults are what fusefeed uses where there is too little to validate on.
+    """All hyperparameters. The defaults serve where there is too little data to validate on.
 
     Attributes:
       recency: h: an interaction counts 0.5^(recency / h) in a profile; None: all count alike.
       content_recency: the same for the decoded and content blocks of a profile; `recency` unless tuned apart.
-      decoded: None where no content says anything about factors.
+      decoded: None where no content predicts factors.
       content: None where there is no content.
-      trend: None where what is liked lately is no better a guess.
-      validation: figures on the validation parts, for whoever reads the file.
+      trend: None where recent popularity does not improve the validation metrics.
+      validation: figures on the validation parts, for readers of the file.
     """
 
     own: Own = Own()
@@ -99,7 +99,7 @@ class Tuning:
         return self.content.b if self.content is not None else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in _tuning.json."""
+        """Content of _tuning.json."""
         return dataclasses.asdict(self)
 
     @classmethod

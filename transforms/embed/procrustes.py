@@ -1,8 +1,8 @@
-"""A run's embeddings turned to where the last run had them, so that the vectors of consecutive runs can be compared.
+"""Rotation of a run's embeddings onto the last run's, so that the vectors of consecutive runs can be compared.
 
-Factors are only told up to a rotation, and a new factorization may give another one. Block by block, the orthogonal
-matrix is taken that brings the posts that both runs have as near as can be to where they were: orthogonal Procrustes
-(Schönemann 1966; for embeddings over time Hamilton, Leskovec and Jurafsky 2016). Users are turned with the posts, so
+Factors are determined only up to a rotation, and a new factorization may give another one. Each block is multiplied by
+the orthogonal matrix that brings the posts of both runs nearest to their last vectors: orthogonal Procrustes
+(Schönemann 1966; for embeddings over time Hamilton, Leskovec and Jurafsky 2016). Users are rotated with the posts, so
 that no inner product changes.
 """
 
@@ -19,7 +19,7 @@ import scipy.linalg
 from transforms.embed.formulas import Widths
 from transforms.tables import blocks, schemas, shuffle
 
-# Posts of both runs that are looked at, about; chosen by a hash of their ids.
+# Approximate number of posts of both runs that are compared; chosen by a hash of their ids.
 MAX_POSTS = 200_000
 NEW, OLD = "new", "old"
 COLUMNS = ("post_id", "embedding")
@@ -32,10 +32,10 @@ class Continuity(NamedTuple):
     """Similarity of the embeddings of two runs.
 
     Attributes:
-      posts: how many that both have were looked at.
+      posts: number of compared posts.
       cosine: the mean of their cosines, 0 where there is none.
-      cosine_without_trend: the same without the vectors' last number, which tells how much a post is liked lately. It
-        does not depend on the space, and may be most of a vector.
+      cosine_without_trend: the same without the vectors' last number, recent popularity, which does not depend on the
+        space and may be most of a vector.
     """
 
     posts: int
@@ -44,7 +44,7 @@ class Continuity(NamedTuple):
 
 
 def share_of(num_posts: int) -> float:
-    """The share of so many posts that is looked at."""
+    """The share of so many posts that is compared."""
     return min(1.0, MAX_POSTS / max(num_posts, 1))
 
 
@@ -71,7 +71,11 @@ class WeighFactors:
 
 @dataclasses.dataclass
 class MeetPosts(beam.PTransform):
-    """{NEW, OLD: blocks with post_id and embedding} -> (part, (new [n, d], old [n, d])), the posts that both have."""
+    """{NEW, OLD: blocks with post_id and embedding} -> (part, (new [n, d], old [n, d])), the posts of both.
+
+    Example:
+        pairs = {NEW: items, OLD: last_items} | MeetPosts(width=161, num_parts=8)
+    """
 
     width: int
     num_parts: int

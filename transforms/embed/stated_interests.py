@@ -1,4 +1,4 @@
-"""Stated interests and bios of users, read as if each were a post that they liked."""
+"""Stated interests and bios of users, encoded as if each were a post that they liked."""
 
 import numpy as np
 import pyarrow as pa

@@ -4,8 +4,8 @@
            heat = sum over those who like it of .5^(days since then / half_life)
     user   weight * .5^((days since the user was last active / away)^2)
 
-Recent popularity is hard to beat where users come back to a stream of what is new, and of little use for whom nothing
-is known of the present (Ji, Sun, Zhang and Li 2020, "A Re-visit of the Popularity Baseline in Recommender Systems"): so
+Recent popularity is hard to beat where users come back to a stream of what is new, and of little use for
+inactive users (Ji, Sun, Zhang and Li 2020, "A Re-visit of the Popularity Baseline in Recommender Systems"): so
 the weight is tuned, and fades with the time that a user has been away.
 """
 
@@ -35,7 +35,7 @@ def ages(days: np.ndarray, newest: float) -> np.ndarray:
 
 
 def level(heat: np.ndarray, mean: float) -> np.ndarray:
-    """log(1 + heat / mean): [n] float64, 0 for a post that nobody likes."""
+    """log(1 + heat / mean): [n] float64, 0 for a post without likes."""
     return np.log1p(heat / mean) if mean > 0 else np.zeros(len(heat))
 
 

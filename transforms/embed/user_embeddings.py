@@ -1,4 +1,4 @@
-"""User embeddings: the sum of what the posts of a user's history and the stated interests add, block by block."""
+"""User embeddings: sums of the profile vectors of the history's posts and of the stated interests, block by block."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,11 +24,10 @@ _MIXED_AT_ONCE = 8192
 _READ_ROWS = 65_536
 # Interactions that stated interests count as: a few likes more of one's own soon outweigh them.
 INTERESTS_WORTH = 5.0
-# What was disliked takes at most so much of the length of what was liked away: it turns a profile, it never
-# turns it around.
+# Maximum length of the disliked part of a profile, relative to the liked part: it may turn a profile, never reverse it.
 MAX_DISLIKE = 0.5
 
-# (block of schemas.USERS) -> ([n, Q] float32 profile vectors, [n] bool: there is something to go by)
+# (block of schemas.USERS) -> ([n, Q] float32 profile vectors, [n] bool: the vector is not zero)
 EncodeInterests = Callable[[pa.RecordBatch], tuple[np.ndarray, np.ndarray]]
 
 SIGNS = {"liked": 1.0, "disliked": -1.0}
@@ -53,8 +52,8 @@ class MakeProfiles(beam.PTransform):
     """{"users", "history": blocks} -> Profiles.
 
     One row a user of either. The history adds strength x recency x profile vector of every post that was liked, less
-    that of those disliked, bounded by MAX_DISLIKE; a user who liked nothing that has a vector has no history part, as
-    where to go is not known from where not to. The interests add `interests_worth` times the profile vector of what the
+    that of those disliked, bounded by MAX_DISLIKE; a user who liked no post with a vector has no history part: dislikes
+    alone do not indicate a direction. The interests add `interests_worth` times the profile vector of what the
     user says.
 
     Attributes:
@@ -62,8 +61,11 @@ class MakeProfiles(beam.PTransform):
       space: the blocks of an embedding.
       covariances: of the items' blocks.
       num_parts: parts of users (see `choose_num_parts`).
-      encode_interests: profile vectors of what users say; None where they say nothing.
-      interests_worth: how many interactions the stated interests are worth.
+      encode_interests: profile vectors of stated interests; None if there are none.
+      interests_worth: number of interactions that weigh as much as the stated interests.
+
+    Example:
+        made = {"users": users, "history": history} | MakeProfiles("out/post_profiles", space, covariances, num_parts=8)
     """
 
     posts: str
@@ -256,8 +258,8 @@ def _mix(
     space, covariances = config.space, config.covariances
     profile = history + interests
     scales = formulas.block_factors(profile, covariances, space.tuning.content_weight, space.tuning.mix)
-    lately = trend.weights_of_users(last_active, space.tuning.trend)
-    embedding = formulas.scaled_profiles(profile, scales, covariances, lately)
+    trend_weight = trend.weights_of_users(last_active, space.tuning.trend)
+    embedding = formulas.scaled_profiles(profile, scales, covariances, trend_weight)
     arrays = [ids, blocks.numpy_to_vectors(embedding), counted, sources(history, interests, embedding)]
     scaled = [ids, blocks.numpy_to_vectors(scales)]
     return (

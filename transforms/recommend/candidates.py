@@ -1,4 +1,4 @@
-"""The catalog that top-K scans: each post with its embedding, its flags and how popular it is."""
+"""The catalog that top-K scans: each post with its embedding, flags and popularity."""
 
 import dataclasses
 
@@ -22,6 +22,10 @@ class MakeCandidates(beam.PTransform):
     """{"posts" (COLUMNS), "items", "profiles", "history": blocks} -> (part, block of schemas.candidates), a row a post.
 
     Popularity is the sum of the positive weights of all histories; a post without an embedding has zeros.
+
+    Example:
+        tables = {"posts": posts, "items": item_embeddings, "profiles": post_profiles, "history": history}
+        tables | MakeCandidates(width=161, profile_width=160, num_parts=8) | parquet.WriteParts(directory, schema)
     """
 
     width: int

@@ -1,4 +1,4 @@
-"""Popular posts for users of whom nothing is known: one list for each language, of which each gets what is allowed."""
+"""Popular posts for users without history or interests: one list per language, less each user's exclusions."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _READ_ROWS = 65_536
 # A common list is so many times as long as a user's; where exclusions leave too little of it, longer and longer.
 _SPARE = 4
 _ROWS_AT_ONCE = 512
-# What is known of a popular post. Its score is a float32, as all scores are.
+# Columns of a popular post; its score is float32, as all scores are.
 _COLUMNS = pa.schema(
     [schemas.candidates(1, 1).field(name) for name in ("post_id", "author_id", "created_at", "lang")]
     + [pa.field("popularity", pa.float32(), nullable=False)]
@@ -38,16 +38,16 @@ def popular(
 ) -> Ranked:
     """The k most popular eligible posts of each user, those in the user's language before all others.
 
-    A post without a language is in everybody's, and a user without one can read all. Posts that nobody liked come last
+    A post without a language is in everybody's, and a user without one can read all. Posts without likes come last
     whatever their language. The score is the popularity; within both parts it falls with the rank, ties by post_id,
     unless younger posts are preferred. Posts without an embedding count too.
 
     Args:
       language: [num_users] string, primary subtags (`languages.primary_language`), null where not known.
-      preferences: only its half-life counts: what popular posts are about is not looked at.
+      preferences: only its half-life counts: popular posts are not compared by content.
 
-    The other arguments are those of `topk.top_k`, a query being a user. Held are, of every language that posts have,
-    a few times k posts.
+    The other arguments are those of `topk.top_k`, a query being a user. In memory are, for every
+    language of the posts, a few times k posts.
     """
     eligibility = dataclasses.replace(eligibility, needs_embedding=False)
     preferences = dataclasses.replace(preferences, diversity=0.0, taste_share=0.0)
@@ -70,8 +70,8 @@ def _best_of_languages(catalog: Catalog, length: int, eligibility: Eligibility) 
     """The `length` most popular posts of each language (and of none): _COLUMNS, by popularity, ties by id."""
     best, limit = _COLUMNS.empty_table(), 0
     for block in catalog.read(_READ_ROWS, without=VECTORS):
-        kept = block.filter(pa.array(eligibility.mask(block))).select(_COLUMNS.names).cast(_COLUMNS)
-        best = pa.concat_tables([best, pa.Table.from_batches([kept])])
+        eligible = block.filter(pa.array(eligibility.mask(block))).select(_COLUMNS.names).cast(_COLUMNS)
+        best = pa.concat_tables([best, pa.Table.from_batches([eligible])])
         if best.num_rows > limit:
             best = _first_of_languages(best, length)
             limit = 2 * best.num_rows + _READ_ROWS
@@ -89,7 +89,7 @@ def _first_of_languages(rows: pa.Table, length: int) -> pa.Table:
 
 @dataclasses.dataclass(frozen=True)
 class _Common:
-    """The posts of a common list in its order, how popular they are, and whether there are no more."""
+    """A common list: its posts in order, their popularity, and True if there are no more posts."""
 
     posts: Tile
     score: np.ndarray
@@ -97,7 +97,7 @@ class _Common:
 
 
 def _common_lists(best: pa.Table, languages: pa.Array, length: int, preferences: Preferences) -> Iterator[_Common]:
-    """The list of every language: what can be read and is liked, then all the rest; without a language all alike."""
+    """The list of every language: liked posts in the language, then all others by popularity."""
     columns = {name: best.column(name).combine_chunks() for name in _COLUMNS.names}
     score, lang = columns["popularity"].to_numpy(), columns["lang"]
     no_vectors = np.empty((len(score), 0), np.float32)

@@ -1,4 +1,4 @@
-"""Why a post is recommended: the user's history or interests, and which post of the history speaks most for it."""
+"""Reasons of recommendations: history or interests, and the post of the history with the largest part of the score."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -15,14 +15,14 @@ from transforms.linalg.selection import to_matrix
 from transforms.search.top_k import Ranked
 from transforms.tables import blocks
 
-# Of a longer history only so many posts are asked for reasons: those of the largest weights, then the newest.
+# Posts of a longer history that can be reasons: those of the largest weights, then the newest.
 MAX_LIKED = 100
-# Their cubes stay in memory that the process keeps for the next ones: of four times as many users they do not.
+# The arrays of so many users are small enough for malloc to reuse their memory; those of four times as many are not.
 _USERS_AT_ONCE = 64
 
 
 class Reasons(NamedTuple):
-    """Of every recommendation: `reason` and `because_post_id`, as in schemas.RECOMMENDATIONS."""
+    """Columns `reason` and `because_post_id` of recommendations, as in schemas.RECOMMENDATIONS."""
 
     reason: pa.Array
     because_post_id: pa.Array
@@ -35,7 +35,7 @@ class Liked:
     Attributes:
       user: [m] int64, place of the user, ascending.
       post_id: [m] string, within a user by weight descending, then newest, then id.
-      weights: [m, 2] float64, what each counts in the own columns of a profile and in the others.
+      weights: [m, 2] float64, weight in the own columns of a profile and in the others.
     """
 
     user: np.ndarray
@@ -44,7 +44,7 @@ class Liked:
 
 
 def strongest(user_id: pa.Array, history: pa.RecordBatch, half_lives: tuple[float | None, float | None]) -> Liked:
-    """The MAX_LIKED posts that say most of each user of `user_id`.
+    """The MAX_LIKED most heavily weighted liked posts of each user of `user_id`.
 
     Args:
       half_lives: of recency, in the own columns of a profile and in the others (see profiles.history_weights).
@@ -58,11 +58,11 @@ def strongest(user_id: pa.Array, history: pa.RecordBatch, half_lives: tuple[floa
         [("user", "ascending"), ("weight", "descending"), ("created_at", "descending"), ("post_id", "ascending")]
     )
     users = table.column("user").to_numpy().astype(np.int64)
-    kept = table.filter(pa.array(runs.places_in_runs(users) < MAX_LIKED))
+    strongest_rows = table.filter(pa.array(runs.places_in_runs(users) < MAX_LIKED))
     return Liked(
-        kept.column("user").to_numpy().astype(np.int64),
-        kept.column("post_id").combine_chunks(),
-        np.stack([kept.column(name).to_numpy().astype(np.float64) for name in ("weight", "other")], axis=1),
+        strongest_rows.column("user").to_numpy().astype(np.int64),
+        strongest_rows.column("post_id").combine_chunks(),
+        np.stack([strongest_rows.column(name).to_numpy().astype(np.float64) for name in ("weight", "other")], axis=1),
     )
 
 
@@ -70,9 +70,9 @@ class GatheredVectors:
     """Vectors of some posts, gathered from the candidates.
 
     Args:
-      post_id: [m] string, the posts that are wanted; `codes` [m] numbers their distinct ids.
+      post_id: [m] string, the wanted posts; `codes` [m] numbers their distinct ids.
       candidates: blocks, read once.
-      columns: those of vectors that are wanted.
+      columns: names of the wanted vectors.
     """
 
     def __init__(self, post_id: pa.Array, candidates: Iterable[pa.RecordBatch], columns: Sequence[str]) -> None:
@@ -87,11 +87,11 @@ class GatheredVectors:
                 distinct[blocks.valid(found)] = vectors[found.drop_null().to_numpy()]
 
     def codes_of(self, post_id: pa.Array) -> np.ndarray:
-        """The number of each post among those that are wanted: [n] int64, -1 where it is not."""
+        """Number of each post among the wanted ones: [n] int64, -1 for others."""
         return pc.fill_null(pc.index_in(post_id, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
 
     def distinct(self, column: str) -> np.ndarray:
-        """The vectors in the order of their numbers: [p, d] float32, zeros for those that have not been met."""
+        """The vectors in the order of their numbers: [p, d] float32, zeros for posts that are no candidates."""
         if column not in self._vectors:
             raise ValueError("no candidates have been read")
         return self._vectors[column]
@@ -115,21 +115,20 @@ def explain(
     """The reasons of every row of `ranked`.
 
     A user's embedding is the sum of weight x profile vector of the history's posts, scaled block by block: so each of
-    these posts has its exact part of the score. Where a user has both history and interests, the reason is the history
-    if the liked posts have at least half of the score (of what the profile gives to it: what an item is put back by
-    speaks for neither). The post that speaks most for a recommendation has the largest part;
-    none does where no part is positive, and none for itself.
+    these posts contributes an exact part of the score. For a user with both history and interests, the reason is the
+    history if the liked posts contribute at least half of the profile's part of the score. `because_post_id` is the
+    liked post with the largest contribution, never the recommended post itself; null if no contribution is positive.
 
     Args:
       ranked: the lists.
       queries: [n, d] the users' embeddings.
-      scales: [n, Q] what the numbers of a profile were multiplied by; Q <= d, what an embedding has beyond is no part
+      scales: [n, Q] factors by which the numbers of a profile were multiplied; Q <= d, the columns beyond are no part
         of a profile.
       own_width: how many of these are own columns.
       source: [n] string, history, interests or both.
       liked: of these users.
       vectors: of `liked.post_id`.
-      num_threads: threads that work on users side by side.
+      num_threads: threads, each of which explains some users' lists.
     """
     num_users, num_rows = len(queries), len(ranked.query)
     by_liked, because = np.zeros(num_rows, bool), np.full(num_rows, -1, np.int64)
@@ -137,25 +136,25 @@ def explain(
     row_cuts, liked_cuts = np.searchsorted(ranked.query, starts), np.searchsorted(liked.user, starts)
     item_code = vectors.codes_of(ranked.items.post_id)
 
-    def judge(i: int) -> None:
+    def explain_users(i: int) -> None:
         rows, entries = np.arange(*row_cuts[i : i + 2]), np.arange(*liked_cuts[i : i + 2])
         if len(rows) and len(entries):
             users = queries[starts[i] : starts[i + 1]].astype(np.float64)
             item = ranked.item[rows]
             scaled = vectors.of(entries, "profile") * scales[liked.user[entries]]
             counted = np.repeat(liked.weights[entries], (own_width, scaled.shape[1] - own_width), axis=1)
-            speech = _Speech(liked.user[entries] - starts[i], counted * scaled, len(users))
-            by_liked[rows], spoke = speech.judge(
+            contributions = _Contributions(liked.user[entries] - starts[i], counted * scaled, len(users))
+            by_liked[rows], entry = contributions.largest(
                 users,
                 ranked.query[rows] - starts[i],
                 ranked.items.vectors[item],
                 item_code[item],
                 vectors.codes[entries],
             )
-            because[rows] = np.where(spoke >= 0, entries[spoke], -1)
+            because[rows] = np.where(entry >= 0, entries[entry], -1)
 
     with blas.one_thread(), futures.ThreadPoolExecutor(num_threads) as pool:
-        for _ in pool.map(judge, range(len(starts) - 1)):
+        for _ in pool.map(explain_users, range(len(starts) - 1)):
             pass
     sources = source.to_numpy(zero_copy_only=False)[ranked.query]
     by_history = (sources == "history") | ((sources == "both") & by_liked)
@@ -163,12 +162,12 @@ def explain(
     return Reasons(reason, liked.post_id.take(pa.array(because, mask=~by_history | (because < 0))))
 
 
-class _Speech:
-    """The liked posts of some users as a padded cube, and what they say of recommendations.
+class _Contributions:
+    """The liked posts of some users as a padded array, and their contributions to scores.
 
     Args:
       user: [m] place of the user, ascending.
-      vector: [m, Q] what each adds to the embedding: its profile vector, weighted and scaled.
+      vector: [m, Q] summands of the embedding: profile vectors, weighted and scaled.
       num_users: n.
     """
 
@@ -176,16 +175,16 @@ class _Speech:
         (self._entry,) = to_matrix(user, (np.arange(len(user)),), num_users, (-1,))
         self._cube = _cube(self._entry, vector)
 
-    def judge(
+    def largest(
         self, users: np.ndarray, query: np.ndarray, vector: np.ndarray, code: np.ndarray, liked_code: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """([r] bool, at least half of the score is the liked posts'; [r] which liked entry speaks most or -1).
+        """([r] bool, liked posts contribute at least half of the score; [r] liked entry with the largest part or -1).
 
         Args:
           users: [n, d] float64.
           query: [r] place of the user, ascending.
           vector: [r, d] float32 of the recommended posts.
-          code: [r] their numbers among the liked posts' ids, -1 where there is none.
+          code: [r] their numbers among the liked posts' ids, -1 for other posts.
           liked_code: [m] the same of the liked posts.
         """
         (row,) = to_matrix(query, (np.arange(len(query)),), len(users), (-1,))
@@ -193,14 +192,14 @@ class _Speech:
         cube = _cube(row, vector)
         parts = cube[:, :, : self._cube.shape[2]]
         score = np.einsum("nd,nkd->nk", users[:, : self._cube.shape[2]], parts)
-        # Rounded, so that copies of a post speak equally loud whatever the order of the sums; the first one is taken.
-        loud = np.matmul(parts, self._cube.transpose(0, 2, 1)).astype(np.float32)
-        by_liked = loud.sum(axis=2, dtype=np.float64) >= score / 2
+        # Rounded, so that copies of a post contribute equally whatever the order of the sums; the first one is taken.
+        contribution = np.matmul(parts, self._cube.transpose(0, 2, 1)).astype(np.float32)
+        by_liked = contribution.sum(axis=2, dtype=np.float64) >= score / 2
         itself = code[row][:, :, None] == np.where(self._entry >= 0, liked_code[self._entry], -2)[:, None, :]
-        loud[itself] = -np.inf
-        best = loud.argmax(axis=2)
-        speaks = np.take_along_axis(loud, best[:, :, None], 2)[:, :, 0] > 0
-        entry = np.where(speaks, np.take_along_axis(self._entry, best, 1), -1)
+        contribution[itself] = -np.inf
+        best = contribution.argmax(axis=2)
+        positive = np.take_along_axis(contribution, best[:, :, None], 2)[:, :, 0] > 0
+        entry = np.where(positive, np.take_along_axis(self._entry, best, 1), -1)
         return by_liked[place], entry[place]
 
 

@@ -1,4 +1,4 @@
-"""Recommendations: the posts that each user gets, with their scores and why."""
+"""Recommendation lists of users, with scores and reasons."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ from transforms.search.top_k import Ranked, top_k_of
 from transforms.tables import blocks, schemas, shuffle, threads
 from transforms.text.language_tags import primary_language
 
-# Users whose lists are held at a time; each such block looks through the catalog, or what of it can matter.
+# Users whose lists are in memory at a time; each such block scans the catalog, or the regions within its bounds.
 USER_ROWS = 1 << 14
 # Rows of the catalog that are read at a time.
 READ_ROWS = 65_536
-# What users say that bears on what they may get.
+# Columns of users that restrict their lists.
 STATED = pa.schema([schemas.USERS.field(name) for name in ("user_id", "lang", "blocked_authors")])
 
 
@@ -33,13 +33,13 @@ class RecommendConfig:
 
     Attributes:
       k: most posts a user.
-      eligibility: which posts anybody may get.
-      include_seen: also posts that the user has interacted with, if not against (hidden, reported).
+      eligibility: posts that any user may get.
+      include_seen: also posts that the user has interacted with, unless negatively (hide, report).
       max_per_author: most posts of one author in a list; None for any number.
-      preferences: what counts besides the scores.
+      preferences: criteria besides the scores.
       half_lives: of recency in the own columns of a profile and in the others, as in the users' profiles.
       block_widths: numbers of each block of a profile.
-      num_threads: threads of the scan.
+      num_threads: threads of the search.
     """
 
     k: int = 50
@@ -63,8 +63,12 @@ class Recommend(beam.PTransform):
     """{"embeddings", "scales", "history", "users": blocks} -> (part, block of schemas.RECOMMENDATIONS).
 
     A user's list is the exact top k by inner product with what is in `candidates`, or chosen from a longer one by
-    `config.preferences`; a user of whom nothing is known gets the popular posts, those in the own language first. Left
-    out are posts seen, the user's own, and those of blocked authors. A part is sorted by user and rank.
+    `config.preferences`; a user without history or interests gets the popular posts, those in the own language first.
+    Excluded are posts seen, the user's own, and those of blocked authors. A part is sorted by user and rank.
+
+    Example:
+        tables = {"embeddings": user_embeddings, "scales": user_scales, "history": history, "users": users}
+        lists = tables | Recommend("out/candidates", width=161, num_parts=8, config=RecommendConfig(k=20))
 
     Attributes:
       candidates: the directory of schemas.candidates, complete when this runs.
@@ -131,7 +135,7 @@ def recommend(
       history: of these users, and perhaps of others.
       stated: STATED: likewise.
       catalog: the candidates.
-      config: what a list may hold.
+      config: constraints on the lists.
     """
     unknown = pc.equal(users.column("source"), "none").to_numpy(zero_copy_only=False)
     lists = []

@@ -1,7 +1,6 @@
-"""Re-ranking: lists by more than scores. Fresher posts, posts unlike those before them, and every taste its share.
+"""Re-ranking by freshness, diversity and calibration to the user's tastes.
 
-All take their pick of the exact best by inner product, a pool a few times as long as the list, and change ranks only:
-scores stay what they are.
+The list is chosen from a pool of the exact best by inner product, a few times as long; ranks change, scores do not.
 """
 
 import dataclasses
@@ -20,11 +19,11 @@ from transforms.tables import schemas
 
 # A list is chosen from so many times its length, but at most MAX_POOL posts (or its own length, where that is more).
 POOL_FACTOR = 4
-# Also how far diversity reaches: what stands further behind in the pool keeps its order.
+# Diversity and tastes reorder so many posts of a pool; those behind keep their order.
 MAX_POOL = 1000
-# Similarities of the pools of some users that are held at a time.
+# Similarities of the pools of some users in memory at a time.
 _HELD_BYTES = 64 << 20
-# Shares times places that should be whole numbers may fall short of them by so much.
+# Rounding error of shares times places.
 _SLACK = 1e-9
 _NO_TIME = np.iinfo(np.int64).min
 
@@ -34,11 +33,11 @@ class Preferences:
     """Reranking preferences besides the score.
 
     Attributes:
-      diversity: d in [0, 1], what likeness to the posts before counts beside relevance; 0: nothing.
-      half_life_days: age at which a post's relevance counts half; 0: age does not matter.
-      now: what age is measured from; needed with `half_life_days`.
-      taste_share: of what a taste is due by its share of the history, in [0, 1], so much it gets at least.
-      content: the blocks of an item vector that tell how alike two posts are.
+      diversity: d in [0, 1], weight of the similarity to posts before, beside relevance; 0: none.
+      half_life_days: age at which a post's relevance is halved; 0: never.
+      now: time from which age is measured; needed with `half_life_days`.
+      taste_share: minimum of a taste in a list, as a ratio in [0, 1] of its share of the history.
+      content: blocks of an item vector by which posts are compared.
     """
 
     diversity: float = 0.0
@@ -81,7 +80,7 @@ def rerank(ranked: Ranked, k: int, preferences: Preferences, tastes: Tastes | No
     Args:
       ranked: the pools, of preferences.pool(k) entries where there are so many.
       k: most posts of a list.
-      preferences: what counts besides the score.
+      preferences: criteria besides the score.
       tastes: of the queries; needed where `taste_share` is to count.
     """
     if not preferences.matter:
@@ -107,7 +106,7 @@ def _choose(
     """The entries of `ranked` that these queries get, by query and new rank: [m] int64.
 
     Args:
-      left: [p] what age leaves of the relevance of `ranked.items`; None for all.
+      left: [p] decay of the relevance of `ranked.items` by age; None for none.
     """
     start, stop = queries.start, queries.stop
     low, high = np.searchsorted(ranked.query, [start, stop])
@@ -169,11 +168,11 @@ def greedy(value: np.ndarray, content: np.ndarray, k: int, diversity: float, due
 
     Args:
       value: [n, m] float64, relevance, -inf where there is no post, which is behind all others; of equals the first
-        column wins.
-      content: [n, m, w] float32 of `likeness_vectors`; zeros where nothing is known of a post: for diversity it counts
-        as like any other as the row's posts are on average.
+        column comes first.
+      content: [n, m, w] float32 of `likeness_vectors`; zeros for unknown content: its similarity to any other is
+        the mean of the row's.
       diversity: d in [0, 1].
-      due: what tastes are due, if anything.
+      due: minimum shares of tastes, if any.
     """
     left = np.isfinite(value)
     similarity = similarities(content, left) if diversity else None

@@ -1,4 +1,4 @@
-"""Similar posts: what somebody would get who has one post in the history and nothing else."""
+"""Similar posts: the recommendations of a user with one post in the history and nothing else."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from transforms.search.exclusions import Exclusions
 from transforms.search.top_k import top_k_of
 from transforms.tables import blocks, schemas
 
-# Posts whose neighbors are looked for at a time; each such block goes through the catalog, or what of it can matter.
+# Posts whose neighbors are searched at a time; each such block scans the catalog, or the regions within its bounds.
 POST_ROWS = 1 << 16
 
 
@@ -22,8 +22,11 @@ POST_ROWS = 1 << 16
 class FindSimilar(beam.PTransform):
     """(part, block of schemas.candidates) -> (part, block of schemas.SIMILAR_POSTS), by post and rank.
 
-    Eligible posts have neighbors and are neighbors; never of themselves. A post that would add nothing to a profile
+    Eligible posts have neighbors and are neighbors; never of themselves. A post with a zero profile vector
     has none.
+
+    Example:
+        neighbors = candidates | FindSimilar("out/candidates", space, covariances, similar_k=20)
 
     Attributes:
       candidates: the directory of all candidates, complete when this runs.
@@ -54,7 +57,7 @@ def _rank_part(
     numbered: tuple[int, pa.RecordBatch], catalog: Catalog, config: FindSimilar
 ) -> tuple[int, pa.RecordBatch]:
     part, candidates = numbered
-    # In the order in which they lie: posts that are alike look at the same regions.
+    # In the order of the catalog: similar posts visit the same regions.
     posts = candidates.filter(pa.array(config.eligibility.mask(candidates)))
     made = [similar_posts(piece, catalog, config) for piece in blocks.split_rows(posts, POST_ROWS)]
     together = blocks.concat(made) if made else schemas.empty(schemas.SIMILAR_POSTS)
@@ -63,18 +66,18 @@ def _rank_part(
 
 def similar_posts(posts: pa.RecordBatch, catalog: Catalog, config: FindSimilar) -> pa.RecordBatch:
     """The neighbors of some candidates, a block of schemas.SIMILAR_POSTS by post (in their order) and rank."""
-    nobody = np.empty(0, np.int64), pa.array([], pa.string())
+    no_authors = np.empty(0, np.int64), pa.array([], pa.string())
     tuning = config.space.tuning
     profiles = blocks.vectors_to_numpy(posts.column("profile"))
     queries = formulas.user_vectors(profiles, config.covariances, tuning.content_weight, tuning.mix)
-    asking = queries.any(axis=1)
-    post_id = posts.column("post_id").filter(pa.array(asking))
+    has_query = queries.any(axis=1)
+    post_id = posts.column("post_id").filter(pa.array(has_query))
     ranked = top_k_of(
-        queries[asking],
+        queries[has_query],
         catalog,
         config.similar_k,
         eligibility=config.eligibility,
-        exclusions=Exclusions(np.arange(len(post_id)), post_id, *nobody),
+        exclusions=Exclusions(np.arange(len(post_id)), post_id, *no_authors),
         with_vectors=False,
         num_threads=config.num_threads,
     )

@@ -1,7 +1,7 @@
-"""Tastes: the groups of like posts in a user's history, each told by one of its posts and its share of the history.
+"""Tastes: clusters of similar posts in a user's history, each with a medoid and its share of the history.
 
-A user's one vector is a mean that the largest taste rules (Pal et al. 2020, "PinnerSage", who tell tastes by medoids
-too); with its tastes told apart, a list can serve each by its share (Steck 2018, "Calibrated recommendations").
+A user's single vector is a mean that the largest taste dominates (Pal et al. 2020, "PinnerSage", who use medoids too);
+with the tastes separated, a list can serve each by its share (Steck 2018, "Calibrated recommendations").
 """
 
 import dataclasses
@@ -32,11 +32,11 @@ class Tastes:
 
 
 def likeness_vectors(vectors: np.ndarray, parts: tuple[slice, ...]) -> np.ndarray:
-    """Vectors whose inner product tells how alike two posts are: [..., w] float32, unit length or zeros.
+    """Vectors whose inner product is the similarity of two posts: [..., w] float32, unit length or zeros.
 
     Args:
       vectors: [..., d] embeddings of posts.
-      parts: the columns of each block that counts; all that a post has count alike.
+      parts: columns of each block; the blocks that a post has count alike.
     """
     made = [unit_rows(vectors[..., part]) for part in parts]
     return unit_rows(np.concatenate(made, axis=-1)) if made else np.zeros((*vectors.shape[:-1], 0), np.float32)
@@ -53,7 +53,7 @@ def find_tastes(user: np.ndarray, post: np.ndarray, vectors: np.ndarray, weight:
       user: [m] int64 place of the user, ascending.
       post: [m] int64, row of `vectors`.
       vectors: [p, w] float32 of `likeness_vectors`.
-      weight: [m] float64, what each counts; those of which nothing is known are left out.
+      weight: [m] float64, weight of each; posts with zero vectors are dropped.
       num_users: n.
     """
     medoid = np.zeros((num_users, MAX_TASTES, vectors.shape[1]), np.float32)

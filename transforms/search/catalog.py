@@ -68,7 +68,7 @@ class Catalog:
         self.directory = directory
 
     def read(self, tile_rows: int, without: Container[str] = ()) -> Iterator[pa.RecordBatch]:
-        """The candidates in blocks of at most `tile_rows`; a small catalog is decoded once a process and stays in memory.
+        """The candidates in blocks of at most `tile_rows`; a small catalog is cached in memory.
 
         Args:
           without: columns that are not needed: VECTORS are nearly all of the bytes.
