@@ -50,7 +50,7 @@ def make(num_users: int, num_posts: int) -> Embeddings:
         factors = (place @ maps[0] + noise) * singular_values / singular_values[0] / np.sqrt(num_posts)
         predicted = 0.7 * place @ maps[0] * singular_values / singular_values[0] / np.sqrt(num_posts)
         content = unit_rows(place @ maps[1] + 1.5 * random.standard_normal((number, CONTENT)))
-        own = formulas.own_block(factors, singular_values, degree, Own(k=OWN))
+        own = formulas.own_block(factors, singular_values, degree, Own(rank=OWN))
         decoded = formulas.decoded_block(predicted, singular_values, DECODED, 1.0)
         posts[rows] = formulas.item_vectors(own, decoded, content, degree, random.exponential(0.3, number), mix)
         profiles[rows] = formulas.profile_vectors(factors, predicted, content, degree, widths)

@@ -44,7 +44,6 @@ class AppendFactors(beam.PTransform):
     trend: Trend | None = None
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(

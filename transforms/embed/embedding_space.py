@@ -60,7 +60,7 @@ class Space:
         rank = len(self.singular_values)
         decoded, content = self.tuning.decoded, self.tuning.content
         return Widths(
-            own=min(self.tuning.own.k, rank),
+            own=min(self.tuning.own.rank, rank),
             decoded=min(decoded.k, rank) if decoded is not None else 0,
             content=self.block(content.modality)[1] if content is not None else 0,
         )

@@ -1,7 +1,7 @@
 """Formulas of the item and user vectors: blocks that one inner product adds up. Plain numpy, no Beam.
 
-    item   [own | decoded * (aD, or rho where the degree is 0) | content | trend]
-    user   [own / sigma | decoded / sigma | content / sigma * (b * rho) | weight of the trend]
+    item   [own | decoded * (warm_weight, or cold_weight where the degree is 0) | content | trend]
+    user   [own / sigma | decoded / sigma | content / sigma * (b * cold_weight) | weight of the trend]
 
 A user's blocks are sums of the profile vectors of the posts in the history, [factors * degree^-1/4 | the same to
 another width | content]; sigma is the standard deviation of the scores that a block gives the catalog: it puts all in
@@ -49,20 +49,22 @@ def recency_weights(recency: np.ndarray, half_life: float | None) -> np.ndarray:
 
 
 def own_block(factors: np.ndarray, singular_values: np.ndarray, degree: np.ndarray, own: Own) -> np.ndarray:
-    """V[:, :k] * s^2 / (s^2 + l s_k^2) * degree^c: [n, min(own.k, F)], zeros where the degree is 0.
+    """V[:, :rank] * s^2 / (s^2 + shrinkage s_rank^2) * degree^degree_power: [n, min(own.rank, F)].
 
-    A row of V is the shorter the fewer interactions it comes from: its length is the confidence in it, which degree^c
-    (tuned) raises.
+    Rows of degree 0 are zeros.
+
+    A row of V is the shorter the fewer interactions it comes from: its length is the confidence in it, which
+    degree^degree_power (tuned) raises.
 
     Args:
       factors: [n, F] rows of the right singular vectors V.
       singular_values: [F], falling.
       degree: [n] interactions of the posts.
     """
-    k = min(own.k, len(singular_values))
+    k = min(own.rank, len(singular_values))
     squared = np.square(singular_values[:k])
-    shrink = squared / np.maximum(squared + own.l * squared[-1:], _TINY)
-    scale = np.where(degree > 0, np.maximum(degree, 1) ** own.c, 0)
+    shrink = squared / np.maximum(squared + own.shrinkage * squared[-1:], _TINY)
+    scale = np.where(degree > 0, np.maximum(degree, 1) ** own.degree_power, 0)
     return factors[:, :k] * shrink.astype(factors.dtype) * scale.astype(factors.dtype)[:, None]
 
 
@@ -84,7 +86,7 @@ def item_vectors(
       degree: [n].
       trend: [n], recent popularity.
     """
-    weight = np.where(degree > 0, mix.aD, mix.rho)[:, None]
+    weight = np.where(degree > 0, mix.warm_weight, mix.cold_weight)[:, None]
     blocks = [own, decoded * weight, content, trend[:, None]]
     return np.hstack([block.astype(np.float32) for block in blocks])
 
@@ -150,7 +152,7 @@ def block_scales(profiles: np.ndarray, covariances: tuple[np.ndarray, ...]) -> n
 def block_factors(profiles: np.ndarray, covariances: tuple[np.ndarray, ...], b: float, mix: Mix) -> np.ndarray:
     """Scale factor of each block of [m, Q] profiles in `user_vectors`: [m, blocks] float64."""
     scales = block_scales(profiles, covariances)
-    factors: np.ndarray = np.array([1.0, 1.0, b * mix.rho]) / np.where(scales > _TINY, scales, np.inf)
+    factors: np.ndarray = np.array([1.0, 1.0, b * mix.cold_weight]) / np.where(scales > _TINY, scales, np.inf)
     return factors
 
 

@@ -48,9 +48,6 @@ class EmbedItems(beam.PTransform):
     space: Space
     predictor: FactorPredictor | None
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Items:
         embed_parts = beam.FlatMap(_embed_part, space=self.space, predictor=self.predictor)
         embed_parts = embed_parts.with_output_types(tuple[int, pa.RecordBatch])

@@ -7,11 +7,11 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Own:
-    """The block of a post's own factors: V[:, :k] * s^2 / (s^2 + l s_k^2) * degree^c."""
+    """The block of a post's own factors: V[:, :rank] * s^2 / (s^2 + shrinkage s_rank^2) * degree^degree_power."""
 
-    k: int = 64
-    l: float = 3.0  # noqa: E741 - the name in the formula and in the file
-    c: float = 0.0
+    rank: int = 64
+    shrinkage: float = 3.0
+    degree_power: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Mix:
     """Mixing weights of the blocks.
 
     Attributes:
-      rho: weight of the decoded block of a post without interactions; the content block's is b * rho.
-      aD: weight of the decoded block of a post that has some.
+      cold_weight: weight of the decoded block of a post without interactions; the content block's is b * cold_weight.
+      warm_weight: weight of the decoded block of a post that has some.
     """
 
-    rho: float = 0.3
-    aD: float = 0.1
+    cold_weight: float = 0.3
+    warm_weight: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,7 +81,6 @@ class MeetPosts(beam.PTransform):
     num_parts: int
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(

@@ -5,6 +5,7 @@ world, of the first ten posts of a user with only stated interests (in one topic
 that topic with the autoencoder, 5.2 with this map.
 """
 
+import dataclasses
 import io
 from collections.abc import Iterable
 
@@ -22,6 +23,7 @@ from transforms.tables.files import join, open_read, open_write
 FILE = "_text_factors.npz"
 
 
+@dataclasses.dataclass
 class FitTextFactors(beam.PTransform):
     """(part, block of schemas.fused) -> one element, the map of `solve`.
 
@@ -32,12 +34,10 @@ class FitTextFactors(beam.PTransform):
       space: the blocks of an embedding.
     """
 
-    def __init__(self, space: Space) -> None:
-        super().__init__()
-        self._space = space
+    space: Space
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[np.ndarray]:
-        sums = parts | "SumTexts" >> beam.Map(lambda part, space: text_sums(part[1], space), space=self._space)
+        sums = parts | "SumTexts" >> beam.Map(lambda part, space: text_sums(part[1], space), space=self.space)
         return sums | "SumParts" >> beam.CombineGlobally(_add).without_defaults() | "Solve" >> beam.Map(solve)
 
 

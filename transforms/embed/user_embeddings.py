@@ -76,7 +76,6 @@ class MakeProfiles(beam.PTransform):
     interests_worth: float = INTERESTS_WORTH
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
         if not self.interests_worth > 0:
             raise ValueError(f"interests_worth must be more than 0, got {self.interests_worth}")

@@ -51,9 +51,9 @@ def variants(space: Space, content: Sequence[str]) -> Iterator[Variant]:
     """
     tuning, widths = space.tuning, space.widths
     if widths.own and widths.decoded + widths.content:
-        # The other blocks have one weight for all posts: aD is small beside own factors.
-        mix = dataclasses.replace(tuning.mix, aD=tuning.mix.rho)
-        yield Variant("no own block", dataclasses.replace(tuning, own=dataclasses.replace(tuning.own, k=0), mix=mix))
+        # The other blocks have one weight for all posts: warm_weight is small beside own factors.
+        mix = dataclasses.replace(tuning.mix, warm_weight=tuning.mix.cold_weight)
+        yield Variant("no own block", dataclasses.replace(tuning, own=dataclasses.replace(tuning.own, rank=0), mix=mix))
     if widths.decoded and widths.own + widths.content:
         yield Variant("no decoded block", dataclasses.replace(tuning, decoded=None))
     if widths.content and widths.own + widths.decoded:

@@ -73,7 +73,6 @@ class ExtractFeatures(beam.PTransform):
     hosts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        super().__init__()
         for kind, spec in self.encoders.items():
             make_encoder(kind, spec)
 

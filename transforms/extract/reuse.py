@@ -120,7 +120,6 @@ class FindReusable(beam.PTransform):
     num_parts: int
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(self, inputs: Mapping[str, beam.PCollection]) -> beam.PCollection[tuple[int, pa.RecordBatch]]:

@@ -33,7 +33,6 @@ class MakeCandidates(beam.PTransform):
     num_parts: int
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(

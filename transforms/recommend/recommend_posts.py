@@ -81,7 +81,6 @@ class Recommend(beam.PTransform):
     config: RecommendConfig = dataclasses.field(default_factory=RecommendConfig)
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(

@@ -43,7 +43,6 @@ class FindSimilar(beam.PTransform):
     num_threads: int = 1
 
     def __post_init__(self) -> None:
-        super().__init__()
         if self.similar_k < 1:
             raise ValueError(f"similar_k must be at least 1, got {self.similar_k}")
 

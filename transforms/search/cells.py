@@ -201,7 +201,6 @@ class OrderByCell(beam.PTransform):
     num_parts: int
 
     def __post_init__(self) -> None:
-        super().__init__()
         shuffle.check_num_parts(self.num_parts)
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.RecordBatch]]) -> Ordered:

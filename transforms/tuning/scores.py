@@ -108,7 +108,7 @@ class BothScores:
             self._covariances.append(tuple(one.covariance() for one in moments))
             chosen = ranking.posts
             parts = (own[chosen], block[chosen], content[chosen], degree[chosen])
-            self._items.append(formulas.item_vectors(*parts, np.zeros(len(chosen)), Mix(rho=1)))
+            self._items.append(formulas.item_vectors(*parts, np.zeros(len(chosen)), Mix(cold_weight=1)))
 
     def score(self, b: float) -> Score:
         """Recall and nDCG with the content block's weight b, of each fold and user."""
@@ -116,7 +116,7 @@ class BothScores:
         for ranking, profiles, covariances, items in zip(
             self._rankings, self._profiles, self._covariances, self._items, strict=True
         ):
-            users = formulas.user_vectors(profiles, covariances, b, Mix(rho=1))
+            users = formulas.user_vectors(profiles, covariances, b, Mix(cold_weight=1))
             scores.append(ranking.measure(users @ items.T))
         return join(scores)
 

@@ -38,8 +38,8 @@ DECODED_LAM = (3.0, 10.0, 30.0)
 WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0)
 CONTENT_B = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 MIX = {
-    "rho": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
-    "aD": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+    "cold_weight": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+    "warm_weight": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
 }
 TREND_HALF_LIVES = (1.0, 3.0, 7.0, 14.0, 30.0)
 TREND_NEWNESS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -73,7 +73,7 @@ def tune(sample: Sample, seed: int, num_factors: int) -> Tuning:
 def _tune(sample: Sample, seed: int, num_factors: int) -> Tuning:
     content = {name: block for name, block in sample.content.items() if block.present.any()}
     warm, cold = warm_task(sample, num_factors, seed), cold_task(sample, num_factors, seed)
-    found = Tuning(Own(k=min(Own.k, num_factors)))
+    found = Tuning(Own(rank=min(Own.rank, num_factors)))
     if warm is not None:
         found = tune_own(warm, found, num_factors)
     found = dataclasses.replace(found, content_recency=found.recency, **default_blocks(sample, num_factors))
@@ -111,7 +111,7 @@ def tune_own(task: WarmTask, start: Tuning, num_factors: int) -> Tuning:
 
     found = descend(
         {"shape": shapes, "recency": RECENCY, "c": OWN_C},
-        {"shape": (start.own.k, start.own.l), "recency": start.recency, "c": start.own.c},
+        {"shape": (start.own.rank, start.own.shrinkage), "recency": start.recency, "c": start.own.degree_power},
         lambda point: scores.score(make(point), point["recency"]).objective,
     )
     own, half_life = make(found.point), found.point["recency"]
@@ -163,8 +163,8 @@ def _tune_decoded(scores: DecodedScores, names: list[str], num_factors: int) -> 
 
 def tune_mix(scores: MixScores, start: Tuning) -> Tuning:
     """Finds the weights of the blocks."""
-    idle = {"rho"} if start.content is None else set()
-    idle |= {"aD"} if start.decoded is None else set()
+    idle = {"cold_weight"} if start.content is None else set()
+    idle |= {"warm_weight"} if start.decoded is None else set()
     found = descend(
         {name: values for name, values in MIX.items() if name not in idle},
         dataclasses.asdict(start.mix),

@@ -13,12 +13,12 @@ WIDTH = 11
 SINGULAR_VALUES = np.array([3.0, 2.0, 0.5])
 NUM_POSTS = 25
 TUNING = Tuning(
-    own=Own(k=2, l=3.0, c=0.25),
+    own=Own(rank=2, shrinkage=3.0, degree_power=0.25),
     recency=0.5,
     content_recency=0.5,
     decoded=Decoded(k=3, e=1.5),
     content=Content("text", b=0.4),
-    mix=Mix(rho=0.3, aD=0.2),
+    mix=Mix(cold_weight=0.3, warm_weight=0.2),
     trend=Trend(half_life=5.0, newness=0.5, weight=1.5, away=20.0, newest=100.0, per_user=1.0),
 )
 LATENT = 5
@@ -32,7 +32,9 @@ def make_space(tuning: Tuning = TUNING) -> Space:
 
 def own_space(width: int, mix: Mix = Mix(), recency: float | None = None) -> Space:  # noqa: B008 - frozen
     """A space with nothing but the block of own factors."""
-    return Space((("collaborative", 0, width),), np.ones(width), 1, Tuning(own=Own(k=width), recency=recency, mix=mix))
+    return Space(
+        (("collaborative", 0, width),), np.ones(width), 1, Tuning(own=Own(rank=width), recency=recency, mix=mix)
+    )
 
 
 def weights_of(width: int, rank: int) -> tuple[np.ndarray, np.ndarray]:

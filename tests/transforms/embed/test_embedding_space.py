@@ -28,7 +28,7 @@ def test_a_space_is_read_as_the_stages_write_it(tmp_path: Path) -> None:
 
 
 def test_blocks_are_no_wider_than_there_are_factors() -> None:
-    wide = dataclasses.replace(TUNING, own=Own(k=64), decoded=Decoded(k=64), content=Content("image"))
+    wide = dataclasses.replace(TUNING, own=Own(rank=64), decoded=Decoded(k=64), content=Content("image"))
     assert make_space(wide).widths == Widths(3, 3, 2)
     assert make_space(Tuning()).widths == Widths(3, 0, 0)
     cold = dataclasses.replace(make_space(), modalities=MODALITIES[:3], singular_values=np.zeros(0), num_posts=0)

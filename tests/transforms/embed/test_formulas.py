@@ -15,13 +15,15 @@ ROWS = unit_rows(RNG.standard_normal((NUM_POSTS, CONTENT)))
 
 
 def test_own_block_against_the_formula() -> None:
-    block = formulas.own_block(np.ones((2, 3)), np.array([4.0, 2, 1]), np.array([16.0, 0]), Own(k=2, l=1.0, c=0.25))
+    block = formulas.own_block(
+        np.ones((2, 3)), np.array([4.0, 2, 1]), np.array([16.0, 0]), Own(rank=2, shrinkage=1.0, degree_power=0.25)
+    )
     assert block[0] == pytest.approx([2 * 16 / 20, 2 * 4 / 8])
     assert block[1].tolist() == [0, 0]
 
 
 def test_blocks_are_as_wide_as_there_are_factors() -> None:
-    assert formulas.own_block(FACTORS, SINGULAR, DEGREE, Own(k=64)).shape == (NUM_POSTS, RANK)
+    assert formulas.own_block(FACTORS, SINGULAR, DEGREE, Own(rank=64)).shape == (NUM_POSTS, RANK)
     assert formulas.decoded_block(TOLD, SINGULAR, k=64, e=2).shape == (NUM_POSTS, RANK)
     none = np.zeros((NUM_POSTS, 0))
     assert formulas.own_block(none, np.zeros(0), np.zeros(NUM_POSTS), Own()).shape == (NUM_POSTS, 0)
@@ -53,9 +55,9 @@ def test_a_post_without_interactions_stands_in_a_profile_by_its_decoded_factors(
 
 
 def test_the_inner_product_is_the_weighted_sum_of_blocks_standardized_for_each_user() -> None:
-    mix, b = Mix(rho=0.3, aD=0.2), 0.7
+    mix, b = Mix(cold_weight=0.3, warm_weight=0.2), 0.7
     trend, weight = RNG.random(NUM_POSTS), RNG.random(7)
-    own = formulas.own_block(FACTORS, SINGULAR, DEGREE, Own(k=4))
+    own = formulas.own_block(FACTORS, SINGULAR, DEGREE, Own(rank=4))
     decoded = formulas.decoded_block(TOLD, SINGULAR, k=3, e=2)
     widths = formulas.Widths(4, 3, CONTENT)
     profiles = formulas.profile_vectors(FACTORS, TOLD, ROWS, DEGREE, widths)[:7]
@@ -78,12 +80,12 @@ def test_the_inner_product_is_the_weighted_sum_of_blocks_standardized_for_each_u
 
 def test_a_user_with_nothing_is_zeros_and_one_with_content_alone_is_not() -> None:
     covariances = (np.eye(2), np.eye(1), np.eye(2))
-    users = formulas.user_vectors(np.array([[0.0] * 5, [0, 0, 0, 3, 4]]), covariances, 0.5, Mix(rho=0.4), 7)
+    users = formulas.user_vectors(np.array([[0.0] * 5, [0, 0, 0, 3, 4]]), covariances, 0.5, Mix(cold_weight=0.4), 7)
     assert users.tolist() == [[0] * 6, pytest.approx([0, 0, 0, 0.6 * 0.2, 0.8 * 0.2, 7])]
 
 
 def test_a_block_that_tells_nothing_apart_is_left_out() -> None:
-    users = formulas.user_vectors(np.ones((1, 3)), (np.eye(1), np.zeros((1, 1)), np.eye(1)), 1.0, Mix(rho=1))
+    users = formulas.user_vectors(np.ones((1, 3)), (np.eye(1), np.zeros((1, 1)), np.eye(1)), 1.0, Mix(cold_weight=1))
     assert users.tolist() == [[1, 0, 1, 0]]
 
 
@@ -107,16 +109,16 @@ def test_tuning_survives_its_file() -> None:
         None,
         Decoded(32, 1.5, 3.0, {"text": 0.3}),
         Content("text", 0.2),
-        Mix(rho=0.5),
+        Mix(cold_weight=0.5),
         Trend(7.0, 0.5, 1.5, None, 19_000.25, 2.5),
     )
     assert Tuning.from_dict(found.to_dict()) == found
     assert Tuning.from_dict(Tuning().to_dict()) == Tuning()
     written = found.to_dict()
-    assert written["own"] == {"k": 48, "l": 3.0, "c": 0.15}
+    assert written["own"] == {"rank": 48, "shrinkage": 3.0, "degree_power": 0.15}
     assert written["decoded"] == {"k": 32, "e": 1.5, "lam": 3.0, "weights": {"text": 0.3}}
     assert written["content"] == {"modality": "text", "b": 0.2}
-    assert written["mix"] == {"rho": 0.5, "aD": 0.1}
+    assert written["mix"] == {"cold_weight": 0.5, "warm_weight": 0.1}
     assert written["trend"] == {
         **{"half_life": 7.0, "newness": 0.5, "weight": 1.5, "away": None},
         **{"newest": 19_000.25, "per_user": 2.5},

@@ -70,9 +70,12 @@ def expected_row(
     told = (seen @ encoder @ decoder + BIAS) / NUM_POSTS**0.5 if mask[:3].any() else np.zeros(3)
     length = np.linalg.norm(fused[:4].astype(float))
     words = fused[:4] / length if length else np.zeros(4)
-    mine = [factors[j] * s[j] ** 2 / (s[j] ** 2 + own.l * s[1] ** 2) * degree**own.c if degree else 0.0 for j in (0, 1)]
+    mine = [
+        factors[j] * s[j] ** 2 / (s[j] ** 2 + own.shrinkage * s[1] ** 2) * degree**own.degree_power if degree else 0.0
+        for j in (0, 1)
+    ]
     like = [told[j] * s[j] ** (decoded.e - 1) for j in range(3)]
-    weight = mix.aD if degree else mix.rho
+    weight = mix.warm_weight if degree else mix.cold_weight
     profile = np.array(factors) * degree**-0.25 if degree else told
     return {
         "embedding": np.array([*mine, *np.multiply(like, weight), *words, trend]),

@@ -41,7 +41,7 @@ def test_a_variant_differs_from_the_run_in_its_part_only() -> None:
     assert found["no trend"].tuning == dataclasses.replace(TUNING, trend=None)
     without_own = found["no own block"].tuning
     assert tuple(make_space(without_own).widths)[:3] == (0, 3, 4)
-    assert without_own.mix.aD == without_own.mix.rho == TUNING.mix.rho
+    assert without_own.mix.warm_weight == without_own.mix.cold_weight == TUNING.mix.cold_weight
     assert found["without image"].tuning == TUNING and found["without image"].masked == "image"
 
 

@@ -32,7 +32,7 @@ SPACE = Space(
     MODALITIES,
     np.ones(2),
     9,
-    Tuning(own=Own(k=2), decoded=Decoded(k=1), content=Content("text", b=0.7), mix=Mix(rho=0.5)),
+    Tuning(own=Own(rank=2), decoded=Decoded(k=1), content=Content("text", b=0.7), mix=Mix(cold_weight=0.5)),
 )
 COVARIANCES = np.array([[2.0, 0.3], [0.3, 0.5]]), np.array([[0.2]]), np.array([[1.0, -0.4], [-0.4, 3.0]])
 

@@ -74,7 +74,7 @@ def test_content_that_shows_the_topic_is_found_and_noise_is_not(steady: Tuning) 
     assert figures["cold"]["recall"] > 1.5 * figures["content"]["noise"]["recall"]
     assert figures["warm"]["recall"] > 0.9 * figures["own"]["recall"]
     assert figures["sample"] == {"users": NUM_USERS, "posts": NUM_POSTS}
-    assert found.own.k <= RANK
+    assert found.own.rank <= RANK
     assert found.decoded.k <= RANK
     assert Tuning.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
@@ -163,7 +163,7 @@ def test_without_content_only_own_factors_are_tuned() -> None:
     found = tune(without(topic_world(), content={}, coverage={}), seed=0, num_factors=RANK)
     assert (found.decoded, found.content) == (None, None)
     assert found.validation["warm"]["recall"] > 0.1
-    assert (found.mix.rho, found.mix.aD) == (Mix.rho, Mix.aD)
+    assert (found.mix.cold_weight, found.mix.warm_weight) == (Mix.cold_weight, Mix.warm_weight)
 
 
 def test_without_interactions_content_stands_alone() -> None:
@@ -174,7 +174,7 @@ def test_without_interactions_content_stands_alone() -> None:
     hashes = np.zeros(0, np.uint64)
     bare = Sample(nobody, hashes, hashes, pa.array([], pa.string()), empty, world.coverage)
     assert tune(bare, seed=0, num_factors=RANK) == Tuning(
-        Own(k=RANK), content=Content("noise"), validation={"sample": {"users": 0, "posts": 0}}
+        Own(rank=RANK), content=Content("noise"), validation={"sample": {"users": 0, "posts": 0}}
     )
     assert tune(without(bare, content={}, coverage={}), seed=0, num_factors=RANK).content is None
 
@@ -183,7 +183,7 @@ def test_too_few_to_validate_on_keep_the_defaults() -> None:
     world = topic_world()
     few = world.interactions.filter(world.interactions.user < 10)
     found = tune(without(world, interactions=few), seed=0, num_factors=RANK)
-    assert (found.own, found.recency, found.mix) == (Own(k=RANK), None, Mix())
+    assert (found.own, found.recency, found.mix) == (Own(rank=RANK), None, Mix())
     assert found.decoded == Decoded(k=RANK, weights={"noise": 1.0, "text": 1.0})
     assert found.content == Content("noise")
     assert set(found.validation) == {"sample"}
