@@ -89,13 +89,13 @@ class DecoderChild:
         """Sends requests. If the process has ended meanwhile, `receive` reports that."""
         process = self.process
         assert process.stdin is not None
+        # Libraries also write to standard error about files that are decoded: only its end matters, and it needs room.
+        self._read_stderr()
         with contextlib.suppress(BrokenPipeError):
             for request in requests:
                 self._allowed.release()
                 write_message(process.stdin, request._asdict())
             process.stdin.flush()
-        # Libraries also write to standard error about files that are decoded: only its end matters.
-        self._read_stderr()
 
     def receive(self) -> Response | None:
         """The next response; None if the process has ended.
