@@ -166,3 +166,22 @@ def test_every_folder_of_code_is_packaged(monkeypatch: pytest.MonkeyPatch) -> No
     exec(compile((ROOT / "setup.py").read_text(), "setup.py", "exec"), {"__name__": "setup"})
     folders = {path.parent.relative_to(ROOT) for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")}
     assert set(given["packages"]) == {".".join(folder.parts) for folder in folders}
+
+
+def _classes() -> list[tuple[Path, ast.ClassDef]]:
+    files = [path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")]
+    nodes = [(path, node) for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    return [(path, node) for path, node in nodes if isinstance(node, ast.ClassDef)]
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    names = [node.name for _, node in _classes()]
+    assert len(names) > 100
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
+def test_every_public_transform_has_an_example() -> None:
+    for path, node in _classes():
+        bases = " ".join(ast.unparse(base) for base in node.bases)
+        if "PTransform" in bases and not node.name.startswith("_"):
+            assert "Example:" in (ast.get_docstring(node) or ""), f"{path}: {node.name}"

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import scipy.sparse
 
 from transforms.evaluate.content_baselines import COLLABORATIVE
-from transforms.evaluate.test_set import READ_ROWS, Catalog, HeldOutSet
+from transforms.evaluate.test_set import READ_ROWS, HeldOutSet, RankedPosts
 from transforms.fuse.transform_fn import read_layout
 from transforms.tables import blocks, parquet
 
@@ -59,7 +59,7 @@ def _languages(test_set: HeldOutSet) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def modalities_of(posts: Catalog, fused: str) -> dict[str, np.ndarray]:
+def modalities_of(posts: RankedPosts, fused: str) -> dict[str, np.ndarray]:
     """Mask of the posts that have each modality: name -> [p] bool, without the collaborative one.
 
     Args:

@@ -29,7 +29,7 @@ _NO_LANGUAGE = "none"
 
 
 @dataclasses.dataclass(frozen=True)
-class Catalog:
+class RankedPosts:
     """The catalog, sorted by id: posts are given by their places, and ties by place are ties by id.
 
     Attributes:
@@ -68,7 +68,7 @@ class HeldOutSet:
       fit_share: approximate share of all users' histories that is in `fit`.
     """
 
-    posts: Catalog
+    posts: RankedPosts
     user_id: pa.Array
     targets: scipy.sparse.csr_matrix
     history: scipy.sparse.csr_matrix
@@ -88,7 +88,7 @@ def read_posts(
     history: str,
     eligibility: Eligibility,
     is_allowed: Callable[[pa.Array], np.ndarray] | None = None,
-) -> Catalog:
+) -> RankedPosts:
     """Reads the catalog of a backtest.
 
     Args:
@@ -110,7 +110,7 @@ def read_posts(
     eligible = columns["eligible"].to_numpy(zero_copy_only=False)
     if is_allowed is not None:
         eligible = eligible & is_allowed(columns["post_id"])
-    found = Catalog(
+    found = RankedPosts(
         columns["post_id"],
         columns["author_id"],
         eligible,
@@ -134,7 +134,7 @@ def _languages(posts: str, post_id: pa.Array) -> pa.Array:
     return pc.fill_null(found, _NO_LANGUAGE)
 
 
-def _count_liked(history: str, posts: Catalog) -> np.ndarray:
+def _count_liked(history: str, posts: RankedPosts) -> np.ndarray:
     liked = np.zeros(len(posts.post_id), np.int64)
     for block in _gathered(_liked(block) for block in parquet.read_blocks(history, READ_ROWS, _HISTORY)):
         sums = pa.table(block.select(["post_id"])).group_by("post_id").aggregate([([], "count_all")])
@@ -165,7 +165,7 @@ def sample_users(held_out: str, max_users: int, seed: int) -> pa.Array:
 
 
 def read_test_set(
-    posts: Catalog, user_id: pa.Array, held_out: str, history: str, users: str, *, max_fit: int, seed: int
+    posts: RankedPosts, user_id: pa.Array, held_out: str, history: str, users: str, *, max_fit: int, seed: int
 ) -> HeldOutSet:
     """Reads the test set of a backtest; users none of whose targets may be ranked are dropped.
 
@@ -198,7 +198,7 @@ def _ones(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
     return matrix
 
 
-def _pairs_of(directory: str, posts: Catalog, user_id: pa.Array, only_liked: bool) -> scipy.sparse.csr_matrix:
+def _pairs_of(directory: str, posts: RankedPosts, user_id: pa.Array, only_liked: bool) -> scipy.sparse.csr_matrix:
     """[len(user_id), p], 1 for each row of a table that has user_id and post_id."""
     names = _HISTORY if only_liked else _HISTORY[:2]
     read = parquet.read_blocks(directory, READ_ROWS, names)
@@ -207,7 +207,7 @@ def _pairs_of(directory: str, posts: Catalog, user_id: pa.Array, only_liked: boo
     return _matrix(mine, posts, user_id)
 
 
-def _matrix(rows: Iterable[pa.RecordBatch], posts: Catalog, user_id: pa.Array) -> scipy.sparse.csr_matrix:
+def _matrix(rows: Iterable[pa.RecordBatch], posts: RankedPosts, user_id: pa.Array) -> scipy.sparse.csr_matrix:
     row: list[np.ndarray] = [np.empty(0, np.int64)]
     column: list[np.ndarray] = [np.empty(0, np.int64)]
     for block in _gathered(rows):
@@ -220,7 +220,7 @@ def _matrix(rows: Iterable[pa.RecordBatch], posts: Catalog, user_id: pa.Array) -
     return _ones(scipy.sparse.csr_matrix((np.ones(len(rows_of), np.float32), (rows_of, columns)), shape))
 
 
-def _by_authors(posts: Catalog, user_id: pa.Array, users: str) -> scipy.sparse.csr_matrix:
+def _by_authors(posts: RankedPosts, user_id: pa.Array, users: str) -> scipy.sparse.csr_matrix:
     """[u, p], 1 for a user's own posts and those of authors that the user blocks."""
     user, author = [np.arange(len(user_id))], [user_id]
     for block in parquet.read_blocks(users, READ_ROWS, ["user_id", "blocked_authors"]):
@@ -242,7 +242,7 @@ def _by_authors(posts: Catalog, user_id: pa.Array, users: str) -> scipy.sparse.c
 
 
 def _others(
-    history: str, posts: Catalog, user_id: pa.Array, max_fit: int, seed: int
+    history: str, posts: RankedPosts, user_id: pa.Array, max_fit: int, seed: int
 ) -> tuple[scipy.sparse.csr_matrix, float]:
     """Histories of other users, all or those of the smallest hashes, and the share of all that is chosen."""
     share = min(1.0, max_fit / max(parquet.count_rows(history), 1))

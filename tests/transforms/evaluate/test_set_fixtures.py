@@ -4,13 +4,13 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse
 
-from transforms.evaluate.test_set import Catalog, HeldOutSet
+from transforms.evaluate.test_set import HeldOutSet, RankedPosts
 
 
-def make_posts(num_posts: int, liked: np.ndarray | None = None, eligible: np.ndarray | None = None) -> Catalog:
+def make_posts(num_posts: int, liked: np.ndarray | None = None, eligible: np.ndarray | None = None) -> RankedPosts:
     """Posts p000, p001, ...; recent popularity is the reverse of the other."""
     liked = np.zeros(num_posts, np.int64) if liked is None else liked
-    return Catalog(
+    return RankedPosts(
         post_id=pa.array([f"p{i:03d}" for i in range(num_posts)]),
         author_id=pa.nulls(num_posts, pa.string()),
         eligible=np.ones(num_posts, bool) if eligible is None else eligible,

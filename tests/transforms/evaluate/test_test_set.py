@@ -71,7 +71,7 @@ def world(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def read(world: dict[str, str], **flags: Any) -> test_set.Catalog:
+def read(world: dict[str, str], **flags: Any) -> test_set.RankedPosts:
     return test_set.read_posts(world["candidates"], world["posts"], world["history"], Eligibility(**flags))
 
 
@@ -129,7 +129,7 @@ def test_users_and_histories_are_sampled_by_hash(tmp_path: Path) -> None:
     assert len(few) == 40 and set(few.to_pylist()) < set(names)
     assert few.to_pylist() == sorted(few.to_pylist())
     assert set(test_set.sample_users(held_out, 20, 7).to_pylist()) < set(few.to_pylist())
-    posts = test_set.Catalog(
+    posts = test_set.RankedPosts(
         pa.array(["a", "b"]), pa.nulls(2, pa.string()), np.ones(2, bool), np.zeros(2), np.zeros(2), pa.array(["", ""])
     )
     found = test_set.read_test_set(posts, few, held_out, history, users, max_fit=150, seed=7)
