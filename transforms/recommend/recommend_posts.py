@@ -16,7 +16,7 @@ from transforms.search.catalog import VECTORS, Catalog
 from transforms.search.eligibility import Eligibility
 from transforms.search.exclusions import Exclusions
 from transforms.search.top_k import Ranked, top_k_of
-from transforms.tables import blocks, schemas, shuffle, threads
+from transforms.tables import blocks, progress, schemas, shuffle, threads
 from transforms.text.language_tags import primary_language
 
 # Users whose lists are in memory at a time; each such block scans the catalog, or the regions within its bounds.
@@ -111,10 +111,10 @@ def _rank_part(
 ) -> tuple[int, pa.RecordBatch]:
     part, met = numbered
     users = blocks.sort(met["embeddings"], "user_id")
-    made = [
-        recommend(piece, met["scales"], met["history"], met["stated"], catalog, config)
-        for piece in blocks.split_rows(users, USER_ROWS)
-    ]
+    made = []
+    for piece in blocks.split_rows(users, USER_ROWS):
+        made.append(recommend(piece, met["scales"], met["history"], met["stated"], catalog, config))
+        progress.advance(piece.num_rows)
     return part, blocks.concat(made) if made else schemas.empty(schemas.RECOMMENDATIONS)
 
 
