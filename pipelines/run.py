@@ -90,7 +90,7 @@ def make(options: Options, stages: Sequence[declaration.Stage], held: lock.Lock)
     held.check()
     holders = erased_ids.other_holders(options, directory) if options.erase else []
     last_published = publish.last_evaluation(options)
-    decision, directory = publish.publish(options, reports, directory)
+    decision, directory = publish.publish(options, reports, directory, last_published)
     print(summary.text(options, reports, directory, time.monotonic() - began, decision, last_published))
     left = [
         name for name in holders if (path := runs.directory(options.output, name)) != directory and files.exists(path)

@@ -7,14 +7,12 @@ import html as escaping
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipelines.command_line.plain_text import one_line
+from pipelines.command_line.plain_text import NAME_CHARACTERS, one_line
 
 OURS = "fusefeed"
 SHOWN = (*(f"{measure}@{k}" for measure in ("recall", "ndcg", "map", "hit_rate") for k in (10, 20, 50)), "mrr@10")
 ON_SCREEN = ("recall@20", "ndcg@10", "map@10", "hit_rate@10")
 SLICE_MEASURES = ("recall@20", "ndcg@10")
-# Methods are named after modalities, whose names come from the input.
-NAME_CHARACTERS = 60
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222 }

@@ -3,6 +3,8 @@
 import unicodedata
 
 MAX_CHARACTERS = 1000
+# Of a name, such as that of a method: they contain names of modalities, which come from the input.
+NAME_CHARACTERS = 60
 
 
 def one_line(value: str, max_characters: int = MAX_CHARACTERS) -> str:

@@ -43,7 +43,7 @@ def find(options: Options, directory: str) -> dict[str, Any] | None:
     if not name:
         return _not_compared(FIRST_RUN)
     metrics = join(runs.directory(options.output, name), "metrics.json")
-    before = files.read_json(metrics).get("statistics") if files.exists(metrics) else None
+    before = files.read_json(metrics).get(STATISTICS) if files.exists(metrics) else None
     if before is None:
         return _not_compared(f"{name} has no statistics")
     now = files.read_json(path)
@@ -91,8 +91,8 @@ def prometheus(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     from transforms.validate import run_statistics
 
     families: dict[str, dict[str, float]] = {}
-    if "statistics" in metrics:
-        families["fusefeed_statistic"] = dict(run_statistics.scalars(metrics["statistics"]))
+    if STATISTICS in metrics:
+        families["fusefeed_statistic"] = dict(run_statistics.scalars(metrics[STATISTICS]))
     if "drift" in metrics:
         families["fusefeed_drift"] = {name: one["size"] for name, one in metrics["drift"]["compared"].items()}
     return {

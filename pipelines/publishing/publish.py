@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.command_line.options import Options, RunError
@@ -12,7 +12,7 @@ from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS
 from pipelines.stage import fingerprint
 from pipelines.stage.reports import Report
 from pipelines.store import replace_run, runs
-from pipelines.store.file_names import EVALUATION, EVALUATION_FILE
+from pipelines.store.file_names import EVALUATION, EVALUATION_FILE, STATISTICS, STATISTICS_FILE
 from transforms.tables import files
 
 # Files of stages that metrics.json includes: name there, stage, path.
@@ -20,18 +20,21 @@ MEASURES = (
     ("model", "train", "model/model.json"),
     ("train", "train", "model/start.json"),
     ("continuity", "embed", "item_embeddings/_continuity.json"),
-    ("statistics", "validate", "statistics/statistics.json"),
+    (STATISTICS, "validate", f"{STATISTICS}/{STATISTICS_FILE}"),
     (EVALUATION, "evaluate", f"{EVALUATION}/{EVALUATION_FILE}"),
 )
 
 
-def publish(options: Options, reports: Sequence[Report], directory: str) -> tuple[Decision, str]:
+def publish(
+    options: Options, reports: Sequence[Report], directory: str, last_published: Mapping[str, Any] | None
+) -> tuple[Decision, str]:
     """Writes metrics.json, metrics.prom, then manifest.json, and then, if the gate lets it pass, names it in LATEST.
 
     Args:
       options: the flags.
       reports: of all stages of the run.
       directory: where the run was made: its own, or the one beside it where it was published before.
+      last_published: of `last_evaluation`, for the gate.
 
     Returns: the decision of the gate, and where the run is now.
 
@@ -43,9 +46,7 @@ def publish(options: Options, reports: Sequence[Report], directory: str) -> tupl
     reconcile(reports)
     name = options.run_name
     values = metrics(options, reports, directory)
-    decision = decide(
-        values.get("evaluation"), last_evaluation(options), options.gate_tolerance, no_gate=options.no_gate
-    )
+    decision = decide(values.get(EVALUATION), last_published, options.gate_tolerance, no_gate=options.no_gate)
     values["gate"] = dataclasses.asdict(decision)
     if (found := drift.find(options, directory)) is not None:
         values["drift"] = found
@@ -80,7 +81,7 @@ def last_evaluation(options: Options) -> Any:
     """The evaluation of the newest published run before this one; None if there is none."""
     name = runs.last_before(options.output, options.run_name)
     path = files.join(runs.directory(options.output, name), "metrics.json")
-    return files.read_json(path).get("evaluation") if name and files.exists(path) else None
+    return files.read_json(path).get(EVALUATION) if name and files.exists(path) else None
 
 
 def metrics(options: Options, reports: Sequence[Report], directory: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.command_line.console import duration
 from pipelines.command_line.options import Options
-from pipelines.command_line.plain_text import one_line
+from pipelines.command_line.plain_text import NAME_CHARACTERS, one_line
 from pipelines.publishing import drift, gate, table_samples
 from pipelines.publishing.gate import Decision
 from pipelines.publishing.reject_limit import INPUTS, MEDIA_KINDS, reject_counts
@@ -25,8 +25,8 @@ MEASURE = "recall@20"
 VECTOR_WIDTH, MISSING = "vector_width", "media_missing"
 # First words of a post that --show_text shows, and the characters that they may have.
 SHOWN_WORDS, SHOWN_CHARACTERS = 10, 70
-# Ids may have 512 bytes, names of modalities any number; so much of them is shown.
-ID_CHARACTERS, NAME_CHARACTERS = 40, 60
+# Ids may have 512 bytes; so much of them is shown.
+ID_CHARACTERS = 40
 
 
 def text(
